@@ -1,0 +1,99 @@
+"""Hydra takes plugins from `hydra_plugins` alone; this is the glue, the work is in `sweep`.
+
+A sweep is validated whole before its first run starts, its runs go side by side, and it ends with its table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
+
+
+class PlannedSweeper(BasicSweeper):
+    """The basic sweeper's grammar; `hydra/sweeper=basic` gives the original back."""
+
+    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
+        super().__init__(max_batch_size, params)
+        self.points: list[Any] = []
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Refuse the whole batch where one point can't be run."""
+        self.points += _typed(self, batch)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run all points, then show what came out; the first failure is raised after that."""
+        from sweep.cli import close
+
+        try:
+            return super().sweep(arguments)
+        finally:
+            if self.points:
+                close(self.points)
+
+
+class WorkersLauncher(LocalLauncher):
+    """Runs side by side in processes of their own; what is done already starts none."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        super().__init__()
+        self.workers = workers
+
+    def __call__(self, *arguments: Any) -> JobReturn:
+        """One run, in its process."""
+        from sweep.launch.local import stop_with_parent
+
+        stop_with_parent()
+        return super().__call__(*arguments)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """All runs; the returned outcomes hold the exceptions of what failed."""
+        from sweep.cli import is_done
+        from sweep.plan import run_folder
+
+        assert self.config is not None
+        sweep_dir = Path(str(self.config.hydra.sweep.dir))
+        points = _typed(self, job_overrides)
+        folders = [sweep_dir / run_folder(point) for point in points]
+        todo = [i for i, point in enumerate(points) if not is_done(point, folders[i])]
+        workers = self.workers or max(1, (os.cpu_count() or 1) // points[0].compute.threads)
+        if workers == 1 or len(todo) == 1:
+            here = BasicLauncher()
+            here.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
+            found = dict(zip(todo, here.launch([job_overrides[i] for i in todo], initial_job_idx), strict=True))
+        else:
+            found = self._launch(job_overrides, todo, folders, workers=workers, logs=sweep_dir / ".submitit")
+        done = JobReturn(_return_value=None, status=JobStatus.COMPLETED)
+        return [found.get(i, done) for i in range(len(points))]
+
+    def _launch(
+        self, job_overrides: Sequence[Sequence[str]], todo: list[int], folders: list[Path], *, workers: int, logs: Path
+    ) -> dict[int, JobReturn]:
+        if not todo:
+            return {}
+        from sweep.launch.local import run_all
+
+        state = Singleton.get_state()
+        arguments = [(list(job_overrides[i]), "hydra.sweep.dir", i, str(i), state) for i in todo]
+        results = run_all(self, arguments, [folders[i] for i in todo], workers=workers, logs=logs)
+        return {i: _job_return(result) for i, result in zip(todo, results, strict=True)}
+
+
+def _typed(plugin: Any, batch: Sequence[Sequence[str]]) -> list[Any]:
+    from sweep.cli import typed
+
+    loader = plugin.hydra_context.config_loader
+    return [typed(loader.load_sweep_config(plugin.config, list(overrides))) for overrides in batch]
+
+
+def _job_return(result: Any) -> JobReturn:
+    if isinstance(result, JobReturn):
+        return result
+    return JobReturn(_return_value=result, status=JobStatus.FAILED)

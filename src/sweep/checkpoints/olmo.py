@@ -1,0 +1,195 @@
+"""ai2-olmo's unsharded checkpoint folder <-> model, optimizer and position.
+
+A folder holds `config.yaml`, `model`, `optim` (.safetensors or .pt) and `train.pt`, as ai2-olmo 0.6.0 writes and reads
+them. A training state in the store is such a folder, so an annealed model is a checkpoint like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from olmo.config import ActivationType, ModelConfig, TrainConfig
+from olmo.model import OLMo
+from olmo.optim import get_param_groups
+
+from sweep.checkpoints.tensors import read_entry, read_pt, read_tensors, write_tensors
+from sweep.records import Position
+from sweep.store import digest, file_digest
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
+"""What of the saved param groups stays in force."""
+NOT_FOLLOWED = ("label_mask_paths", "generate_doc_lengths", "instance_filter")
+"""Settings of a training's data that change its loss and that this version does not follow."""
+
+
+@dataclass
+class TrainingState:
+    """A training in progress; the one thing here that changes in place, update by update."""
+
+    model: OLMo
+    optimizer: torch.optim.AdamW
+    position: Position
+    config: TrainConfig
+    """The training's own configuration, in ai2-olmo's names."""
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The training configuration of a checkpoint; FileNotFoundError names what is missing."""
+    for stem, endings in {"config": ["yaml"], "model": ["safetensors", "pt"], "train": ["pt"]}.items():
+        if not any((folder / f"{stem}.{ending}").is_file() for ending in endings):
+            raise FileNotFoundError(
+                f"{folder} is not an OLMo unsharded checkpoint: {stem}.{' or .'.join(endings)} is missing"
+            )
+    config = TrainConfig.load(folder / "config.yaml", validate_paths=False)
+    for name in NOT_FOLLOWED:
+        if getattr(config.data, name, None):
+            raise ValueError(f"{folder / 'config.yaml'} has data.{name}, which changes the loss and is not supported")
+    return config
+
+
+def read_position(folder: Path, config: TrainConfig) -> Position:
+    """Where the checkpoint says it stands; reads no weights."""
+    train = read_pt(folder / "train.pt")
+    batch_size, sequence_length = config.global_train_batch_size, config.model.max_sequence_length
+    instances = train["global_train_examples_seen_this_epoch"]
+    return Position(
+        step=train["global_step"],
+        epoch=train["epoch"] or 0,
+        instances=instances,
+        tokens=train["global_train_tokens_seen"],
+        lr=float(_param_groups(folder)[0]["lr"]),
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        data_seed=config.seed if config.data.seed is None else config.data.seed,
+        max_grad_norm=config.max_grad_norm,
+    )
+
+
+def load_state(folder: Path, config: TrainConfig, *, device: torch.device) -> TrainingState:
+    """The training as the checkpoint left it: weights, Adam's moments and their settings, on `device`."""
+    model = OLMo(_here(config).model, init_params=False)
+    weights, _ = model._make_state_dict_compatible(read_tensors(folder, "model"))
+    model.load_state_dict(weights)
+    model.to(device)
+    optimizer = _optimizer(model, config)
+    _restore(optimizer, read_tensors(folder, "optim"))
+    return TrainingState(model, optimizer, read_position(folder, config), config)
+
+
+def fresh_state(config: TrainConfig, *, device: torch.device) -> TrainingState:
+    """A training before its first update, its weights drawn from `config.seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = OLMo(_here(config).model).to(device)
+    position = Position(
+        step=0,
+        epoch=0,
+        instances=0,
+        tokens=0,
+        lr=0.0,
+        batch_size=config.global_train_batch_size,
+        sequence_length=config.model.max_sequence_length,
+        data_seed=config.seed if config.data.seed is None else config.data.seed,
+        max_grad_norm=config.max_grad_norm,
+    )
+    return TrainingState(model, _optimizer(model, config), position, config)
+
+
+def save_state(folder: Path, state: TrainingState) -> None:
+    """Write the checkpoint folder's four files; equal states give equal bytes."""
+    position = state.position
+    state.config.save(folder / "config.yaml")
+    write_tensors(state.model.state_dict(), folder / "model.safetensors")
+    groups = [{k: v for k, v in g.items() if k != "params"} for g in state.optimizer.param_groups]
+    moments = {
+        name: {moment: state.optimizer.state[parameter][moment] for moment in MOMENTS}
+        for group in state.optimizer.param_groups
+        for name, parameter in zip(group["param_names"], group["params"], strict=True)
+    }
+    named = [{**group, "params": list(group["param_names"])} for group in groups]
+    write_tensors({"state": moments, "param_groups": named}, folder / "optim.safetensors")
+    train = {
+        "epoch": position.epoch,
+        "global_step": position.step,
+        "global_train_examples_seen_this_epoch": position.instances,
+        "global_train_tokens_seen": position.tokens,
+        "world_size": 1,
+        "checkpoints": [],
+        "unsharded_checkpoints": [],
+        "ephemeral_checkpoints": [],
+    }
+    torch.save(train, folder / "train.pt")
+
+
+def identity(folder: Path) -> str:
+    """Digest of a checkpoint folder's content: what an anneal of it is named by."""
+    files = sorted(f for f in folder.iterdir() if f.stem in ("config", "model", "optim", "train"))
+    return digest("checkpoint", {f.name: file_digest(f) for f in files})
+
+
+def data_paths(config: TrainConfig) -> Sequence[str]:
+    """The token memmaps the checkpoint was trained on, as its configuration spells them."""
+    return tuple(config.data.paths or ())
+
+
+def matrix_parameters(sizes: ModelConfig) -> int:
+    """Parameters that multiply activations: all matrices but the embedding, and the head, tied or not."""
+    hidden = sizes.mlp_hidden_size if sizes.mlp_hidden_size is not None else sizes.mlp_ratio * sizes.d_model
+    heads = sizes.n_heads + 2 * sizes.effective_n_kv_heads
+    attention = sizes.d_model * (sizes.d_model // sizes.n_heads * heads + sizes.d_model)
+    feed_forward = sizes.d_model * hidden * (3 if sizes.activation_type == ActivationType.swiglu else 4) // 2
+    return sizes.n_layers * (attention + feed_forward) + sizes.d_model * (sizes.embedding_size or sizes.vocab_size)
+
+
+def _here(config: TrainConfig) -> TrainConfig:
+    """The configuration with what depends on the machine and not on the training set for this one."""
+    here = config.update_with() if hasattr(config, "update_with") else config
+    here.model.init_device = "cpu"
+    here.model.flash_attention = False
+    return here
+
+
+def _optimizer(model: OLMo, config: TrainConfig) -> torch.optim.AdamW:
+    settings = config.optimizer
+    return torch.optim.AdamW(
+        get_param_groups(config, model),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def _param_groups(folder: Path) -> list[dict[str, Any]]:
+    return read_entry(folder, "optim", "param_groups")
+
+
+def _restore(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> None:
+    """Put saved moments and hyperparameters in force; parameters are matched by name.
+
+    DDP trainings number the parameters in the order of their groups, FSDP trainings name them.
+    """
+    names = {p: name for g in optimizer.param_groups for name, p in zip(g["param_names"], g["params"], strict=True)}
+    moments: dict[str, Any] = {}
+    hyperparameters: dict[str, Mapping[str, Any]] = {}
+    for group in saved["param_groups"]:
+        for name, ident in zip(group.get("param_names", group["params"]), group["params"], strict=True):
+            plain = str(name).replace("_fsdp_wrapped_module.", "")
+            moments[plain] = saved["state"][ident]
+            hyperparameters[plain] = group
+    missing = set(names.values()) - set(moments)
+    if missing:
+        raise ValueError(f"the checkpoint's optimizer has no state for {', '.join(sorted(missing)[:3])}")
+    for group in optimizer.param_groups:
+        kept = hyperparameters[group["param_names"][0]]
+        group.update({key: kept[key] for key in HYPERPARAMETERS})
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            state = {moment: moments[name][moment].to(parameter.device) for moment in MOMENTS}
+            state["step"] = torch.as_tensor(state["step"], dtype=torch.float32)
+            optimizer.state[parameter] = state

@@ -1,0 +1,93 @@
+"""The tensor files of an unsharded checkpoint, as plain PyTorch state dicts; nothing in them is ever executed.
+
+ai2-olmo's safetensors files (`olmo/safetensors_util.py`) name a tensor by the base64 of a pickled (path, flag) pair and
+hold values that aren't tensors as pickled bytes. They are read here by an unpickler that knows plain values alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import pathlib
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+SAFE_TYPES: list[Any] = [pathlib.PosixPath, np.ndarray, np.dtype, np.dtypes.UInt32DType, np.array(0).__reduce__()[0]]
+"""What train.pt holds besides numbers: paths of older checkpoints and numpy's random state (rebuilt by the last)."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"refused to load {module}.{name}: only plain values are read")
+
+
+def read_tensors(folder: Path, stem: str) -> dict[Any, Any]:
+    """The state dict in `stem`.safetensors or `stem`.pt; FileNotFoundError where there is neither."""
+    if (path := folder / f"{stem}.safetensors").is_file():
+        return _nested(safetensors.torch.load_file(path))
+    return read_pt(folder / f"{stem}.pt")
+
+
+def read_entry(folder: Path, stem: str, key: str) -> Any:
+    """One top-level value of the state dict, without reading the tensors beside it."""
+    if not (path := folder / f"{stem}.safetensors").is_file():
+        return read_pt(folder / f"{stem}.pt")[key]
+    with safetensors.safe_open(path, framework="pt") as file:
+        return _nested({name: file.get_tensor(name) for name in file.keys() if _path(name)[0] == key})[key]  # noqa: SIM118
+
+
+def read_pt(path: Path) -> dict[Any, Any]:
+    """A .pt file's content, with `weights_only`: an untrusted pickle is refused."""
+    with torch.serialization.safe_globals(SAFE_TYPES):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def write_tensors(state: dict[Any, Any], path: Path) -> None:
+    """`state` as ai2-olmo's safetensors file, so that its own code reads it."""
+    safetensors.torch.save_file({_encode(keys, pickled): t for keys, pickled, t in _flat(state, ())}, path)
+
+
+def _nested(tensors: dict[str, torch.Tensor]) -> dict[Any, Any]:
+    result: dict[Any, Any] = {}
+    for name, tensor in tensors.items():
+        keys, pickled = _path(name), "." not in name and _decode(name)[1]
+        place = result
+        for key in keys[:-1]:
+            place = place.setdefault(key, {})
+        place[keys[-1]] = _plain(tensor.numpy().tobytes()) if pickled else tensor
+    return result
+
+
+def _path(name: str) -> tuple[Any, ...]:
+    """Plain names have dots, which base64 has not."""
+    return (name,) if "." in name else _decode(name)[0]
+
+
+def _flat(state: dict[Any, Any], above: tuple[Any, ...]) -> Any:
+    for key, value in state.items():
+        if isinstance(value, torch.Tensor):
+            yield (*above, key), False, value.detach().contiguous()
+        elif isinstance(value, dict):
+            yield from _flat(value, (*above, key))
+        else:
+            pickled = bytearray(pickle.dumps(value, protocol=4))
+            yield (*above, key), True, torch.frombuffer(pickled, dtype=torch.uint8)
+
+
+def _encode(keys: tuple[Any, ...], pickled: bool) -> str:
+    return base64.urlsafe_b64encode(pickle.dumps((keys, pickled), protocol=4)).decode("ascii")
+
+
+def _decode(name: str) -> tuple[tuple[Any, ...], bool]:
+    return _plain(base64.urlsafe_b64decode(name))
+
+
+def _plain(data: bytes) -> Any:
+    return _PlainUnpickler(io.BytesIO(data)).load()

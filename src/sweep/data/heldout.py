@@ -1,0 +1,51 @@
+"""Held-out documents on disk: token ids end to end without eos, where each begins, and the size of its text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from sweep.data.tokenizer import encoded
+
+TOKENS, OFFSETS, BYTES, CHARACTERS = (f"heldout{part}.npy" for part in ("", "_offsets", "_bytes", "_characters"))
+
+
+class Heldout(NamedTuple):
+    """D documents of T tokens together."""
+
+    tokens: np.ndarray
+    """(T,) uint16, without eos."""
+    offsets: np.ndarray
+    """(D + 1,) int64 into the tokens."""
+    bytes: np.ndarray
+    """(D,) int64: UTF-8 bytes of each text."""
+    characters: np.ndarray
+    """(D,) int64."""
+
+
+def write_heldout(folder: Path, texts: Sequence[str], tokenizer: Tokenizer) -> int:
+    """Write the held-out documents into `folder`; the number of their tokens."""
+    documents = list(chain.from_iterable(ids for _, ids in encoded(tokenizer, texts)))
+    offsets = np.cumsum([0, *map(len, documents)], dtype=np.int64)
+    np.fromiter(chain.from_iterable(documents), dtype=np.uint16).tofile(folder / TOKENS)
+    np.save(folder / OFFSETS, offsets)
+    np.save(folder / BYTES, np.array([len(text.encode()) for text in texts], dtype=np.int64))
+    np.save(folder / CHARACTERS, np.array([len(text) for text in texts], dtype=np.int64))
+    return int(offsets[-1])
+
+
+def read_heldout(folder: Path) -> Heldout:
+    """What `write_heldout` wrote; ValueError where the files contradict each other."""
+    tokens = np.fromfile(folder / TOKENS, dtype=np.uint16)
+    offsets, num_bytes, characters = (np.load(folder / n, allow_pickle=False) for n in (OFFSETS, BYTES, CHARACTERS))
+    if not len(offsets) - 1 == len(num_bytes) == len(characters) or offsets[-1] != len(tokens):
+        raise ValueError(
+            f"{folder}: {len(offsets)} offsets up to {offsets[-1]} do not fit "
+            f"{len(num_bytes)} documents of {len(tokens)} tokens"
+        )
+    return Heldout(tokens, offsets, num_bytes, characters)

@@ -1,0 +1,189 @@
+"""Everything about a set of requests that no checkpoint changes: token trees in batches, rows to predict, the gold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from sweep.evaluate.trees import Chain, Int32, Tree, grow
+
+if TYPE_CHECKING:  # a stored pack is read without lm-eval
+    from sweep.evaluate.tasks import TaskRequests
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requests:
+    """What records say of each request besides its log-probability; R long each, as in ChoiceRecord."""
+
+    tasks: tuple[str, ...]
+    task: NDArray[np.int16]
+    """Index into `tasks`."""
+    document: Int32
+    choice: NDArray[np.int16]
+    characters: Int32
+    bytes: Int32
+    gold: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pack(Requests):
+    """Requests ready for any checkpoint.
+
+    N nodes form G segments, those T trees, those B batches; P tokens are predicted from S of the nodes.
+    """
+
+    tokens: Int32
+    """(R,) tokens of the continuation."""
+    ids: Int32
+    """(N,) token of each node, in the order of the batches."""
+    segment_nodes: Int32
+    """(G,) nodes of each segment."""
+    segment_above: Int32
+    """(G,) nodes above each segment; 0 for a tree's root, which comes first."""
+    above: Int32
+    """The nodes above, root downwards, segment after segment; counted from the start of the batch."""
+    batch_nodes: Int32
+    """(B,)"""
+    batch_segments: Int32
+    """(B,)"""
+    batch_rows: Int32
+    """(B,)"""
+    row: Int32
+    """(S,) node that predicts, ascending, counted from the start of the batch."""
+    target_row: Int32
+    """(P,) the row that predicts each token, counted over all batches, ascending."""
+    target: Int32
+    """(P,) the token."""
+    target_request: Int32
+    """(P,) the request that its log-probability counts for."""
+
+    @property
+    def num_nodes(self) -> int:
+        """Positions computed for one checkpoint: the total of a progress bar."""
+        return len(self.ids)
+
+    def save(self, folder: Path) -> None:
+        """Write the pack into an existing folder."""
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "tasks"}
+        np.savez(folder / "pack.npz", **arrays)
+        (folder / "pack.json").write_text(json.dumps({"tasks": self.tasks}))
+
+    @classmethod
+    def load(cls, folder: Path) -> Pack:
+        """The pack that `save` wrote."""
+        tasks = json.loads((folder / "pack.json").read_text())["tasks"]
+        with np.load(folder / "pack.npz", allow_pickle=False) as arrays:
+            return cls(tasks=tuple(tasks), **arrays)
+
+
+def prepare(
+    tasks: Sequence[TaskRequests], tokenizer: Tokenizer, *, eos_token_id: int, max_length: int, token_budget: int
+) -> Pack:
+    """The pack of the tasks' requests; a batch holds at most `token_budget` nodes, or a single larger tree.
+
+    Inputs longer than `max_length` lose their beginning, as in lm-eval's HFLM. ValueError where a continuation alone
+    is longer.
+    """
+    chains = list(_chains(tasks, tokenizer, eos_token_id=eos_token_id, max_length=max_length))
+    groups = [(index, document) for index, task in enumerate(tasks) for document in task.documents]
+    requests = Requests(
+        tasks=tuple(task.task for task in tasks),
+        task=np.repeat(np.arange(len(tasks), dtype=np.int16), [len(task.documents) for task in tasks]),
+        document=_column(tasks, "documents", np.int32),
+        choice=_column(tasks, "choices", np.int16),
+        characters=_column(tasks, "characters", np.int32),
+        bytes=_column(tasks, "bytes", np.int32),
+        gold=_column(tasks, "gold", np.bool_),
+    )
+    return assemble(requests, grow(chains, groups), token_budget=token_budget)
+
+
+def assemble(requests: Requests, trees: Iterable[Tree], *, token_budget: int) -> Pack:
+    """A pack of the requests over the trees that hold their tokens."""
+    # trees with roots of one length together, longest first: a batch pads its roots to one shape
+    ordered = sorted(trees, key=lambda tree: (-len(tree.segments[0].tokens), -tree.size))
+    tree_nodes = np.array([tree.size for tree in ordered])
+    batch = _batch_of(tree_nodes, token_budget)
+    batch_nodes = np.bincount(batch, weights=tree_nodes).astype(np.int32)
+    start = np.cumsum(tree_nodes) - tree_nodes
+    batch_start = np.cumsum(batch_nodes) - batch_nodes
+    in_batch = start - batch_start[batch]
+    segments = [segment for tree in ordered for segment in tree.segments]
+    node = np.concatenate([s + nodes for s, tree in zip(start, ordered, strict=True) for _, nodes, _ in tree.targets])
+    rows, target_row = np.unique(node, return_inverse=True)
+    order = np.argsort(target_row, kind="stable")
+    batch_of_row = np.searchsorted(batch_start, rows, side="right") - 1
+    target = [target for tree in ordered for target in tree.targets]
+    request = np.repeat([index for index, _, _ in target], [len(nodes) for _, nodes, _ in target])
+    return Pack(
+        **{f.name: getattr(requests, f.name) for f in dataclasses.fields(requests)},
+        tokens=np.bincount(request, minlength=len(requests.document)).astype(np.int32),
+        ids=np.concatenate([segment.tokens for segment in segments]),
+        segment_nodes=np.array([len(segment.tokens) for segment in segments], dtype=np.int32),
+        segment_above=np.array([len(segment.above) for segment in segments], dtype=np.int32),
+        above=np.concatenate(
+            [s.above + base for base, tree in zip(in_batch, ordered, strict=True) for s in tree.segments]
+        ),
+        batch_nodes=batch_nodes,
+        batch_segments=np.bincount(batch, weights=[len(tree.segments) for tree in ordered]).astype(np.int32),
+        batch_rows=np.bincount(batch_of_row, minlength=len(batch_nodes)).astype(np.int32),
+        row=(rows - batch_start[batch_of_row]).astype(np.int32),
+        target_row=target_row[order].astype(np.int32),
+        target=np.concatenate([tokens for _, _, tokens in target])[order],
+        target_request=request[order].astype(np.int32),
+    )
+
+
+def _column(tasks: Sequence[TaskRequests], field: str, dtype: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate([np.asarray(getattr(task, field), dtype=dtype) for task in tasks])
+
+
+def _batch_of(tree_nodes: NDArray[np.int64], token_budget: int) -> NDArray[np.int64]:
+    """The batch of each tree: as many trees in turn as fit the budget, and at least one."""
+    batch = np.empty(len(tree_nodes), dtype=np.int64)
+    number, filled = 0, 0
+    for index, nodes in enumerate(tree_nodes.tolist()):
+        if filled and filled + nodes > token_budget:
+            number, filled = number + 1, 0
+        batch[index] = number
+        filled += nodes
+    return batch
+
+
+def _chains(
+    tasks: Sequence[TaskRequests], tokenizer: Tokenizer, *, eos_token_id: int, max_length: int
+) -> Iterator[Chain]:
+    """The token chain of each request, by the rule of lm-eval's `_encode_pair` and HFLM's truncation from the left."""
+    pairs = [_move_spaces(*pair) for task in tasks for pair in zip(task.contexts, task.continuations, strict=True)]
+    encoded = _encode({text for context, rest in pairs for text in (context, context + rest)}, tokenizer)
+    for request, (context, rest) in enumerate(pairs):
+        whole = encoded[context + rest]
+        if context:
+            num_scored = len(whole) - len(encoded[context])
+        else:
+            # lm-eval conditions a continuation without context on the end-of-text token, unless it begins with one
+            num_scored = len(whole) - int(whole[0] == eos_token_id)
+            whole = whole if whole[0] == eos_token_id else np.concatenate(([eos_token_id], whole)).astype(np.int32)
+        if not 0 < num_scored <= max_length:
+            raise ValueError(f"tasks: a continuation has {num_scored} tokens; 1 to {max_length} are allowed: {rest!r}")
+        yield Chain(request, whole[-(max_length + 1) :], num_scored)
+
+
+def _move_spaces(context: str, continuation: str) -> tuple[str, str]:
+    stripped = context.rstrip()
+    return stripped, context[len(stripped) :] + continuation
+
+
+def _encode(texts: set[str], tokenizer: Tokenizer) -> dict[str, Int32]:
+    """Token ids of each text, without special tokens."""
+    unique = sorted(texts)
+    encodings = tokenizer.encode_batch_fast(unique, add_special_tokens=False)
+    return {text: np.array(e.ids, dtype=np.int32) for text, e in zip(unique, encodings, strict=True)}

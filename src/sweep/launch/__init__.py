@@ -1,0 +1,1 @@
+"""Launching many runs: Submitit starts the processes, on this machine or a cluster."""

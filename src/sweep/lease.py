@@ -1,0 +1,129 @@
+"""A lease: the right to work on something, held by a living process, on a file system that several hosts may share."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import uuid
+from pathlib import Path
+
+from filelock import FileLock
+
+HEARTBEAT_S = 5.0
+EXPIRY_S = 60.0
+"""A lease without a heartbeat for this long is free; a holder that died on this host frees it at once."""
+
+
+class LeaseLost(RuntimeError):
+    """Somebody else holds what this process was working on: stop writing."""
+
+
+class Lease:
+    """A file naming its holder, kept alive by a heartbeat; changed only under a lock beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.token = uuid.uuid4().hex
+        self._lock = FileLock(f"{path}.lock")
+        self._done = threading.Event()
+        self._lost = threading.Event()
+        self._beat = threading.Thread(target=self._keep_alive, daemon=True)
+
+    def acquire(self) -> bool:
+        """Take the lease where it is free or its holder dead; False where a living one has it."""
+        with self._lock:
+            if self._held_by_living():
+                return False
+            me = {"token": self.token, "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
+            write_durably(self.path, json.dumps(me))
+        self._beat.start()
+        return True
+
+    def release(self) -> None:
+        """Give the lease back; somebody else's is left alone."""
+        self._done.set()
+        self._beat.join()
+        with self._lock:
+            if self._current().get("token") == self.token:
+                self.path.unlink()
+
+    def check(self) -> None:
+        """Raise LeaseLost where somebody else has taken over."""
+        if self._lost.is_set():
+            raise LeaseLost(f"{self.path.name} was taken over by {self.holder()}")
+
+    def holder(self) -> str:
+        """Who has it, for people."""
+        now = self._current()
+        return f"process {now['pid']} on {now['host']}" if now else "nobody"
+
+    def _current(self) -> dict:
+        try:
+            return json.loads(self.path.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def _held_by_living(self) -> bool:
+        now = self._current()
+        if not now:
+            return False
+        if now["host"] == socket.gethostname() and _born(now["pid"]) != now["born"]:
+            return False
+        return self._clock() - self.path.stat().st_mtime < EXPIRY_S
+
+    def _clock(self) -> float:
+        """Now by the clock of the file system that stamps the heartbeats; hosts' clocks differ."""
+        probe = self.path.with_suffix(f".{self.token}.clock")
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+        return now
+
+    def _keep_alive(self) -> None:
+        while not self._done.wait(HEARTBEAT_S):
+            with self._lock:
+                if self._current().get("token") != self.token:
+                    self._lost.set()
+                    return
+                os.utime(self.path)
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace a file's content whole, on disk before this returns."""
+    part = path.with_suffix(f".{uuid.uuid4().hex}.part")
+    part.write_text(text)
+    fsync(part)
+    os.replace(part, path)
+
+
+def fsync(path: Path) -> None:
+    """Put a file or a folder's entries on disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _born(pid: int) -> str | None:
+    """Start time of a process of this host, to tell it from a later one with the same number; None: no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            return None
+        return _alive(pid)
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _alive(pid: int) -> str | None:
+    """Stand-in for a start time where there is no /proc (macOS)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return "alive"

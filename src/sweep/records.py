@@ -1,0 +1,147 @@
+"""What came out: frozen records, plain enough for JSON and Parquet, that every room may read and none may change."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from dataclasses import dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """What a checkpoint itself says of where it stands in its training."""
+
+    step: int
+    """Optimizer updates done."""
+    epoch: int
+    """Epoch the data order is in, from 0."""
+    instances: int
+    """Instances of this epoch already consumed."""
+    tokens: int
+    """Tokens seen over the whole training."""
+    lr: float
+    """Learning rate in force, from the optimizer's `param_groups`."""
+    batch_size: int
+    """Instances per update."""
+    sequence_length: int
+    """Tokens per instance."""
+    data_seed: int
+    """Seed of the data order: epoch e is shuffled by PCG64(data_seed + e)."""
+    max_grad_norm: float | None
+    """Gradient-norm clip of the training; None: no clipping."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """One optimizer update, measured."""
+
+    update: int
+    """Updates since the checkpoint, from 1."""
+    lr: float
+    loss: float
+    """The training objective as OLMo counts it: summed cross-entropy in nats over all B*T input tokens of the batch."""
+    grad_norm: float
+    """L2 norm of the gradient before clipping."""
+    param_norm: float
+    """L2 norm of all parameters after the update."""
+    tokens: int
+    """Tokens consumed since the checkpoint, this update included."""
+    seconds: float
+    """Wall seconds of this update; the one field that two equal runs may differ in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceRecord:
+    """One row of a score's `records.parquet`: a choice of a document of a task, or a held-out document."""
+
+    document: int
+    """Index in the scored split."""
+    choice: int
+    """Index of the choice; 0 for held-out text."""
+    log_probability: float
+    """Natural-log probability of the continuation given its context, summed over its tokens."""
+    tokens: int
+    """Tokens of the continuation."""
+    characters: int
+    """Characters of the choice as lm-eval counts them: without the leading space."""
+    bytes: int
+    """UTF-8 bytes of the choice, without the leading space."""
+    gold: bool
+    """Whether this choice is the right one; true for held-out text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number of one task, with its standard error over documents."""
+
+    task: str
+    metric: str
+    value: float
+    stderr: float
+    documents: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a run took."""
+
+    tokens: int
+    """Tokens annealed."""
+    flops: float
+    """Model floating-point operations of the anneal."""
+    anneal_s: float
+    """Seconds of the updates in the result, whichever run did them."""
+    updates_done: int
+    """Updates this run did itself; the rest came from the store."""
+    seconds: float
+    """Wall seconds of the whole run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """The outcome of one point of a sweep."""
+
+    key: str
+    """Digest of the choices that decide the numbers."""
+    name: str
+    """The point in a few words."""
+    params: dict[str, Any]
+    """Dotted name -> value."""
+    position: Position
+    before: tuple[Score, ...]
+    after: tuple[Score, ...]
+    delta: tuple[Score, ...]
+    """after - before, the standard error paired over documents."""
+    final_state: str
+    """Store key of the annealed state."""
+    final_loss: float
+    """Training loss of the last update."""
+    cost: Cost
+    versions: dict[str, str]
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """A record as JSON-ready dict."""
+    return dataclasses.asdict(record)
+
+
+def from_json(kind: type[T], data: dict[str, Any]) -> T:
+    """The record of `kind` that `to_json` gave `data` for; TypeError where a field is missing or unknown."""
+    hints = get_type_hints(kind)
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise TypeError(f"{kind.__name__} has no field {sorted(unknown)}")
+    return kind(**{name: _revive(hints[name], value) for name, value in data.items()})
+
+
+def _revive(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_json(hint, value)
+    if get_origin(hint) is tuple:
+        return tuple(_revive(get_args(hint)[0], item) for item in value)
+    if get_origin(hint) in (Union, types.UnionType) and value is not None:
+        return _revive(next(a for a in get_args(hint) if a is not type(None)), value)
+    return value

@@ -1,0 +1,80 @@
+"""A schedule is data: shapes are pure functions of progress, and a plan turns one into an array of learning rates.
+
+Update i of N runs at progress i/N, i = 1..N, as OLMo and OLMo-core count: the last update of a decay to zero runs at 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+Shape = Callable[[float, float], float]
+"""(progress in [0, 1], final fraction) -> fraction of the peak; 1 at progress 0, the final fraction at 1."""
+
+
+def linear(progress: float, final: float) -> float:
+    """A straight line."""
+    return 1 - (1 - final) * progress
+
+
+def cosine(progress: float, final: float) -> float:
+    """Half a cosine (Loshchilov and Hutter, arXiv 1608.03983)."""
+    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def sqrt(progress: float, final: float) -> float:
+    """1 - sqrt(progress), the cooldown of Hägele et al. (arXiv 2405.18392)."""
+    return final + (1 - final) * (1 - math.sqrt(progress))
+
+
+def square(progress: float, final: float) -> float:
+    """1 - progress squared: stays high for long."""
+    return final + (1 - final) * (1 - progress**2)
+
+
+def exponential(progress: float, final: float) -> float:
+    """A straight line in the logarithm; needs a positive final fraction."""
+    return final**progress
+
+
+def mirror_cosine(progress: float, final: float) -> float:
+    """The cosine mirrored in the straight line: falls fast at both ends."""
+    return 2 * linear(progress, final) - cosine(progress, final)
+
+
+def cosine_linear(progress: float, final: float) -> float:
+    """Cosine times a straight line, as ai2-olmo's `CosLinearEnvelope`."""
+    return final + (1 - progress) * (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def constant(progress: float, final: float) -> float:
+    """No decay: the control that tells annealing apart from more data."""
+    return 1.0
+
+
+SHAPES: dict[str, Shape] = {
+    shape.__name__: shape
+    for shape in (linear, cosine, sqrt, square, exponential, mirror_cosine, cosine_linear, constant)
+}
+
+
+def learning_rates(
+    shape: str, *, steps: int, peak: float, final_fraction: float = 0.0, hold_steps: int = 0
+) -> np.ndarray:
+    """Learning rates (steps,) float64, one an update: `hold_steps` at the peak, then the decay over the rest."""
+    decay = steps - hold_steps
+    fraction = SHAPES[shape]
+    rates = [fraction(i / decay, final_fraction) * peak for i in range(1, decay + 1)]
+    return np.array([peak] * hold_steps + rates, dtype=np.float64)
+
+
+def warmup(steps: int, *, peak: float, warmup_steps: int) -> np.ndarray:
+    """Learning rates (steps,) of a training from scratch: linear from a tenth of the peak, then constant.
+
+    The tenth is ai2-olmo's `_linear_warmup` start, so that its schedulers give the same trace.
+    """
+    start = 0.1 * peak
+    rising = start + (peak - start) * np.arange(1, steps + 1) / warmup_steps
+    return np.where(np.arange(1, steps + 1) < warmup_steps, rising, peak)

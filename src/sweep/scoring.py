@@ -1,0 +1,115 @@
+"""Scores named by weights x task x protocol: each is computed once and read ever after, by any run of any sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from olmo.model import OLMo
+from tokenizers import Tokenizer
+
+from sweep import data, evaluate
+from sweep.config import Tasks
+from sweep.plan import label
+from sweep.progress import Progress
+from sweep.records import Score
+from sweep.store import Store, digest, file_digest
+
+RECORDS = "records.parquet"
+PACK = 1
+"""Raised when the same task would be packed otherwise."""
+TOKEN_BUDGET = 4096
+"""Tree nodes of a batch, padding included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """All that scoring needs besides weights."""
+
+    tasks: Tasks
+    tokenizer: Path
+    eos_token_id: int
+    max_length: int
+    heldout: Path | None
+    """Folder with held-out documents; None: there are none for this model."""
+    numerics: str
+    """Digest of what else decides the bits of a log-probability: device, threads, engine."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tasks, the held-out text last."""
+        return (*self.tasks.metrics, *([evaluate.HELDOUT] if self.heldout and self.tasks.heldout else []))
+
+
+def record_files(
+    store: Store, scoring: Scoring, *, weights: str, model: Callable[[], OLMo], when: str
+) -> dict[str, Path]:
+    """Task -> its records.parquet for these weights; `model` is called only where something is missing."""
+
+    def builder(name: str, pack_key: str) -> Callable[[Path], None]:
+        def build(folder: Path) -> None:
+            pack = evaluate.Pack.load(store.make("packs", pack_key, lambda at: _pack(scoring, name).save(at)))
+            with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=pack.num_nodes) as bar:
+                log_probabilities = evaluate.log_likelihoods(model(), pack, progress=bar.advance)
+            evaluate.write_records(evaluate.records_table(pack, name, log_probabilities), folder / RECORDS)
+
+        return build
+
+    packs = {name: _pack_key(scoring, name) for name in scoring.names}
+    keys = {name: digest("scores", weights, pack_key, scoring.numerics) for name, pack_key in packs.items()}
+    folders = store.make_all("scores", {keys[name]: builder(name, packs[name]) for name in scoring.names})
+    return {name: folders[key] / RECORDS for name, key in keys.items()}
+
+
+def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
+    """Every metric of every task, and the mean over the tasks."""
+    tables = {name: evaluate.read_records(file) for name, file in files.items()}
+    return _labelled([s for name, table in tables.items() for s in evaluate.scores(name, table)], tasks)
+
+
+def deltas(before: dict[str, Path], after: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
+    """after - before of the same metrics, standard errors paired over documents."""
+    pairs = ((name, evaluate.read_records(before[name]), evaluate.read_records(after[name])) for name in before)
+    return _labelled([s for name, old, new in pairs for s in evaluate.deltas(name, old, new)], tasks)
+
+
+def _labelled(found: list[Score], tasks: Tasks) -> tuple[Score, ...]:
+    """The scores and their mean, the limit in every name."""
+    if tasks.metrics:
+        found = [*found, evaluate.mean(found, tasks.metrics, tasks.name)]
+    return tuple(dataclasses.replace(score, task=label(score.task, tasks.limit)) for score in found)
+
+
+def _pack_key(scoring: Scoring, name: str) -> str:
+    tokenizer, limit = file_digest(scoring.tokenizer), scoring.tasks.limit
+    if name == evaluate.HELDOUT:
+        assert scoring.heldout is not None
+        made_of = digest(*(file_digest(f) for f in sorted(scoring.heldout.glob("heldout*.npy"))), limit)
+    else:
+        made_of = evaluate.protocol(name, limit=limit)
+    return digest("pack", PACK, made_of, tokenizer, scoring.max_length, TOKEN_BUDGET)
+
+
+def _pack(scoring: Scoring, name: str) -> evaluate.Pack:
+    limit = scoring.tasks.limit
+    if name == evaluate.HELDOUT:
+        assert scoring.heldout is not None
+        heldout = data.read_heldout(scoring.heldout)
+        return evaluate.heldout_pack(
+            heldout.tokens,
+            heldout.offsets[: limit and limit + 1],
+            num_characters=heldout.characters[:limit],
+            num_bytes=heldout.bytes[:limit],
+            eos_token_id=scoring.eos_token_id,
+            sequence_length=scoring.max_length,
+            token_budget=TOKEN_BUDGET,
+        )
+    return evaluate.prepare(
+        [evaluate.load_task(name, limit=limit)],
+        Tokenizer.from_file(str(scoring.tokenizer)),
+        eos_token_id=scoring.eos_token_id,
+        max_length=scoring.max_length,
+        token_budget=TOKEN_BUDGET,
+    )

@@ -1,0 +1,85 @@
+"""The table at the end of a sweep: pure rows first, drawing second."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sweep.config import RunConfig
+from sweep.plan import label, run_name
+
+CAPTION = "mean: accuracy over the tasks in %; val loss: nats a token on held-out documents; ± one standard error"
+Pair = tuple[float, float]
+"""(value, standard error)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One run as the table shows it; None: not there (yet)."""
+
+    checkpoint: str
+    anneal: str
+    status: str
+    mean: dict[str, Pair | None]
+    """"before", "after", "delta" -> mean accuracy over the tasks."""
+    loss: dict[str, Pair | None]
+    """The same of the held-out loss."""
+    tokens: int | None
+    seconds: float | None
+
+
+def row(config: RunConfig, events: Any) -> Row:
+    """The row of a point, from its journal's events; None: it has no journal."""
+    checkpoint, _, anneal = run_name(config).partition(" ")
+    mean_of, heldout = label(config.tasks.name, config.tasks.limit), label("heldout", config.tasks.limit)
+    scores = events.scores if events else {}
+    outcome = (events.outcome if events else None) or {"status": "not finished" if events else "not started"}
+    cost = (outcome.get("result") or {}).get("cost", {})
+    return Row(
+        checkpoint=checkpoint,
+        anneal=anneal,
+        status=outcome["status"],
+        mean={when: _find(scores.get(when, ()), mean_of, "mean") for when in ("before", "after", "delta")},
+        loss={when: _find(scores.get(when, ()), heldout, "loss") for when in ("before", "after", "delta")},
+        tokens=cost.get("tokens"),
+        seconds=cost.get("seconds"),
+    )
+
+
+def draw(title: str, rows: Iterable[Row]) -> str:
+    """The table as text, at most as wide as it needs."""
+    table = Table(title=f"sweep {title}", title_justify="left", caption_justify="left")
+    table.add_column("checkpoint")
+    table.add_column("anneal")
+    for name in ("mean before", "after", "delta", "val loss before", "after", "delta", "tokens", "seconds"):
+        table.add_column(name, justify="right")
+    for r in rows:
+        mean = [_percent(r.mean[when], signed=when == "delta") for when in r.mean]
+        loss = [_nats(r.loss[when], signed=when == "delta") for when in r.loss]
+        anneal = r.anneal if r.status == "finished" else f"{r.anneal} ({r.status})"
+        tokens = "–" if r.tokens is None else f"{r.tokens / 1e6:.2f}M"
+        table.add_row(r.checkpoint, anneal, *mean, *loss, tokens, "–" if r.seconds is None else f"{r.seconds:.0f}")
+    table.caption = CAPTION
+    text = io.StringIO()
+    Console(file=text, width=160).print(table)
+    return text.getvalue()
+
+
+def _find(scores: Iterable[Mapping[str, Any]], task: str, metric: str) -> Pair | None:
+    for score in scores:
+        if score["task"] == task and score["metric"] == metric:
+            return score["value"], score["stderr"]
+    return None
+
+
+def _percent(pair: Pair | None, *, signed: bool) -> str:
+    return "–" if pair is None else f"{100 * pair[0]:{'+' if signed else ''}.2f} ± {100 * pair[1]:.2f}"
+
+
+def _nats(pair: Pair | None, *, signed: bool) -> str:
+    return "–" if pair is None else f"{pair[0]:{'+' if signed else ''}.4f} ± {pair[1]:.4f}"

@@ -1,0 +1,8 @@
+"""Tracking: a run's journal is the truth, MLflow (`tracking.projection`) its projection, rebuilt at any time.
+
+Light on purpose: the door reads journals to skip what is done; MLflow is imported by `projection` alone.
+"""
+
+from sweep.tracking.journal import Events, Journal, outcome, read, redact
+
+__all__ = ["Events", "Journal", "outcome", "read", "redact"]

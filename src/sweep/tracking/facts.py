@@ -1,0 +1,195 @@
+"""What MLflow should show of a journal: names, params, tags and points (pure; limits are MLflow 3.17's).
+
+A point's timestamp and step follow from the journal alone, so sending one again stores nothing new.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from sweep.tracking.journal import Events
+
+PARAM_CHARS = 6000
+TAG_CHARS = 8000
+NAME_CHARS = 250
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+"""Outcome status -> MLflow's."""
+PASSING_TAGS = {"sweep.changed_params", "sweep.infinite", "sweep.damaged_lines", "sweep.error"}
+"""Tags that are there only while they say something."""
+STEP_METRICS = ("loss", "lr", "grad_norm", "param_norm", "tokens")
+
+
+COUNTED = "train/tokens"
+"""A curve with a point at every update."""
+
+
+class Point(NamedTuple):
+    """One metric value."""
+
+    name: str
+    value: float
+    """An infinity is shown as NaN (a gap): MLflow would store 1.8e308, which flattens every chart it is in."""
+    timestamp: int
+    """Milliseconds since 1970."""
+    step: int
+
+
+def milliseconds(event: dict[str, Any]) -> int:
+    """When an event was written, as MLflow counts."""
+    return int(event["time"] * 1000)
+
+
+def status(events: Events) -> str:
+    """MLflow's status of the run; without an outcome it is RUNNING, a killed run too until it goes on."""
+    return "RUNNING" if events.outcome is None else STATUS[events.outcome["status"]]
+
+
+def step_points(events: Events, *, after: int = 0) -> Iterator[Point]:
+    """The curves of the updates past `after`."""
+    start = milliseconds(events.attempts[0])
+    for record in events.steps:
+        update = record["update"]
+        if update > after:
+            values = {name: record[name] for name in STEP_METRICS}
+            if record["lr"] > 0:
+                values["log10_lr"] = math.log10(record["lr"])
+            for name, value in values.items():
+                yield Point(f"train/{name}", _finite(value), start + update, update)
+
+
+def batches(points: Iterable[Point], size: int) -> Iterator[list[Point]]:
+    """The points in batches of at most `size` that end with an update, so that a batch is whole or absent."""
+    batch: list[Point] = []
+    for _, update in groupby(points, key=lambda point: point.step):
+        whole = list(update)
+        if len(batch) + len(whole) > size:
+            yield batch
+            batch = []
+        batch += whole
+    if batch:
+        yield batch
+
+
+def score_points(events: Events) -> Iterator[Point]:
+    """Every score with its standard error, and what the run cost."""
+    start = milliseconds(events.attempts[0])
+    for name, value in _scores(events).items():
+        yield Point(name, _finite(value), start, 0)
+    if events.outcome is not None and events.outcome["result"] is not None:
+        for name, value in events.outcome["result"]["cost"].items():
+            yield Point(f"cost/{tidy(name)}", _finite(value), milliseconds(events.outcome), 0)
+
+
+def params(events: Events) -> dict[str, str]:
+    """The first attempt's params as MLflow takes them; what is too long ends in a marker."""
+    return {
+        name: fit(_text(value), PARAM_CHARS, "journal.jsonl") for name, value in _tidied(events.attempts[0]["params"])
+    }
+
+
+def tags(events: Events) -> dict[str, str]:
+    """What identifies the run, and what may vary from attempt to attempt (of the last one)."""
+    first, last = events.attempts[0], events.attempts[-1]
+    changed = {k: v for k, v in last["params"].items() if k not in first["params"] or first["params"][k] != v}
+    found = {
+        "sweep.key": first["key"],
+        "sweep.name": first["sweep"],
+        "sweep.attempts": str(len(events.attempts)),
+        "host": last["host"],
+        "pid": str(last["pid"]),
+        "versions": _text(last["versions"]),
+        "git": _text(last["git"]),
+        "mlflow.source.name": last["command"],
+        "mlflow.source.type": "LOCAL",
+        "sweep.changed_params": _text(changed) if changed else "",
+        "sweep.infinite": ", ".join(_infinite(events)),
+        "sweep.damaged_lines": ", ".join(map(str, events.damaged)),
+        "sweep.error": (events.outcome or {}).get("error") or "",
+    }
+    if isinstance(last["git"], dict) and "commit" in last["git"]:
+        found["mlflow.source.git.commit"] = str(last["git"]["commit"])
+    return {name: fit(value, TAG_CHARS, "journal.jsonl") for name, value in found.items() if value}
+
+
+def learning_rates(events: Events) -> str:
+    """The executed learning rates as CSV, in full precision."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("update", "lr"))
+    table.writerows((record["update"], repr(record["lr"])) for record in events.steps)
+    return text.getvalue()
+
+
+def means(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The aggregates among scores: one a task set."""
+    return [score for score in scores if score["metric"] == "mean"]
+
+
+def fit(text: str, limit: int, where: str) -> str:
+    """The text, or its beginning and a marker of what is missing and where it is whole."""
+    if len(text) <= limit:
+        return text
+    marker = f" … [cut, {len(text)} characters, whole in {where}]"
+    return text[: limit - len(marker)] + marker
+
+
+def tidy(name: str) -> str:
+    """The name in the characters, the path form and the length that MLflow allows."""
+    parts = (re.sub(r"[^\w\-. :]", "_", part, flags=re.ASCII).strip() for part in name.split("/"))
+    return "/".join(part for part in parts if part not in ("", ".", ".."))[:NAME_CHARS] or "_"
+
+
+def _scores(events: Events) -> dict[str, float]:
+    """Name -> value: aggregates first and standard errors last, as the run's page lists them in this order."""
+    values: dict[str, float] = {}
+    errors: dict[str, float] = {}
+    for when, scores in events.scores.items():
+        sole = len(means(scores)) == 1
+        for score in scores:
+            of = "mean" if score["metric"] == "mean" and sole else f"{score['metric']}/{score['task']}"
+            name = _free(tidy(f"{when}/{of}"), values)
+            values[name] = score["value"]
+            errors[tidy(f"stderr/{name}")] = score["stderr"]
+    ordered = sorted(values, key=lambda name: "/mean" not in name)
+    return {name: values[name] for name in ordered} | errors
+
+
+def _tidied(named: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    taken: set[str] = set()
+    for name, value in named.items():
+        taken.add(free := _free(tidy(name), taken))
+        yield free, value
+
+
+def _free(name: str, taken: set[str] | dict[str, Any]) -> str:
+    """The name, numbered where two differed only in what MLflow doesn't allow."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name[: NAME_CHARS - 8]} {number}"
+    return free
+
+
+def _infinite(events: Events) -> Iterator[str]:
+    """The infinities that `_finite` hides, said in words."""
+    for name in STEP_METRICS:
+        at = [record["update"] for record in events.steps if math.isinf(record[name])]
+        if at:
+            yield f"train/{name} in {len(at)} updates from {at[0]}"
+    yield from (f"{name} = {value}" for name, value in _scores(events).items() if math.isinf(value))
+
+
+def _finite(value: float) -> float:
+    return math.nan if math.isinf(value) else float(value)
+
+
+def _text(value: Any) -> str:
+    """A value as the command line spells it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

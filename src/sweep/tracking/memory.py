@@ -1,0 +1,41 @@
+"""What MLflow already has of a run: `mlflow.json` in the run's folder, a memory that may be lost without harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+FILE = "mlflow.json"
+
+
+@dataclass
+class Memory:
+    """Whom it was sent to, and how far."""
+
+    server: str
+    """The tracking URI without its secrets."""
+    experiment: str
+    run_id: str
+    update: int = 0
+    """The last update whose points are there."""
+    artifacts: dict[str, str] = field(default_factory=dict)
+    """Name -> fingerprint of what was sent."""
+
+    def save(self, run_folder: Path) -> None:
+        """Replace the file, whole or not at all."""
+        part = run_folder / f".{FILE}.{uuid.uuid4().hex}"
+        part.write_text(json.dumps(asdict(self)))
+        os.replace(part, run_folder / FILE)
+
+
+def recall(run_folder: Path, fresh: Memory) -> Memory:
+    """What was remembered of this very run on this very server, else `fresh`: everything is sent anew."""
+    try:
+        known = Memory(**json.loads((run_folder / FILE).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return fresh
+    same = (known.server, known.experiment, known.run_id) == (fresh.server, fresh.experiment, fresh.run_id)
+    return known if same else fresh

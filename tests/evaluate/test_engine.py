@@ -1,0 +1,116 @@
+"""Log-likelihoods against the OLMo module's own forward, request by request, and what must not change them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from olmo.config import ActivationType, BlockType
+from olmo.model import OLMo
+from tokenizers import Tokenizer
+
+from sweep.evaluate import TaskRequests, log_likelihoods, prepare
+from sweep.evaluate.body import Body
+
+from .conftest import EOS, MAX_LENGTH, OLMO2, Encode, make_olmo
+
+ARCHITECTURES = {
+    "olmo1": {},
+    "olmo1-tied-clipped": {"weight_tying": True, "clip_qkv": 1.0},
+    "olmo1-parametric": {"layer_norm_with_affine": True},
+    "olmo1-norm-bias": {"layer_norm_with_affine": True, "bias_for_layer_norm": True},
+    "olmo1-grouped-queries": {"n_kv_heads": 2, "block_group_size": 2},
+    "olmo1-query-key-norm": {"attention_layer_norm": True, "attention_layer_norm_with_affine": True},
+    "olmo1-scaled": {"scale_logits": True, "weight_tying": True, "rope_theta": 500, "rope_full_precision": False},
+    "olmo2": OLMO2,
+    "olmo2-grouped-queries": OLMO2 | {"n_kv_heads": 1},
+    "pre-norm-rms": {"layer_norm_type": "rms", "layer_norm_with_affine": True},
+}
+
+
+def scored(task: TaskRequests, tokenizer: Tokenizer, model: OLMo, **settings: Any) -> np.ndarray:
+    pack = prepare([task], tokenizer, **{"eos_token_id": EOS, "max_length": MAX_LENGTH, "token_budget": 900} | settings)
+    return log_likelihoods(model, pack)
+
+
+@torch.inference_mode()
+def by_forward(task: TaskRequests, encode: Encode, model: OLMo) -> list[float]:
+    sums = []
+    for pair in zip(task.contexts, task.continuations, strict=True):
+        context, rest = encode(*pair)
+        logits = model(torch.tensor([(context + rest)[:-1]])).logits[0, -len(rest) :].double()
+        sums.append(logits.log_softmax(-1)[range(len(rest)), rest].sum().item())
+    return sums
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("task", ["hellaswag", "winogrande"])
+def test_equals_the_modules_own_forward(
+    name: str, task: str, core8: dict[str, TaskRequests], tokenizer: Tokenizer, encode: Encode
+) -> None:
+    model = make_olmo(**ARCHITECTURES[name])
+    ours = scored(core8[task], tokenizer, model)
+    assert ours == pytest.approx(by_forward(core8[task], encode, model), abs=2e-4, rel=1e-6)
+
+
+def test_large_logits_are_summed_safely(core8: dict[str, TaskRequests], tokenizer: Tokenizer, encode: Encode) -> None:
+    model = make_olmo()
+    with torch.no_grad():
+        model.transformer.ff_out.weight *= 60
+    ours = scored(core8["arc_easy"], tokenizer, model)
+    assert np.isfinite(ours).all()
+    assert ours == pytest.approx(by_forward(core8["arc_easy"], encode, model), rel=1e-5)
+
+
+def test_lower_precision_weights_are_scored_in_fp32(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> None:
+    low = make_olmo().bfloat16()
+    same = make_olmo()
+    same.load_state_dict(low.state_dict())
+    assert np.array_equal(scored(core8["piqa"], tokenizer, low), scored(core8["piqa"], tokenizer, same))
+
+
+def test_the_budget_changes_nothing(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
+    small, large = (scored(core8["sciq"], tokenizer, olmo, token_budget=budget) for budget in (1, 5000))
+    assert small == pytest.approx(large, abs=1e-4)
+
+
+def test_scoring_twice_gives_the_same_bits(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
+    first, second = (scored(core8["hellaswag"], tokenizer, olmo) for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+
+
+def test_progress_adds_up_to_the_nodes(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
+    pack = prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=500)
+    told: list[int] = []
+    log_likelihoods(olmo, pack, progress=told.append)
+    assert len(told) == len(pack.batch_nodes) > 1
+    assert sum(told) == pack.num_nodes
+
+
+def test_the_model_is_left_as_it_was(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
+    before = {name: value.clone() for name, value in olmo.state_dict().items()}
+    olmo.train()
+    scored(core8["arc_easy"], tokenizer, olmo)
+    assert olmo.training
+    assert all(torch.equal(value, before[name]) for name, value in olmo.state_dict().items())
+    olmo.eval()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("rope", False),
+        ("alibi", True),
+        ("embedding_layer_norm", True),
+        ("include_bias", True),
+        ("activation_type", ActivationType.gelu),
+        ("block_type", BlockType.llama),
+    ],
+)
+def test_what_is_not_supported_is_named(setting: str, value: Any) -> None:
+    model = make_olmo()
+    setattr(model.config, setting, value)
+    with pytest.raises(ValueError, match=rf"model\.{setting}"):
+        Body(model)

@@ -1,0 +1,136 @@
+"""A pack's tokens against lm-eval's own encoding, its trees and its batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+
+from sweep.evaluate import CORE8, Pack, TaskRequests, prepare
+
+from .conftest import EOS, MAX_LENGTH, Encode
+
+BUDGET = 700
+
+
+@pytest.fixture(scope="module")
+def pack(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> Pack:
+    return prepare(list(core8.values()), tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=BUDGET)
+
+
+def chains(pack: Pack) -> dict[int, list[tuple[tuple[int, ...], int]]]:
+    """For each request, what every scored token is predicted from and what it is, read back from the trees."""
+    nodes = []
+    node = segment = above = 0
+    for num_nodes, num_segments in zip(pack.batch_nodes, pack.batch_segments, strict=True):
+        paths: dict[int, tuple[int, ...]] = {}
+        here = 0
+        for index in range(segment, segment + num_segments):
+            up = pack.above[above : above + pack.segment_above[index]]
+            path = tuple(pack.ids[node + up].tolist())
+            assert not len(up) or paths[int(up[-1])] == path
+            for _ in range(pack.segment_nodes[index]):
+                path = (*path, int(pack.ids[node + here]))
+                paths[here] = path
+                here += 1
+            above += len(up)
+        assert here == num_nodes
+        nodes.append(paths)
+        node, segment = node + num_nodes, segment + num_segments
+    batch_of_row = np.repeat(np.arange(len(pack.batch_rows)), pack.batch_rows)
+    predicted = defaultdict(list)
+    for row, target, request in zip(pack.target_row, pack.target, pack.target_request, strict=True):
+        predicted[int(request)].append((nodes[batch_of_row[row]][int(pack.row[row])], int(target)))
+    return {request: sorted(scored, key=lambda item: len(item[0])) for request, scored in predicted.items()}
+
+
+def expected(context: list[int], rest: list[int], max_length: int) -> list[tuple[tuple[int, ...], int]]:
+    whole = (context + rest)[-(max_length + 1) :]
+    first = len(whole) - len(rest)
+    return [(tuple(whole[:index]), whole[index]) for index in range(first, len(whole))]
+
+
+@pytest.mark.parametrize("name", CORE8)
+def test_trees_hold_what_lm_eval_would_encode(
+    name: str, core8: dict[str, TaskRequests], tokenizer: Tokenizer, encode: Encode
+) -> None:
+    task = core8[name]
+    longest = max(len(tokenizer.encode(text).ids) for text in task.continuations)
+    for max_length in (MAX_LENGTH, longest + 5):
+        pack = prepare([task], tokenizer, eos_token_id=EOS, max_length=max_length, token_budget=BUDGET)
+        read = chains(pack)
+        for request, pair in enumerate(zip(task.contexts, task.continuations, strict=True)):
+            context, rest = encode(*pair)
+            assert read[request] == expected(context, rest, max_length)
+            assert pack.tokens[request] == len(rest)
+
+
+def requests(*pairs: tuple[str, str]) -> TaskRequests:
+    count = len(pairs)
+    return TaskRequests(
+        task="made",
+        protocol="",
+        contexts=tuple(context for context, _ in pairs),
+        continuations=tuple(rest for _, rest in pairs),
+        documents=(0,) * count,
+        choices=tuple(range(count)),
+        characters=(1,) * count,
+        bytes=(1,) * count,
+        gold=(True,) + (False,) * (count - 1),
+    )
+
+
+def test_trailing_spaces_and_empty_contexts_follow_lm_eval(tokenizer: Tokenizer, encode: Encode) -> None:
+    pairs = (("A man is ", "sitting"), ("A man  \n", " roof"), ("", " on a roof"), ("A", " man"), ("A man", " is it"))
+    made = requests(*pairs)
+    read = chains(prepare([made], tokenizer, eos_token_id=EOS, max_length=50, token_budget=BUDGET))
+    for request, pair in enumerate(pairs):
+        assert read[request] == expected(*encode(*pair), 50)
+
+
+def test_no_special_tokens_are_added(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> None:
+    adding = Tokenizer.from_str(tokenizer.to_str())
+    adding.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", EOS)])
+    plain, other = (
+        prepare([core8["piqa"]], t, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=BUDGET)
+        for t in (tokenizer, adding)
+    )
+    assert np.array_equal(plain.ids, other.ids)
+
+
+def test_each_beginning_of_a_document_is_computed_once(pack: Pack) -> None:
+    distinct = defaultdict(set)
+    for request, scored in chains(pack).items():
+        path = scored[-1][0]
+        document = int(pack.task[request]), int(pack.document[request])
+        distinct[document].update(path[:size] for size in range(1, len(path) + 1))
+    assert pack.num_nodes == sum(len(paths) for paths in distinct.values())
+
+
+def test_rows_are_distinct_and_batches_within_budget(pack: Pack) -> None:
+    batch = np.repeat(np.arange(len(pack.batch_rows)), pack.batch_rows)
+    assert len(np.unique(np.stack((batch, pack.row)), axis=1).T) == len(pack.row)
+    trees = np.add.reduceat(pack.segment_above == 0, np.cumsum(pack.batch_segments) - pack.batch_segments)
+    assert (pack.batch_nodes[trees > 1] <= BUDGET).all()
+    assert pack.batch_nodes.sum() == pack.num_nodes == pack.segment_nodes.sum()
+    assert (np.diff(pack.target_row) >= 0).all()
+
+
+def test_a_pack_reads_back_as_saved(pack: Pack, tmp_path: Path) -> None:
+    pack.save(tmp_path)
+    back = Pack.load(tmp_path)
+    assert back.tasks == tuple(CORE8)
+    for field in dataclasses.fields(Pack):
+        ours, theirs = getattr(pack, field.name), getattr(back, field.name)
+        assert np.array_equal(ours, theirs)
+        assert field.name == "tasks" or ours.dtype == theirs.dtype
+
+
+def test_a_continuation_longer_than_the_window_is_refused(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="1 to 4 are allowed"):
+        prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=4, token_budget=BUDGET)

@@ -1,0 +1,92 @@
+"""The house stands on its floors: imports point down, hands don't know each other, heavy packages have one owner."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "sweep"
+FLOORS = [
+    {"schedule", "records", "store", "lease", "refusal"},
+    {"config"},
+    {"plan"},
+    {"checkpoints", "data", "anneal", "evaluate", "tracking", "table"},
+    {"training", "trajectory", "scoring", "showing", "run"},
+    {"cli", "ui", "__main__"},
+]
+SHARED = {0, 4, 5}
+"""Floors whose rooms may know each other; the hands may not."""
+OWNERS = {
+    "mlflow": {"tracking"},
+    "lm_eval": {"evaluate"},
+    "olmo": {"checkpoints", "anneal", "evaluate", "trajectory", "scoring", "run"},
+    "hydra": {"cli"},
+    "rich": {"table"},
+    "submitit": set(),
+    "matplotlib": set(),
+}
+FILES = sorted(SRC.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
+    return next(i for i, names in enumerate(FLOORS) if name in names)
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" if node.module == "sweep" else node.module for alias in node.names}
+    return found
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room(path) for path in FILES} - {"__init__"}
+    assert rooms == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
+def test_imports_point_down(path: Path) -> None:
+    if (mine := room(path)) == "__init__":
+        return
+    for module in imports(path):
+        if module.startswith("sweep."):
+            other = module.split(".")[1]
+            down = floor(other) < floor(mine) or (floor(mine) == floor(other) and floor(mine) in SHARED)
+            assert other == mine or down, f"{mine} (floor {floor(mine)}) imports {other} (floor {floor(other)})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
+def test_heavy_packages_have_one_owner(path: Path) -> None:
+    for module in imports(path):
+        top = module.split(".")[0]
+        if top in OWNERS:
+            assert room(path) in OWNERS[top], f"{room(path)} imports {top}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
+def test_a_file_is_a_room(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
+    for path in FILES:
+        if room(path) in {"schedule", "records", "config", "plan", "table"}:
+            assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
+
+
+@pytest.mark.parametrize("door", ["sweep.cli", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"])
+def test_the_door_is_light(door: str) -> None:
+    heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"
+    code = f"import sys, {door}; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

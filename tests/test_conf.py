@@ -1,0 +1,62 @@
+"""Every option of every group composes, validates and plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from sweep.cli import CONF, typed
+from sweep.plan import expected_position, make_plan, run_folder
+from tests.test_config import composed
+
+GROUPS = [p for p in sorted(CONF.iterdir()) if p.is_dir() and p.name not in ("hydra", "experiment")]
+OPTIONS = [(group.name, option.stem) for group in GROUPS for option in sorted(group.glob("*.yaml"))]
+EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda x: x)
+def test_an_option_composes_and_plans(group: str, option: str) -> None:
+    extra = ["checkpoint.path=/x"] if option == "local" else []
+    config = composed(f"{group}={option}", *extra)
+    assert getattr(config, group).name == option, "a group option carries its own name"
+    if config.model.source == "embedded":
+        assert config.checkpoint.step is not None
+        assert len(make_plan(config, expected_position(config.model, config.checkpoint.step)).learning_rates) == 1000
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_a_standard_sweeps_points_all_plan_and_differ(path: Path) -> None:
+    tree = yaml.safe_load(path.read_text())
+    swept = [f"{key}={values}" for key, values in tree["hydra"]["sweeper"]["params"].items()]
+    batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(swept), None)
+    folders = set()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for point in batches[0]:
+            config = typed(compose("config", overrides=[f"experiment={path.stem}", *point]))
+            make_plan(config, expected_position(config.model, config.checkpoint.step))
+            folders.add(run_folder(config))
+            assert config.name == path.stem
+    assert len(folders) == len(batches[0]) > 1
+
+
+@pytest.mark.parametrize("size", ["tiny-s", "tiny-m", "tiny-l"])
+def test_the_stated_size_is_the_models(size: str) -> None:
+    from olmo.model import OLMo
+
+    from sweep.trajectory import embedded_config
+
+    config = composed(f"model={size}")
+    model = OLMo(embedded_config(config.model).model)
+    assert sum(p.numel() for p in model.parameters()) == config.model.parameters
+
+
+def test_a_trajectory_and_its_longest_anneal_stay_within_one_epoch() -> None:
+    tokens_of_the_corpus = 7_500_000
+    for size in ("tiny-s", "tiny-m", "tiny-l"):
+        model = composed(f"model={size}").model
+        assert (model.pretraining.steps + 4000) * model.batch_size * model.sequence_length < tokens_of_the_corpus

@@ -1,0 +1,90 @@
+"""What follows from a configuration, without a clock, a disk or a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sweep.plan import (
+    expected_position,
+    label,
+    make_plan,
+    pretraining_rates,
+    run_folder,
+    run_key,
+    run_name,
+    training_flops,
+)
+from sweep.refusal import Refusal
+from tests.test_config import composed
+
+
+def test_the_peak_is_the_learning_rate_in_force() -> None:
+    config = composed("anneal.steps=4")
+    plan = make_plan(config, expected_position(config.model, 2000))
+    np.testing.assert_allclose(plan.learning_rates, [3e-3, 2e-3, 1e-3, 0])
+    assert plan.tokens == 4 * 4 * 128
+
+
+def test_the_peak_is_what_was_given_or_scaled() -> None:
+    config = composed("anneal.steps=1", "anneal.shape=constant", "anneal.peak_lr=1e-4")
+    position = expected_position(config.model, 2000)
+    assert make_plan(config, position).learning_rates[0] == 1e-4
+    config = composed("anneal.steps=1", "anneal.shape=constant", "anneal.peak_scale=0.5")
+    assert make_plan(config, position).learning_rates[0] == 2e-3
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("step", 1000, "checkpoint.step=2000, but the checkpoint itself says 1000"),
+        ("batch_size", 8, "model.batch_size=4, but the checkpoint itself says 8"),
+        ("sequence_length", 64, "model.sequence_length=128, but the checkpoint itself says 64"),
+        ("lr", 0.0, "anneal.peak_lr=null takes the learning rate in force, which the checkpoint says is 0.0"),
+        ("lr", 1e-3, "says the learning rate in force is 0.001, the schedule of tiny-s says 0.004"),
+    ],
+)
+def test_a_checkpoint_that_contradicts_the_configuration_is_refused(field: str, value: float, complaint: str) -> None:
+    config = composed()
+    position = dataclasses.replace(expected_position(config.model, 2000), **{field: value})
+    with pytest.raises(Refusal, match=complaint):
+        make_plan(config, position)
+
+
+def test_the_trajectory_warms_up_then_stays() -> None:
+    config = composed()
+    rates = pretraining_rates(config.model, 500)
+    assert len(rates) == 500
+    assert rates[0] < rates[100] < rates[199] == rates[499] == 4e-3
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["anneal.steps=999", "anneal.shape=cosine", "anneal.peak_lr=4e-3", "checkpoint.step=1000", "seed=1", "tasks.limit=9",
+     "model=tiny-m", "compute.threads=1", "anneal.final_fraction=0.1", "tasks=heldout", "anneal.weight_decay=0.0"],
+)  # fmt: skip
+def test_a_choice_that_changes_numbers_changes_key_and_folder(override: str) -> None:
+    assert run_key(composed(override)) != run_key(composed())
+    assert run_folder(composed(override)) != run_folder(composed())
+
+
+@pytest.mark.parametrize(
+    "override", ["name=other", "tracking=none", "anneal.save_interval=3", "anneal.keep=false", "anneal.steps=1000"]
+)
+def test_a_choice_that_changes_no_number_keeps_the_key(override: str) -> None:
+    assert run_key(composed(override)) == run_key(composed())
+
+
+def test_names_say_the_point_in_a_few_words() -> None:
+    assert run_name(composed()) == "tiny-s@2000 linear 1000"
+    few = run_name(composed("anneal.shape=sqrt", "anneal.steps=250", "anneal.peak_lr=1e-3", "seed=3", "tasks.limit=50"))
+    assert few == "tiny-s@2000 sqrt 250 lr=0.001 seed=3 limit=50"
+    assert (label("piqa", None), label("piqa", 50)) == ("piqa", "piqa:50")
+
+
+def test_flops_are_six_a_parameter_and_token_plus_attention() -> None:
+    position = expected_position(composed().model, 500)
+    flops = training_flops(matrix_parameters=1000, num_layers=2, d_model=8, position=position, updates=3)
+    assert flops == 3 * 4 * 128 * (6 * 1000 + 12 * 2 * 8 * 128)

@@ -1,0 +1,73 @@
+"""Journals as the story writes them: a whole run in a few lines, and what a test changes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.tracking import Journal
+
+ATTEMPT: dict[str, Any] = {
+    "key": "0123456789abcdef",
+    "name": "tiny-s@2000 linear 20",
+    "sweep": "steps",
+    "params": {"model": "tiny-s", "anneal.steps": 20, "anneal.peak_lr": None, "anneal.shape": "linear"},
+    "host": "node1",
+    "pid": 17,
+    "versions": {"torch": "2.13.0"},
+    "git": {"commit": "c0ffee", "dirty": False},
+    "config_yaml": "anneal:\n  steps: 20\n",
+    "command": "python -m sweep anneal.steps=20",
+}
+
+
+def score(task: str, metric: str, value: float) -> dict[str, Any]:
+    return {"task": task, "metric": metric, "value": value, "stderr": 0.01, "documents": 100}
+
+
+def step(update: int, steps: int, **changed: Any) -> dict[str, Any]:
+    lr = 1e-3 * (1 - update / steps)
+    record = {"update": update, "lr": lr, "loss": 4 - update / steps, "grad_norm": 0.5, "param_norm": 30.0 + update}
+    return {**record, "tokens": 1024 * update, "seconds": 0.01, **changed}
+
+
+SCORES = {
+    "before": [score("arc_easy", "acc", 0.3), score("core8", "mean", 0.31), score("heldout", "loss", 4.2)],
+    "after": [score("arc_easy", "acc", 0.4), score("core8", "mean", 0.41), score("heldout", "loss", 4.0)],
+    "delta": [score("arc_easy", "acc", 0.1), score("core8", "mean", 0.1), score("heldout", "loss", -0.2)],
+}
+RESULT = {"cost": {"tokens": 20480, "flops": 1e12, "anneal_s": 0.2, "updates_done": 20, "seconds": 1.5}}
+
+
+def write_run(
+    folder: Path,
+    *,
+    steps: int = 20,
+    status: str | None = "finished",
+    changed: dict[int, dict[str, Any]] | None = None,
+    **attempt: Any,
+) -> Path:
+    """A run's folder with its journal, records and outcome; `status` None leaves it running."""
+    with Journal(folder) as journal:
+        journal.write("attempt", **{**ATTEMPT, **attempt})
+        journal.write("scores", when="before", scores=SCORES["before"])
+        for update in range(1, steps + 1):
+            journal.write("step", **step(update, steps, **(changed or {}).get(update, {})))
+        if status == "finished":
+            journal.write("scores", when="after", scores=SCORES["after"])
+            journal.write("scores", when="delta", scores=SCORES["delta"])
+            (folder / "before.parquet").write_bytes(b"PAR1")
+            journal.write("artifact", name="records/before.parquet", path="before.parquet")
+            journal.write("outcome", status=status, error=None, result=RESULT)
+        elif status is not None:
+            journal.write("outcome", status=status, error="Traceback\nValueError: loss is nan", result=None)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Path]:
+    """Make a run of the sweep "steps" under the test's own folder: `run("a", status="failed")`."""
+    return lambda folder="a", **changed: write_run(tmp_path / "steps" / folder, **changed)

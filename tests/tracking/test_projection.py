@@ -1,0 +1,385 @@
+"""MLflow holds exactly what the journals hold: after one projection, two, a killed one, and several at once."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+
+from sweep.tracking import Journal, facts, projection, read
+
+from .conftest import ATTEMPT, score
+
+MakeRun = Callable[..., Path]
+pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with a schema and the experiment: making one takes seconds, copying it none."""
+    folder = tmp_path_factory.mktemp("empty")
+    projection.prepare(f"sqlite:///{folder}/mlflow.db", "untouched", folder / "mlartifacts")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def where(tmp_path: Path, empty: Path) -> dict[str, Any]:
+    shutil.copy(empty, tmp_path / "mlflow.db")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    return {"tracking_uri": uri, "experiment": "anneal", "artifact_root": tmp_path / "mlartifacts"}
+
+
+def runs(where: dict[str, Any]) -> list[MlflowRun]:
+    """The points' runs, without parents."""
+    client = MlflowClient(where["tracking_uri"])
+    found = client.search_runs([projection.prepare(*where.values())])
+    return [run for run in found if "sweep.parent" not in run.data.tags]
+
+
+def stored(where: dict[str, Any], run_id: str) -> list[tuple[str, float, int, int]]:
+    """Every metric point the database holds of a run, NaN as MLflow keeps it."""
+    path = where["tracking_uri"].removeprefix("sqlite:///")
+    rows = "select key, value, timestamp, step from metrics where run_uuid = ? order by key, step"
+    with sqlite3.connect(path) as connection:
+        found = connection.execute(rows, (run_id,)).fetchall()
+    connection.close()
+    return found
+
+
+def expected(folder: Path) -> list[tuple[str, float, int, int]]:
+    """Every point the journal says, in the same form and order."""
+    events = read(folder)
+    points = [*facts.step_points(events), *facts.score_points(events)]
+    return sorted(
+        ((p.name, 0.0 if math.isnan(p.value) else p.value, p.timestamp, p.step) for p in points),
+        key=lambda p: (p[0], p[3]),
+    )
+
+
+def test_mlflow_holds_what_the_journal_holds(run: MakeRun, where: dict[str, Any]) -> None:
+    folder = run()
+    run_id = projection.project(folder, **where)
+    found = MlflowClient(where["tracking_uri"]).get_run(run_id)
+    assert stored(where, run_id) == expected(folder)
+    assert len(stored(where, run_id)) == 20 * 6 - 1 + 9 * 2 + 5  # no log10 of the last learning rate, which is 0
+    assert found.info.run_name == ATTEMPT["name"]
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {
+        "model": "tiny-s",
+        "anneal.steps": "20",
+        "anneal.peak_lr": "null",
+        "anneal.shape": "linear",
+    }
+    assert found.data.metrics["before/mean"] == 0.31
+    assert found.data.metrics["delta/loss/heldout"] == -0.2
+    assert found.data.metrics["stderr/after/acc/arc_easy"] == 0.01
+    tags = found.data.tags
+    assert tags["sweep.key"] == ATTEMPT["key"]
+    assert tags["sweep.name"] == "steps"
+    assert tags["sweep.attempts"] == "1"
+    assert "| core8 | mean | 100 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 |" in tags["mlflow.note.content"]
+    assert ATTEMPT["command"] in tags["mlflow.note.content"]
+
+
+def test_artifacts_are_the_files(run: MakeRun, where: dict[str, Any]) -> None:
+    folder = run()
+    run_id = projection.project(folder, **where)
+    at = next(where["artifact_root"].glob(f"**/{run_id}/artifacts"))
+    assert {str(f.relative_to(at)) for f in at.rglob("*") if f.is_file()} == {
+        "config.yaml",
+        "journal.jsonl",
+        "learning_rates.csv",
+        "records/before.parquet",
+    }
+    assert (at / "config.yaml").read_text() == ATTEMPT["config_yaml"]
+    assert (at / "journal.jsonl").read_bytes() == (folder / "journal.jsonl").read_bytes()
+    assert not (at / "journal.jsonl").is_symlink()
+    rows = csv.DictReader((at / "learning_rates.csv").read_text().splitlines())
+    assert [float(row["lr"]) for row in rows] == [record["lr"] for record in read(folder).steps]
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_twice_is_once(run: MakeRun, where: dict[str, Any], forget: bool) -> None:
+    folder = run()
+    first = projection.project(folder, **where)
+    before = runs(where)[0].to_dictionary()
+    if forget:
+        (folder / "mlflow.json").unlink()
+    assert projection.project(folder, **where) == first
+    assert [found.to_dictionary() for found in runs(where)] == [before]
+    assert stored(where, first) == expected(folder)
+
+
+def test_a_run_is_followed_while_it_goes_on(run: MakeRun, where: dict[str, Any]) -> None:
+    folder = run(status=None, steps=5)
+    run_id = projection.project(folder, **where)
+    assert runs(where)[0].info.status == "RUNNING"
+    run(status="failed", steps=20)
+    projection.project(folder, **where)
+    found = runs(where)[0]
+    assert found.info.status == "FAILED"
+    assert found.data.tags["sweep.error"].endswith("loss is nan")
+    run(status="finished", steps=20, host="node2", params={**ATTEMPT["params"], "anneal.steps": 21})
+    projection.project(folder, **where)
+    found = runs(where)[0]
+    assert (found.info.run_id, found.info.status) == (run_id, "FINISHED")
+    assert "sweep.error" not in found.data.tags
+    assert found.data.tags["sweep.attempts"] == "3"
+    assert found.data.tags["host"] == "node2"
+    assert found.data.params["anneal.steps"] == "20"
+    assert found.data.tags["sweep.changed_params"] == '{"anneal.steps": 21}'
+    tokens = [point for point in stored(where, run_id) if point[0] == facts.COUNTED]
+    assert [point[3] for point in tokens] == list(range(1, 21))
+
+
+@pytest.mark.parametrize(("status", "shown"), [("failed", "FAILED"), ("interrupted", "KILLED")])
+def test_an_outcome_is_never_shown_better_than_it_was(
+    run: MakeRun, where: dict[str, Any], status: str, shown: str
+) -> None:
+    projection.project(run(status=status), **where)
+    assert runs(where)[0].info.status == shown
+
+
+CALLS = {
+    "create_experiment": 1,
+    "set_experiment_tag": 2,
+    "search_runs": 2,
+    "create_run": 2,
+    "log_batch": 6,
+    "log_artifact": 4,
+    "set_terminated": 1,
+}
+
+
+@pytest.mark.parametrize(("stage", "call"), [(stage, n + 1) for stage, calls in CALLS.items() for n in range(calls)])
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_a_fault_at_any_call_costs_nothing(
+    run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stage: str, late: bool, call: int
+) -> None:
+    monkeypatch.setattr(projection, "BATCH_METRICS", 30)
+    folder = run()
+    real, calls = getattr(MlflowClient, stage), []
+
+    def faulty(*args: Any, **kwargs: Any) -> Any:
+        calls.append(stage)
+        if len(calls) == call and not late:
+            raise ConnectionError("not sent")
+        answer = real(*args, **kwargs)
+        if len(calls) == call:
+            raise ConnectionError("sent, but nobody said so")
+        return answer
+
+    monkeypatch.setattr(MlflowClient, stage, faulty)
+    assert projection.project_safely(folder, **where) is None
+    assert len(calls) == call
+    monkeypatch.setattr(MlflowClient, stage, real)
+    run_id = projection.project(folder, **where)
+    assert [found.info.run_id for found in runs(where)] == [run_id]
+    assert stored(where, run_id) == expected(folder)
+    assert runs(where)[0].info.status == "FINISHED"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sweep.tracking import projection
+real, left = projection.MlflowClient.log_batch, int(sys.argv[4])
+def log_batch(*args, **kwargs):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(*args, **kwargs)
+projection.MlflowClient.log_batch = log_batch
+projection.BATCH_METRICS = 30
+projection.project(Path(sys.argv[1]), tracking_uri=sys.argv[2], experiment="anneal", artifact_root=Path(sys.argv[3]))
+"""
+
+
+def project_elsewhere(code: str, folder: Path, where: dict[str, Any], *more: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", code, str(folder), where["tracking_uri"], str(where["artifact_root"]), *more]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_projection_killed_half_way_is_ended_by_the_next(run: MakeRun, where: dict[str, Any]) -> None:
+    folder = run()
+    with project_elsewhere(KILLED, folder, where, "5") as killed:
+        pass
+    assert killed.returncode == -signal.SIGKILL
+    half = stored(where, runs(where)[0].info.run_id)
+    assert 0 < len(half) < len(expected(folder))
+    run_id = projection.project(folder, **where)
+    assert stored(where, run_id) == expected(folder)
+    assert len(runs(where)) == 1
+
+
+@pytest.mark.slow
+def test_several_processes_at_once_make_one_run(run: MakeRun, tmp_path: Path, where: dict[str, Any]) -> None:
+    """On a database that isn't there yet, which MLflow alone can't make from two processes."""
+    (tmp_path / "mlflow.db").unlink()
+    folder = run(steps=300)
+    code = KILLED.replace("left == 0", "False") + "print('done')"
+    working = [project_elsewhere(code, folder, where, "0") for _ in range(4)]
+    assert [process.communicate(timeout=300)[0] for process in working] == ["done\n"] * 4
+    (found,) = runs(where)
+    assert stored(where, found.info.run_id) == expected(folder)
+
+
+def test_another_server_gets_everything(run: MakeRun, where: dict[str, Any], empty: Path, tmp_path: Path) -> None:
+    folder = run()
+    projection.project(folder, **where)
+    shutil.copy(empty, tmp_path / "other.db")
+    other = {**where, "tracking_uri": f"sqlite:///{tmp_path}/other.db", "artifact_root": tmp_path / "other"}
+    run_id = projection.project(folder, **other)
+    assert stored(other, run_id) == expected(folder)
+    assert any((tmp_path / "other").glob(f"**/{run_id}/artifacts/records/before.parquet"))
+
+
+def test_a_database_made_anew_gets_everything(run: MakeRun, where: dict[str, Any], empty: Path, tmp_path: Path) -> None:
+    folder = run()
+    projection.project(folder, **where)
+    shutil.copy(empty, tmp_path / "mlflow.db")
+    run_id = projection.project(folder, **where)
+    assert stored(where, run_id) == expected(folder)
+
+
+def test_non_finite_values_break_nothing_and_are_told(run: MakeRun, where: dict[str, Any]) -> None:
+    folder = run(changed={3: {"loss": math.nan}, 4: {"loss": math.inf}, 5: {"grad_norm": -math.inf}})
+    run_id = projection.project(folder, **where)
+    assert stored(where, run_id) == expected(folder)
+    history = MlflowClient(where["tracking_uri"]).get_metric_history(run_id, "train/loss")
+    assert [point.step for point in history if math.isnan(point.value)] == [3, 4]
+    assert all(abs(value) < 1e300 for _, value, _, _ in stored(where, run_id))
+    told = runs(where)[0].data.tags["sweep.infinite"]
+    assert told == "train/loss in 1 updates from 4, train/grad_norm in 1 updates from 5"
+
+
+def test_names_and_values_beyond_mlflows_limits_are_mapped_and_marked(run: MakeRun, where: dict[str, Any]) -> None:
+    odd = {"a,b": 1, "a;b": 2, "long": "x" * 9000, "nested": {"k": [1, None]}, "/../up": True}
+    folder = run(status=None, params=odd, name="n" * 400, command="c" * 9000)
+    with Journal(folder) as journal:
+        journal.write("scores", when="before", scores=[score("arc,easy", "acc,none", 0.5), score("é", "m" * 300, 1.0)])
+        journal.write("scores", when="after", scores=[score("core8", "mean", 0.5), score("mmlu", "mean", 0.6)])
+    projection.project(folder, **where)
+    found = runs(where)[0]
+    params = found.data.params
+    assert (params["a_b"], params["a_b 2"], params["up"], params["nested"]) == ("1", "2", "true", '{"k": [1, null]}')
+    assert params["long"].endswith("[cut, 9000 characters, whole in journal.jsonl]")
+    assert "[cut, 9000 characters" in found.data.tags["mlflow.source.name"]
+    assert "[cut, 400 characters" in found.info.run_name
+    assert found.data.metrics["before/acc_none/arc_easy"] == 0.5
+    assert (found.data.metrics["after/mean/core8"], found.data.metrics["after/mean/mmlu"]) == (0.5, 0.6)
+
+
+def test_no_secret_reaches_mlflow_or_its_memory(run: MakeRun, where: dict[str, Any], tmp_path: Path) -> None:
+    uri = "postgresql://me:hunter2@db/mlflow"
+    projection.project(run(params={"tracking.uri": uri}, command=f"sweep tracking.uri={uri}"), **where)
+    assert all(b"hunter2" not in f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())
+
+
+def test_the_parent_has_every_child_and_survives_repetition(run: MakeRun, where: dict[str, Any]) -> None:
+    one, two = run("one", key="k1", name="steps 1"), run("two", key="k2", name="steps 2", status=None)
+    for folder in (one, two):
+        projection.project(folder, **where)
+    client = MlflowClient(where["tracking_uri"])
+    parent = projection.project_sweep(one.parent, **where)
+    assert client.get_run(parent).info.status == "RUNNING"
+    assert {found.data.tags["mlflow.parentRunId"] for found in runs(where)} == {parent}
+    assert len(runs(where)) == 2
+    run("two", key="k2", name="steps 2", status="failed")
+    assert [projection.project_sweep(one.parent, **where) for _ in range(2)] == [parent, parent]
+    found = client.get_run(parent)
+    assert found.info.status == "FAILED"
+    note = found.data.tags["mlflow.note.content"]
+    assert "| steps 1 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 | 4.2000 | 4.0000 | -0.2000 ± 0.0100 | finished |" in note
+    assert "- steps 2: failed: ValueError: loss is nan" in note
+    run("two", key="k2", name="steps 2", status="finished")
+    projection.project_sweep(one.parent, **where)
+    assert client.get_run(parent).info.status == "FINISHED"
+
+
+def test_a_note_too_long_for_a_tag_is_whole_in_an_artifact(run: MakeRun, where: dict[str, Any]) -> None:
+    for number in range(100):
+        folder = run(f"r{number}", key=f"k{number}", name=f"point {number}", steps=0)
+    parent = projection.project_sweep(folder.parent, **where)
+    note = MlflowClient(where["tracking_uri"]).get_run(parent).data.tags["mlflow.note.content"]
+    assert note.endswith("whole in the artifact note.md]")
+    whole = next(where["artifact_root"].glob(f"**/{parent}/artifacts/note.md")).read_text()
+    assert all(f"| point {number} |" in whole for number in range(100))
+
+
+def test_a_server_that_is_not_there_costs_little_and_one_warning(
+    run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://me:hunter2@127.0.0.1:{port}"
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING, logger="sweep"):
+        answer = projection.project_safely(
+            run(), tracking_uri=uri, experiment="anneal", artifact_root=tmp_path / "mlartifacts"
+        )
+    assert answer is None
+    assert time.monotonic() - started < 60
+    (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("sweep")]
+    assert "hunter2" not in warning
+    assert "\n" not in warning
+
+
+def test_a_run_somebody_else_is_projecting_is_left_to_them(
+    run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run()
+    projection.prepare(*where.values())
+    monkeypatch.setattr(projection, "SAFE_S", 0.5)
+    with projection.FileLock(folder / projection.LOCK):
+        assert projection.project_safely(folder, **where) is None
+    assert projection.project_safely(folder, **where) is not None
+
+
+def test_time_that_is_over_is_gone_on_with(
+    run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection, "BATCH_METRICS", 30)
+    folder, ticks = run(), iter(range(1000))
+    with monkeypatch.context() as patched:
+        patched.setattr(projection.time, "monotonic", lambda: next(ticks))
+        with pytest.raises(TimeoutError, match="next time"):
+            projection.project(folder, within_s=3, **where)
+    run_id = runs(where)[0].info.run_id
+    assert 0 < len(stored(where, run_id)) < len(expected(folder))
+    assert projection.project(folder, **where) == run_id
+    assert stored(where, run_id) == expected(folder)
+
+
+@pytest.mark.slow
+def test_mlflow_is_quiet(run: MakeRun, where: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").unlink()
+    code = KILLED.replace("left == 0", "False").replace("BATCH_METRICS = 30", "BATCH_METRICS = 1000")
+    words = [sys.executable, "-c", code, str(run()), where["tracking_uri"], str(where["artifact_root"]), "0"]
+    env = {**os.environ, "PATH": "/nowhere"}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=env)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_batches_are_whole_updates() -> None:
+    points = [facts.Point("m", 0.0, 0, update) for update in range(1, 11) for _ in range(6)]
+    batches = list(facts.batches(points, 20))
+    assert [len(batch) for batch in batches] == [18, 18, 18, 6]
+    assert [point for batch in batches for point in batch] == points
