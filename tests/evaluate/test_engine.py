@@ -81,6 +81,31 @@ def test_scoring_twice_gives_the_same_bits(core8: dict[str, TaskRequests], token
     assert first.tobytes() == second.tobytes()
 
 
+def test_the_number_of_threads_changes_no_bit(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
+    before = torch.get_num_threads()
+    results = []
+    for num_threads in (1, 3):
+        torch.set_num_threads(num_threads)
+        results.append(scored(core8["hellaswag"], tokenizer, olmo))
+        assert torch.get_num_threads() == num_threads
+    torch.set_num_threads(before)
+    assert results[0].tobytes() == results[1].tobytes()
+
+
+def test_an_error_stops_the_work_and_restores_the_threads(
+    core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo
+) -> None:
+    pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=300)
+    num_threads = torch.get_num_threads()
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        log_likelihoods(olmo, pack, progress=stop)
+    assert torch.get_num_threads() == num_threads
+
+
 def test_progress_adds_up_to_the_nodes(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
     pack = prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=500)
     told: list[int] = []

@@ -40,7 +40,7 @@ CHOICES = table(
     (0, 0, -4.0, 2, 8, 8, False),  # per character -.5
     (0, 1, -3.0, 2, 2, 2, True),  # the likeliest; per character -1.5
     (1, 0, -6.0, 2, 12, 16, True),  # per character -.5, the best
-    (1, 1, -5.0, 1, 5, 5, False),
+    (1, 1, -5.0, 1, 5, 20, False),  # per byte it would be the best
     (1, 2, -5.5, 1, 5, 5, False),
     (2, 0, -2.0, 1, 4, 4, True),  # a tie that the first wins
     (2, 1, -2.0, 1, 4, 4, False),

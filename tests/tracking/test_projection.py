@@ -271,12 +271,12 @@ def test_non_finite_values_break_nothing_and_are_told(run: MakeRun, where: dict[
 
 def test_names_and_values_beyond_mlflows_limits_are_mapped_and_marked(run: MakeRun, where: dict[str, Any]) -> None:
     odd = {"a,b": 1, "a;b": 2, "long": "x" * 9000, "nested": {"k": [1, None]}, "/../up": True}
-    folder = run(status=None, params=odd, name="n" * 400, command="c" * 9000)
+    folder = run(status=None, params=odd, name="n" * 400, command="c" * 9000, sweep="it's odd")
     with Journal(folder) as journal:
         journal.write("scores", when="before", scores=[score("arc,easy", "acc,none", 0.5), score("é", "m" * 300, 1.0)])
         journal.write("scores", when="after", scores=[score("core8", "mean", 0.5), score("mmlu", "mean", 0.6)])
-    projection.project(folder, **where)
-    found = runs(where)[0]
+    assert projection.project(folder, **where) == projection.project(folder, **where)
+    (found,) = runs(where)
     params = found.data.params
     assert (params["a_b"], params["a_b 2"], params["up"], params["nested"]) == ("1", "2", "true", '{"k": [1, null]}')
     assert params["long"].endswith("[cut, 9000 characters, whole in journal.jsonl]")
@@ -331,26 +331,51 @@ def test_a_server_that_is_not_there_costs_little_and_one_warning(
         port = free.getsockname()[1]
     uri = f"http://me:hunter2@127.0.0.1:{port}"
     started = time.monotonic()
-    with caplog.at_level(logging.WARNING, logger="sweep"):
+    with caplog.at_level(logging.WARNING):
         answer = projection.project_safely(
             run(), tracking_uri=uri, experiment="anneal", artifact_root=tmp_path / "mlartifacts"
         )
     assert answer is None
     assert time.monotonic() - started < 60
-    (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("sweep")]
+    (warning,) = (record.getMessage() for record in caplog.records)
     assert "hunter2" not in warning
     assert "\n" not in warning
+
+
+@pytest.mark.slow
+def test_a_locked_database_costs_little_and_one_warning(
+    run: MakeRun, where: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow itself waits for 20 s."""
+    folder = run()
+    projection.prepare(*where.values())
+    lock = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    assert projection.project_safely(folder, **where) is None
+    assert len(caplog.records) == 1
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert stored(where, projection.project(folder, **where)) == expected(folder)
 
 
 def test_a_run_somebody_else_is_projecting_is_left_to_them(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run()
-    projection.prepare(*where.values())
-    monkeypatch.setattr(projection, "SAFE_S", 0.5)
-    with projection.FileLock(folder / projection.LOCK):
+    with monkeypatch.context() as patched, projection.FileLock(folder / projection.LOCK):
+        patched.setattr(projection, "SAFE_S", 0.2)
         assert projection.project_safely(folder, **where) is None
-    assert projection.project_safely(folder, **where) is not None
+    assert runs(where) == []
+    assert stored(where, projection.project(folder, **where)) == expected(folder)
+
+
+def test_a_journal_without_an_attempt_is_refused(tmp_path: Path, where: dict[str, Any]) -> None:
+    with Journal(tmp_path / "s" / "a"):
+        pass
+    with pytest.raises(ValueError, match="no attempt"):
+        projection.project(tmp_path / "s" / "a", **where)
+    with pytest.raises(ValueError, match="no run"):
+        projection.project_sweep(tmp_path / "s", **where)
 
 
 def test_time_that_is_over_is_gone_on_with(

@@ -49,24 +49,42 @@ class Batch:
     target: Tensor
 
 
-def batches(pack: Pack, device: torch.device) -> Iterator[Batch]:
-    """The pack's batches in order."""
-    node = segment = above = row = target = 0
-    sizes = zip(pack.batch_nodes, pack.batch_segments, pack.batch_rows, strict=True)
-    for num_nodes, num_segments, num_rows in sizes:
-        size = pack.segment_nodes[segment : segment + num_segments]
-        num_above = pack.segment_above[segment : segment + num_segments]
-        last_above, last_target = above + int(num_above.sum()), int(np.searchsorted(pack.target_row, row + num_rows))
-        yield Batch(
-            ids=_tensor(pack.ids[node : node + num_nodes], device),
-            position=_tensor(np.repeat(num_above, size) + _count(size), device),
-            groups=tuple(_groups(size, num_above, pack.above[above:last_above], device)),
-            row=_tensor(pack.row[row : row + num_rows], device),
-            target_row=_tensor(pack.target_row[target:last_target] - row, device),
-            target=_tensor(pack.target[target:last_target], device),
+class Batches:
+    """The batches of a pack, each built when asked for."""
+
+    def __init__(self, pack: Pack, device: torch.device) -> None:
+        self._pack = pack
+        self._device = device
+        num_above = np.add.reduceat(pack.segment_above, _offsets(pack.batch_segments)[:-1])
+        self._node, self._segment, self._above, self._row = (
+            _offsets(sizes) for sizes in (pack.batch_nodes, pack.batch_segments, num_above, pack.batch_rows)
         )
-        node, segment, row = node + num_nodes, segment + num_segments, row + num_rows
-        above, target = last_above, last_target
+        self.target = np.searchsorted(pack.target_row, self._row)
+        """(B + 1,) where the predicted tokens of each batch begin."""
+
+    def __len__(self) -> int:
+        return len(self._pack.batch_nodes)
+
+    def __getitem__(self, index: int) -> Batch:
+        node, segment, above, row, target = (
+            slice(start[index], start[index + 1])
+            for start in (self._node, self._segment, self._above, self._row, self.target)
+        )
+        pack, device = self._pack, self._device
+        size, num_above = pack.segment_nodes[segment], pack.segment_above[segment]
+        return Batch(
+            ids=_tensor(pack.ids[node], device),
+            position=_tensor(np.repeat(num_above, size) + _count(size), device),
+            groups=tuple(_groups(size, num_above, pack.above[above], device)),
+            row=_tensor(pack.row[row], device),
+            target_row=_tensor(pack.target_row[target] - self._row[index], device),
+            target=_tensor(pack.target[target], device),
+        )
+
+
+def _offsets(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Where each begins, and the end of all."""
+    return np.concatenate(([0], np.cumsum(sizes)))
 
 
 def _groups(

@@ -65,11 +65,10 @@ class Body:
         x = F.embedding(batch.ids, self.embedding)
         cos, sin = self._rotary(batch.position)
         for block in self.blocks[:-1]:
-            attended = self._attend(block, x if self.config.norm_after else block.attn_norm(x), cos, sin, batch.groups)
-            x = self._residual(block, x, attended)
+            x = self._residual(block, x, self._attend(block, x, cos, sin, batch.groups))
         # above the last attention, only the nodes that predict matter
         block = self.blocks[-1]
-        attended = self._attend(block, x if self.config.norm_after else block.attn_norm(x), cos, sin, batch.groups)
+        attended = self._attend(block, x, cos, sin, batch.groups)
         x = self._residual(block, x.index_select(0, batch.row), attended.index_select(0, batch.row))
         return self.final_norm(x)
 
@@ -83,7 +82,7 @@ class Body:
 
     def _attend(self, block: _Block, x: Tensor, cos: Tensor, sin: Tensor, groups: tuple[Group, ...]) -> Tensor:
         """(N, D) the heads' outputs, before `attn_out`."""
-        qkv = F.linear(x, block.att_proj)
+        qkv = F.linear(x if self.config.norm_after else block.attn_norm(x), block.att_proj)
         if self.config.clip_qkv is not None:
             qkv.clamp_(-self.config.clip_qkv, self.config.clip_qkv)
         num_heads = (self.config.n_heads, self.config.effective_n_kv_heads, self.config.effective_n_kv_heads)

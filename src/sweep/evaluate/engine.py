@@ -6,7 +6,9 @@ positions; everything runs in fp32 on the device the model is on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from olmo.model import OLMo
 from torch import Tensor
 
-from sweep.evaluate.batches import batches
+from sweep.evaluate.batches import Batch, Batches
 from sweep.evaluate.body import Body
 from sweep.evaluate.pack import Pack
 
@@ -24,26 +26,46 @@ EXP_LIMIT = 60.0
 """Logits certainly below this in size are summed as exponentials without taking their maximum off first."""
 
 
-@torch.inference_mode()
 def log_likelihoods(model: OLMo, pack: Pack, *, progress: Callable[[int], None] | None = None) -> NDArray[np.float64]:
     """(R,) summed log-probability of each request's continuation, in nats.
 
     `progress` is told of the nodes done, `pack.num_nodes` in all. ValueError for a model this engine can't run.
     """
     body = Body(model)
-    scored = torch.empty(len(pack.target), dtype=torch.float32)
-    done = 0
-    for batch in batches(pack, body.device):
-        hidden = body.hidden(batch)
-        normalizer = _log_normalizers(hidden, body.head)
-        logit = (hidden[batch.target_row] * body.head[batch.target]).sum(1)
-        scored[done : done + len(logit)] = logit - normalizer[batch.target_row]
-        done += len(logit)
-        if progress is not None:
-            progress(len(batch.ids))
+    work = Batches(pack, body.device)
+    scored = np.empty(len(pack.target), dtype=np.float32)
+    with _workers(body.device) as pool:
+        for index, part in enumerate(pool.map(lambda index: _log_probabilities(body, work[index]), range(len(work)))):
+            scored[work.target[index] : work.target[index + 1]] = part
+            if progress is not None:
+                progress(int(pack.batch_nodes[index]))
     total = np.zeros(len(pack.document))
-    np.add.at(total, pack.target_request, scored.numpy())
+    np.add.at(total, pack.target_request, scored)
     return total
+
+
+@contextmanager
+def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Threads that run batches; on a CPU as many as torch has, each computing alone.
+
+    A tiny model's operations are too short to share one among threads, and so the bits don't depend on their number.
+    """
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(num_threads if device.type == "cpu" else 1) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+@torch.inference_mode()
+def _log_probabilities(body: Body, batch: Batch) -> NDArray[np.float32]:
+    """Log-probability of each predicted token of a batch."""
+    hidden = body.hidden(batch)
+    normalizer = _log_normalizers(hidden, body.head)
+    logit = (hidden[batch.target_row] * body.head[batch.target]).sum(1)
+    return (logit - normalizer[batch.target_row]).cpu().numpy()
 
 
 def _log_normalizers(hidden: Tensor, head: Tensor) -> Tensor:

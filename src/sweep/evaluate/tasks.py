@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,8 +50,10 @@ class TaskRequests:
 def load_task(name: str, *, limit: int | None) -> TaskRequests:
     """The zero-shot requests of a task over the first `limit` validation documents (None: all).
 
-    They are lm-eval's own, from its definition. boolq's passages come from google/boolq: lm-eval's stock task reads
-    super_glue's copy of the same documents in the same order, whose passages begin with the article's title and ` -- `.
+    They are lm-eval's own, from its definition. Winogrande's choices differ in the context and share the continuation;
+    lm-eval reports no acc_norm for it, and by characters of the continuation that equals acc. boolq's passages come
+    from google/boolq: lm-eval's stock task reads super_glue's copy of the same documents in the same order, whose
+    passages begin with the article's title and ` -- `.
     """
     name_of_requests = protocol(name, limit=limit)
     task = WheelTask(name, limit)
@@ -119,16 +121,6 @@ def _read_split(name: str, limit: int | None) -> datasets.Dataset:
     """The split as a dataset in memory: `load_from_disk` would let lm-eval's `map` write caches into the wheel."""
     with pa.memory_map(str(data_path(name))) as file:
         table = pa.ipc.open_stream(file).read_all().slice(0, limit)
-    return datasets.Dataset(_PREPARE.get(name, _unchanged)(table))
-
-
-def _unchanged(table: pa.Table) -> pa.Table:
-    return table
-
-
-def _as_super_glue(table: pa.Table) -> pa.Table:
-    """google/boolq with super_glue's label column: 1 for yes."""
-    return table.append_column("label", table["answer"].cast(pa.int64()))
-
-
-_PREPARE: dict[str, Callable[[pa.Table], pa.Table]] = {"boolq": _as_super_glue}
+    if name == "boolq":  # google/boolq's answer is true or false, super_glue's label 1 or 0
+        table = table.append_column("label", table["answer"].cast(pa.int64()))
+    return datasets.Dataset(table)

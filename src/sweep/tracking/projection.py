@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 from filelock import FileLock
 
@@ -20,6 +21,7 @@ from sweep.tracking import facts, view
 from sweep.tracking.journal import FILE, Events, read, redact
 from sweep.tracking.memory import Memory, recall
 from sweep.tracking.note import run_note, sweep_note
+from sweep.tracking.safety import safely
 
 # Read by MLflow when it is imported or first used: no telemetry, no "View run" lines, no chatter, short patience.
 for _variable, _value in {
@@ -39,18 +41,18 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 LOCK = ".mlflow.lock"
 BATCH_METRICS, BATCH_TAGS = 1000, 100
 """What MLflow takes in one log_batch; of params as many as of tags."""
-SAFE_S = 20.0
-"""Seconds after which the safe calls give up; a request under way may add its own timeout."""
-P = ParamSpec("P")
+QUOTES = r"['\"\\]"
+PATIENT_S, SAFE_S = 600.0, 20.0
+"""Seconds after which a call gives up, and a safe one; a request under way may add its own timeout."""
 
 
 def prepare(tracking_uri: str, experiment: str, artifact_root: Path) -> str:
     """Make schema, experiment and its view, once for all workers; the experiment's id."""
-    return _connect(tracking_uri, experiment, artifact_root)[1]
+    return _connect(tracking_uri, experiment, artifact_root, PATIENT_S)[1]
 
 
 def project(
-    run_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path, within_s: float = 600.0
+    run_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path, within_s: float = PATIENT_S
 ) -> str:
     """Bring MLflow up to date with one run's journal; the MLflow run's id.
 
@@ -59,8 +61,11 @@ def project(
     deadline = time.monotonic() + within_s
     with FileLock(run_folder / LOCK, timeout=within_s):
         events = read(run_folder)
-        client, experiment_id = _connect(tracking_uri, experiment, artifact_root)
-        parent = _parent(client, experiment_id, events.attempts[0], run_folder.parent)
+        if not events.attempts:
+            raise ValueError(f"{run_folder / FILE} holds no attempt that can be read")
+        client, experiment_id = _connect(tracking_uri, experiment, artifact_root, within_s)
+        with FileLock(run_folder.parent / LOCK, timeout=within_s):
+            parent = _parent(client, experiment_id, events.attempts[0])
         run = _run(client, experiment_id, events)
         memory = recall(run_folder, Memory(redact(tracking_uri), experiment, run.info.run_id))
         memory.update = memory.update or _last_update(client, run)
@@ -84,16 +89,18 @@ def project(
 
 
 def project_sweep(
-    sweep_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path, within_s: float = 600.0
+    sweep_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path, within_s: float = PATIENT_S
 ) -> str:
     """Bring a sweep's parent run up to date with the journals of the run folders in `sweep_folder`; its id."""
     runs = [read(path.parent, steps=False) for path in sorted(sweep_folder.glob(f"*/{FILE}"))]
     runs = [events for events in runs if events.attempts]
-    client, experiment_id = _connect(tracking_uri, experiment, artifact_root)
+    if not runs:
+        raise ValueError(f"{sweep_folder} holds no run with an attempt that can be read")
+    client, experiment_id = _connect(tracking_uri, experiment, artifact_root, within_s)
     first = min((events.attempts[0] for events in runs), key=lambda attempt: attempt["time"])
     name = first["sweep"]
-    parent = _parent(client, experiment_id, first, sweep_folder)
     with FileLock(sweep_folder / LOCK, timeout=within_s):
+        parent = _parent(client, experiment_id, first)
         note = _note(client, parent, sweep_note(name, runs))
         _send_tags(client, parent, {"sweep.parent": name, "sweep.points": str(len(runs)), **note})
         ends = (events.outcome for events in runs if events.outcome is not None)
@@ -101,19 +108,6 @@ def project_sweep(
         status = next((word for word in ("RUNNING", "FAILED", "KILLED") if word in words), "FINISHED")
         _settle(client, parent, status, max(ends, key=lambda end: end["time"], default=None))
     return parent.info.run_id
-
-
-def safely(act: Callable[P, str], *args: P.args, **kwargs: P.kwargs) -> str | None:
-    """What `act` gives; None, and one line of warning, where the tracker fails it in whatever way.
-
-    The one place that catches everything: no tracker may stop a run, and the journal has it all.
-    """
-    try:
-        return act(*args, **kwargs)
-    except Exception as error:
-        words = redact(" ".join(str(error).split()))[:300]
-        log.warning("MLflow is behind (%s: %s); the journal has everything", type(error).__name__, words)
-        return None
 
 
 def project_safely(run_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path) -> str | None:
@@ -128,10 +122,10 @@ def project_sweep_safely(sweep_folder: Path, *, tracking_uri: str, experiment: s
     return safely(project_sweep, sweep_folder, artifact_root=artifact_root, within_s=SAFE_S, **where)
 
 
-def _connect(tracking_uri: str, name: str, artifact_root: Path) -> tuple[MlflowClient, str]:
+def _connect(tracking_uri: str, name: str, artifact_root: Path, within_s: float) -> tuple[MlflowClient, str]:
     """A client, and the experiment's id; both made one process at a time, as an empty database can't take two."""
     artifact_root.mkdir(parents=True, exist_ok=True)
-    with FileLock(artifact_root / LOCK, timeout=SAFE_S):
+    with FileLock(artifact_root / LOCK, timeout=within_s):
         client = MlflowClient(tracking_uri)
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
@@ -145,31 +139,32 @@ def _connect(tracking_uri: str, name: str, artifact_root: Path) -> tuple[MlflowC
     return client, experiment.experiment_id
 
 
-def _parent(client: MlflowClient, experiment_id: str, first: dict[str, Any], sweep_folder: Path) -> Run:
-    """The sweep's parent run, made where absent, started with the attempt `first`."""
-    with FileLock(sweep_folder / LOCK, timeout=SAFE_S):
-        tags, start = {"sweep.parent": first["sweep"]}, facts.milliseconds(first)
-        found = _found(client, experiment_id, tags)
-        return found or client.create_run(experiment_id, start, tags, _name(first["sweep"]))
+def _parent(client: MlflowClient, experiment_id: str, first: dict[str, Any]) -> Run:
+    """The sweep's run, made where absent, started with the attempt `first`; the caller holds the sweep's lock."""
+    tags = {"sweep.parent": first["sweep"]}
+    found = _found(client, experiment_id, tags)
+    return found or client.create_run(experiment_id, facts.milliseconds(first), tags, _run_name(first["sweep"]))
 
 
 def _run(client: MlflowClient, experiment_id: str, events: Events) -> Run:
     """The point's run, made where absent; the caller holds the run's lock."""
     first = events.attempts[0]
     tags = {"sweep.key": first["key"], "sweep.name": first["sweep"]}
-    start = facts.milliseconds(first)
-    return _found(client, experiment_id, tags) or client.create_run(experiment_id, start, tags, _name(first["name"]))
+    found = _found(client, experiment_id, tags)
+    return found or client.create_run(experiment_id, facts.milliseconds(first), tags, _run_name(first["name"]))
 
 
-def _name(text: str) -> str:
+def _run_name(text: str) -> str:
     """A run's name; PostgreSQL refuses a longer one."""
     return facts.fit(text, facts.NAME_CHARS, "the note")
 
 
 def _found(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> Run | None:
     """The run with these tags; of two (a lost acknowledgement can make them) always the same one."""
-    words = (f"""tags.`{name}` = '{value.replace("'", "''")}'""" for name, value in tags.items())
+    # MLflow's filters have no way to write a quote: a wildcard stands for it, and what is found is compared.
+    words = (f"tags.`{name}` LIKE '{re.sub(QUOTES, '_', value)}'" for name, value in tags.items())
     runs = client.search_runs([experiment_id], " and ".join(words))
+    runs = [run for run in runs if tags.items() <= run.data.tags.items()]
     return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
 
 
