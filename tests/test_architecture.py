@@ -11,10 +11,10 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "sweep"
 FLOORS = [
-    {"schedule", "records", "store", "lease", "refusal"},
+    {"schedule", "records", "store", "lease", "refusal", "progress"},
     {"config"},
     {"plan"},
-    {"checkpoints", "data", "anneal", "evaluate", "tracking", "table"},
+    {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {"training", "trajectory", "scoring", "showing", "run"},
     {"cli", "ui", "__main__"},
 ]
@@ -25,8 +25,8 @@ OWNERS = {
     "lm_eval": {"evaluate"},
     "olmo": {"checkpoints", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli"},
-    "rich": {"table"},
-    "submitit": set(),
+    "rich": {"table", "launch"},
+    "submitit": {"launch"},
     "matplotlib": set(),
 }
 FILES = sorted(SRC.rglob("*.py"))
@@ -76,7 +76,7 @@ def test_heavy_packages_have_one_owner(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
 def test_a_file_is_a_room(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+    assert len(path.read_text().splitlines()) <= 260
 
 
 def test_the_pure_floors_know_no_clock_environment_or_network() -> None:

@@ -20,8 +20,9 @@ EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda x: x)
-def test_an_option_composes_and_plans(group: str, option: str) -> None:
-    extra = ["checkpoint.path=/x"] if option == "local" else []
+def test_an_option_composes_and_plans(group: str, option: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    extra = [f"checkpoint.path={tmp_path}"] if option == "local" else []
     config = composed(f"{group}={option}", *extra)
     assert getattr(config, group).name == option, "a group option carries its own name"
     if config.model.source == "embedded":

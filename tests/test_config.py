@@ -47,6 +47,7 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ),
         ("checkpoint.step=0", "checkpoint.step=0: must be at least 1"),
         ("checkpoint.path=/x", "checkpoint.path=/x goes with model=local"),
+        ("model=local checkpoint.path=/nowhere", "checkpoint.path=/nowhere is not an OLMo unsharded checkpoint"),
         ("model=local", "model=local needs checkpoint.path"),
         ("seed=-1", "seed=-1: must not be negative"),
         ("compute.device=tpu", "compute.device=tpu"),
@@ -56,7 +57,7 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
 def test_it_is_refused(override: str, complaint: str) -> None:
     extra = "+" if override.startswith("tasks.metrics.arc_hard") else ""
     with pytest.raises(Refusal, match=complaint):
-        composed(extra + override)
+        composed(*(extra + override).split())
 
 
 def test_a_peak_given_twice_is_refused() -> None:

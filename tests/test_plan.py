@@ -25,7 +25,7 @@ def test_the_peak_is_the_learning_rate_in_force() -> None:
     config = composed("anneal.steps=4")
     plan = make_plan(config, expected_position(config.model, 2000))
     np.testing.assert_allclose(plan.learning_rates, [3e-3, 2e-3, 1e-3, 0])
-    assert plan.tokens == 4 * 4 * 128
+    assert plan.tokens == 4 * 1 * 384
 
 
 def test_the_peak_is_what_was_given_or_scaled() -> None:
@@ -40,8 +40,8 @@ def test_the_peak_is_what_was_given_or_scaled() -> None:
     ("field", "value", "complaint"),
     [
         ("step", 1000, "checkpoint.step=2000, but the checkpoint itself says 1000"),
-        ("batch_size", 8, "model.batch_size=4, but the checkpoint itself says 8"),
-        ("sequence_length", 64, "model.sequence_length=128, but the checkpoint itself says 64"),
+        ("batch_size", 8, "model.batch_size=1, but the checkpoint itself says 8"),
+        ("sequence_length", 64, "model.sequence_length=384, but the checkpoint itself says 64"),
         ("lr", 0.0, "anneal.peak_lr=null takes the learning rate in force, which the checkpoint says is 0.0"),
         ("lr", 1e-3, "says the learning rate in force is 0.001, the schedule of tiny-s says 0.004"),
     ],
@@ -62,9 +62,21 @@ def test_the_trajectory_warms_up_then_stays() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["anneal.steps=999", "anneal.shape=cosine", "anneal.peak_lr=4e-3", "checkpoint.step=1000", "seed=1", "tasks.limit=9",
-     "model=tiny-m", "compute.threads=1", "anneal.final_fraction=0.1", "tasks=heldout", "anneal.weight_decay=0.0"],
-)  # fmt: skip
+    [
+        "anneal.steps=999",
+        "anneal.shape=cosine",
+        "anneal.peak_lr=4e-3",
+        "anneal.final_fraction=0.1",
+        "anneal.weight_decay=0.0",
+        "anneal.max_grad_norm=0.5",
+        "checkpoint.step=1000",
+        "seed=1",
+        "tasks=heldout",
+        "tasks.limit=9",
+        "model=tiny-m",
+        "compute.threads=2",
+    ],
+)
 def test_a_choice_that_changes_numbers_changes_key_and_folder(override: str) -> None:
     assert run_key(composed(override)) != run_key(composed())
     assert run_folder(composed(override)) != run_folder(composed())
@@ -87,4 +99,4 @@ def test_names_say_the_point_in_a_few_words() -> None:
 def test_flops_are_six_a_parameter_and_token_plus_attention() -> None:
     position = expected_position(composed().model, 500)
     flops = training_flops(matrix_parameters=1000, num_layers=2, d_model=8, position=position, updates=3)
-    assert flops == 3 * 4 * 128 * (6 * 1000 + 12 * 2 * 8 * 128)
+    assert flops == 3 * 1 * 384 * (6 * 1000 + 12 * 2 * 8 * 384)

@@ -55,7 +55,12 @@ def typed(tree: DictConfig) -> RunConfig:
     """The validated configuration of a composed tree; Refusal where it can't be run."""
     plain = {key: OmegaConf.to_container(tree[key], resolve=True) if OmegaConf.is_config(tree[key]) else tree[key]
              for key in tree if key != "hydra"}  # fmt: skip
-    return load(plain)
+    config = load(plain)
+    if config.checkpoint.path is not None and not (Path(config.checkpoint.path) / "config.yaml").is_file():
+        raise Refusal(
+            f"checkpoint.path={config.checkpoint.path} is not an OLMo unsharded checkpoint: it has no config.yaml"
+        )
+    return config
 
 
 def is_done(config: RunConfig, folder: Path) -> bool:

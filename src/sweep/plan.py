@@ -136,6 +136,10 @@ def run_name(config: RunConfig) -> str:
         words.append(f"final={anneal.final_fraction:g}")
     if anneal.hold_steps:
         words.append(f"hold={anneal.hold_steps}")
+    if anneal.weight_decay is not None:
+        words.append(f"wd={anneal.weight_decay:g}")
+    if anneal.max_grad_norm is not None:
+        words.append(f"clip={anneal.max_grad_norm:g}")
     if config.seed:
         words.append(f"seed={config.seed}")
     if config.tasks.name != "core8":

@@ -60,8 +60,9 @@ def checkpoint(store: Store, config: RunConfig, *, device: torch.device) -> Sour
     if config.model.source == "local":
         folder = Path(config.checkpoint.path or "")
         try:
-            return Source(key=identity(folder), folder=folder, config=read_config(folder))
-        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            found = read_config(folder)
+            return Source(key=identity(folder), folder=folder, config=found)
+        except (OSError, ValueError) as error:
             raise Refusal(f"checkpoint.path={folder}: {error}") from error
     assert config.checkpoint.step is not None
     return embedded(store, config.model, config.checkpoint.step, config=config, device=device)

@@ -1,22 +1,69 @@
-"""`python -m sweep.ui [PORT]`: the MLflow UI on the local outcomes, with the link that opens it ready to compare."""
+"""`python -m sweep.ui [PORT]`: the MLflow UI on the outcomes here, on loopback, and the link that opens it ready."""
 
 from __future__ import annotations
 
 import os
+import socket
+import sqlite3
+import subprocess
 import sys
+import time
 from pathlib import Path
+
+from sweep.tracking.view import link
+
+HOST = "127.0.0.1"
+STARTING_S = 60.0
 
 
 def main() -> None:
-    """Serve until interrupted, on loopback."""
+    """Serve until interrupted."""
     multirun = Path("multirun").absolute()
     port = sys.argv[1] if len(sys.argv) > 1 else "5000"
     database = multirun / "mlflow.db"
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        sys.exit("MLFLOW_TRACKING_URI is set: the outcomes are on that server, open it in a browser")
     if not database.is_file():
         sys.exit(f"there are no outcomes yet: {database} is made by the first run, e.g. `make sweep`")
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", port]
-    os.execv(sys.executable, [*command, "--backend-store-uri", f"sqlite:///{database}"])
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", port, "--workers", "1"]
+    where = ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(multirun / "mlartifacts")]
+    server = subprocess.Popen(
+        [*command, *where], env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait(server, int(port))
+        for experiment, name in experiments(database):
+            sys.stdout.write(f"{name}: {link(f'http://{HOST}:{port}', experiment)}\n")
+        sys.stdout.write("stop with Ctrl-C\n")
+        sys.stdout.flush()
+        server.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def experiments(database: Path) -> list[tuple[str, str]]:
+    """(id, name) of the experiments that have runs."""
+    query = "select distinct e.experiment_id, e.name from experiments e join runs r using (experiment_id) order by 1"
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        return [(str(number), name) for number, name in connection.execute(query)]
+    finally:
+        connection.close()
+
+
+def _wait(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + STARTING_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            sys.exit(f"the MLflow server did not start; is port {port} taken? try `python -m sweep.ui {port + 1}`")
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) == 0:
+                return
+        time.sleep(0.3)
+    sys.exit(f"the MLflow server did not answer on port {port} within {STARTING_S:.0f} s")
 
 
 if __name__ == "__main__":

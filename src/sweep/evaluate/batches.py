@@ -1,4 +1,4 @@
-"""A pack's batches as tensors on a device: the attention of each batch laid out as groups of segments of like shape."""
+"""Batches of a pack as tensors on a device: trees side by side, their attention in groups of segments of like shape."""
 
 from __future__ import annotations
 
@@ -10,128 +10,142 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sweep.evaluate.layout import Ints, Keys, alike, count, distinct, hidden, places
 from sweep.evaluate.pack import Pack
 
-FILL = 0.5
-"""A segment joins a group where it is at least this fraction as long as the group's longest: padding against calls."""
+PARTS = 32
+"""Batches wanted of a pack: threads share them. Not the number of threads, on which no bit may depend."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Segments padded to one shape: S of them, Q nodes each that look at K nodes each."""
+    """S segments with Q queries each, that look at K nodes each."""
 
-    query: Tensor
-    """(S * Q,) node of each slot; pads repeat node 0."""
-    key: Tensor
-    """(S * K,) node of each slot; pads repeat node 0."""
     num_segments: int
+    queries: slice
+    """S * Q of all queries."""
+    key: Tensor | None
+    """(S * K,) node of each key; None: the queries' own nodes, causally."""
     mask: Tensor | None
-    """(S, 1, Q, K) to add to the scores: 0 or -inf; None: causal, Q = K."""
-    slot: Tensor
-    """Slots that are no pads, in the order of `node`."""
-    node: Tensor
-    """Nodes that the group computes."""
+    """(S or 1, 1, Q, K) to add to the scores: 0 or -inf; None: nothing to hide."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Trees of N nodes side by side, and what to predict from them."""
+    """N nodes of trees and what to predict from them; nodes and rows stand in the order of their groups."""
 
+    token: Tensor
+    """(U,) tokens that occur."""
     ids: Tensor
-    """(N,)"""
+    """(N,) index into `token`."""
     position: Tensor
     """(N,) depth in the tree."""
+    num_positions: int
     groups: tuple[Group, ...]
+    """Queries are the nodes."""
     row: Tensor
     """Nodes that predict."""
+    row_groups: tuple[Group, ...]
+    """Queries are the rows."""
     target_row: Tensor
-    """Index into `row` of each predicted token, ascending."""
+    """Index into `row` of each predicted token."""
     target: Tensor
 
 
 class Batches:
-    """The batches of a pack, each built when asked for."""
+    """A pack's batches, joined while they have at most `most_nodes` nodes together; each is built when asked for."""
 
-    def __init__(self, pack: Pack, device: torch.device) -> None:
+    def __init__(self, pack: Pack, device: torch.device, *, most_nodes: int) -> None:
         self._pack = pack
         self._device = device
-        num_above = np.add.reduceat(pack.segment_above, _offsets(pack.batch_segments)[:-1])
-        self._node, self._segment, self._above, self._row = (
-            _offsets(sizes) for sizes in (pack.batch_nodes, pack.batch_segments, num_above, pack.batch_rows)
-        )
-        self.target = np.searchsorted(pack.target_row, self._row)
-        """(B + 1,) where the predicted tokens of each batch begin."""
+        node, segment, row = (_ends(sizes) for sizes in (pack.batch_nodes, pack.batch_segments, pack.batch_rows))
+        above = _ends(np.add.reduceat(pack.segment_above, segment[:-1]))
+        self._above_node = pack.above + np.repeat(node[:-1], np.diff(above))
+        self._row_node = pack.row + np.repeat(node[:-1], pack.batch_rows)
+        cuts = _cuts(node, min(most_nodes, pack.num_nodes // PARTS))
+        self.node = node[cuts]
+        """(B + 1,) where the nodes of each batch begin."""
+        self.target = np.searchsorted(pack.target_row, row[cuts])
+        """(B + 1,) where its predicted tokens begin."""
+        self._segment, self._above, self._row = segment[cuts], above[cuts], row[cuts]
 
     def __len__(self) -> int:
-        return len(self._pack.batch_nodes)
+        return len(self.node) - 1
 
     def __getitem__(self, index: int) -> Batch:
         node, segment, above, row, target = (
-            slice(start[index], start[index + 1])
-            for start in (self._node, self._segment, self._above, self._row, self.target)
+            slice(ends[index], ends[index + 1])
+            for ends in (self.node, self._segment, self._above, self._row, self.target)
         )
-        pack, device = self._pack, self._device
-        size, num_above = pack.segment_nodes[segment], pack.segment_above[segment]
+        pack = self._pack
+        num_own, num_above = (of[segment].astype(np.int64) for of in (pack.segment_nodes, pack.segment_above))
+        groups = list(alike(num_own, num_above + num_own))
+        place = places(groups, num_own)
+        depth = np.repeat(num_above, num_own) + count(num_own)
+        position = np.empty_like(depth)
+        position[place] = depth
+        keys = Keys(place, num_own, place[self._above_node[above] - node.start], num_above)
+
+        row_node = self._row_node[row] - node.start
+        row_segment = np.repeat(np.arange(len(num_own)), num_own)[row_node]
+        num_rows = np.bincount(row_segment, minlength=len(num_own))
+        num_seen = np.zeros_like(num_own)
+        num_seen[row_segment] = depth[row_node] + 1  # ascending: the last one stays
+        row_groups = list(alike(num_rows, num_seen))
+        row_place = places(row_groups, num_rows)
+        rows = np.empty_like(row_place)
+        rows[row_place] = place[row_node]
+
+        token, ids = distinct(pack.ids[node])
+        ordered_ids = np.empty_like(ids)
+        ordered_ids[place] = ids
         return Batch(
-            ids=_tensor(pack.ids[node], device),
-            position=_tensor(np.repeat(num_above, size) + _count(size), device),
-            groups=tuple(_groups(size, num_above, pack.above[above], device)),
-            row=_tensor(pack.row[row], device),
-            target_row=_tensor(pack.target_row[target] - self._row[index], device),
-            target=_tensor(pack.target[target], device),
+            token=self._tensor(token),
+            ids=self._tensor(ordered_ids),
+            position=self._tensor(position),
+            num_positions=int(position.max()) + 1,
+            groups=tuple(self._groups(groups, num_own, num_above + num_own, position, keys, every=True)),
+            row=self._tensor(rows),
+            row_groups=tuple(self._groups(row_groups, num_rows, num_seen, position[rows], keys, every=False)),
+            target_row=self._tensor(row_place[pack.target_row[target] - row.start]),
+            target=self._tensor(pack.target[target].astype(np.int64)),
         )
 
+    def _groups(
+        self, groups: list[Ints], num_queries: Ints, num_keys: Ints, depth: Ints, keys: Keys, *, every: bool
+    ) -> Iterator[Group]:
+        end = 0
+        for members in groups:
+            queries, most = int(num_queries[members[0]]), int(num_keys[members[0]])
+            begin, end = end, end + len(members) * queries
+            if every and most == queries:
+                yield Group(num_segments=len(members), queries=slice(begin, end), key=None, mask=None)
+                continue
+            unseen = hidden(depth[begin:end].reshape(-1, queries), most)
+            yield Group(
+                num_segments=len(members),
+                queries=slice(begin, end),
+                key=self._tensor(keys.padded(members, most)),
+                mask=None if unseen is None else self._mask(unseen),
+            )
 
-def _offsets(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Where each begins, and the end of all."""
+    def _mask(self, unseen: NDArray[np.bool_]) -> Tensor:
+        mask = torch.zeros(unseen.shape, device=self._device)
+        return mask.masked_fill_(self._tensor(unseen), -torch.inf)[:, None]
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+def _ends(sizes: NDArray[np.int32]) -> Ints:
+    """0 and where each ends."""
     return np.concatenate(([0], np.cumsum(sizes)))
 
 
-def _groups(
-    size: NDArray[np.int32], num_above: NDArray[np.int32], above: NDArray[np.int32], device: torch.device
-) -> Iterator[Group]:
-    start, above_start = np.cumsum(size) - size, np.cumsum(num_above) - num_above
-    for members in _alike(size, num_above):
-        own, up = size[members], num_above[members]
-        queries, keys = int(own.max()), int((own + up).max())
-        node = np.repeat(start[members], own) + _count(own)
-        base = np.arange(len(members))
-        slot = np.repeat(base * queries, own) + _count(own)
-        query = np.zeros(len(members) * queries, dtype=np.int64)
-        query[slot] = node
-        key, mask = query, None
-        if up.any():
-            key = np.zeros(len(members) * keys, dtype=np.int64)
-            key[np.repeat(base * keys, up) + _count(up)] = above[np.repeat(above_start[members], up) + _count(up)]
-            key[np.repeat(base * keys + up, own) + _count(own)] = node
-            depth = up[:, None, None] + np.arange(queries)[:, None]
-            hidden = _tensor(np.arange(keys) > depth, device)
-            mask = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, -torch.inf)[:, None]
-        yield Group(
-            query=_tensor(query, device),
-            key=_tensor(key, device),
-            num_segments=len(members),
-            mask=mask,
-            slot=_tensor(slot, device),
-            node=_tensor(node, device),
-        )
-
-
-def _alike(size: NDArray[np.int32], num_above: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
-    """Segments by groups: roots apart from branches, longest first, each group within FILL of its longest."""
-    for kind in (num_above == 0, num_above > 0):
-        members = np.flatnonzero(kind)
-        members = members[np.lexsort((-num_above[members], -size[members]))]
-        while len(members):
-            alike = int(np.searchsorted(-size[members], -FILL * size[members[0]], side="right"))
-            yield members[:alike]
-            members = members[alike:]
-
-
-def _count(sizes: NDArray[np.int32]) -> NDArray[np.int64]:
-    """0, 1, ... below each size in turn."""
-    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-
-
-def _tensor(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+def _cuts(ends: Ints, most: int) -> list[int]:
+    """Indices into `ends`, of which neighbours lie at most `most` apart where that can be."""
+    cuts = [0]
+    while cuts[-1] < len(ends) - 1:
+        reach = int(np.searchsorted(ends, ends[cuts[-1]] + most, side="right")) - 1
+        cuts.append(max(reach, cuts[-1] + 1))
+    return cuts

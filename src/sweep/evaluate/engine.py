@@ -6,6 +6,7 @@ positions; everything runs in fp32 on the device the model is on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from sweep.evaluate.batches import Batch, Batches
 from sweep.evaluate.body import Body
 from sweep.evaluate.pack import Pack
 
+BATCH_NUMBERS = 2**22
+"""Size of a batch's hidden states: it holds about seven times that at once."""
 HEAD_ROWS, HEAD_COLUMNS = 512, 1024
 """Logits computed at a time: they stay in a CPU's cache between the product and the sum."""
 EXP_LIMIT = 60.0
@@ -32,13 +35,13 @@ def log_likelihoods(model: OLMo, pack: Pack, *, progress: Callable[[int], None] 
     `progress` is told of the nodes done, `pack.num_nodes` in all. ValueError for a model this engine can't run.
     """
     body = Body(model)
-    work = Batches(pack, body.device)
+    work = Batches(pack, body.device, most_nodes=max(1, BATCH_NUMBERS // body.config.d_model))
     scored = np.empty(len(pack.target), dtype=np.float32)
     with _workers(body.device) as pool:
         for index, part in enumerate(pool.map(lambda index: _log_probabilities(body, work[index]), range(len(work)))):
             scored[work.target[index] : work.target[index + 1]] = part
             if progress is not None:
-                progress(int(pack.batch_nodes[index]))
+                progress(int(work.node[index + 1] - work.node[index]))
     total = np.zeros(len(pack.document))
     np.add.at(total, pack.target_request, scored)
     return total
@@ -72,11 +75,13 @@ def _log_normalizers(hidden: Tensor, head: Tensor) -> Tensor:
     """(S,) log-sum-exp of the logits of each row of `hidden` (S, D), block by block."""
     # no logit exceeds the product of the norms
     small = bool(hidden.norm(dim=1).max() * head.norm(dim=1).max() < EXP_LIMIT)
+    if small:
+        hidden = hidden / math.log(2)  # torch has a faster exp2 than exp
     parts = []
     for rows in hidden.split(HEAD_ROWS):
         logits = (rows @ columns.T for columns in head.split(HEAD_COLUMNS))
         if small:
-            parts.append(torch.stack([block.exp_().sum(1) for block in logits]).sum(0).log_())
+            parts.append(torch.stack([block.exp2_().sum(1) for block in logits]).sum(0).log_())
         else:
             parts.append(torch.stack([block.logsumexp(1) for block in logits]).logsumexp(0))
     return torch.cat(parts)

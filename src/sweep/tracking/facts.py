@@ -153,7 +153,8 @@ def _scores(events: Events) -> dict[str, float]:
     for when, scores in events.scores.items():
         sole = len(means(scores)) == 1
         for score in scores:
-            of = "mean" if score["metric"] == "mean" and sole else f"{score['metric']}/{score['task']}"
+            whole = score["metric"] == "mean" and sole and ":" not in score["task"]  # a limit stays in the name
+            of = "mean" if whole else f"{score['metric']}/{score['task']}"
             name = _free(tidy(f"{when}/{of}"), values)
             values[name] = score["value"]
             errors[tidy(f"stderr/{name}")] = score["stderr"]

@@ -41,7 +41,6 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 LOCK = ".mlflow.lock"
 BATCH_METRICS, BATCH_TAGS = 1000, 100
 """What MLflow takes in one log_batch; of params as many as of tags."""
-QUOTES = r"['\"\\]"
 PATIENT_S, SAFE_S = 600.0, 20.0
 """Seconds after which a call gives up, and a safe one; a request under way may add its own timeout."""
 
@@ -162,10 +161,13 @@ def _run_name(text: str) -> str:
 def _found(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> Run | None:
     """The run with these tags; of two (a lost acknowledgement can make them) always the same one."""
     # MLflow's filters have no way to write a quote: a wildcard stands for it, and what is found is compared.
-    words = (f"tags.`{name}` LIKE '{re.sub(QUOTES, '_', value)}'" for name, value in tags.items())
+    words = (f"tags.`{name}` LIKE '{re.sub('[^a-zA-Z0-9]', '_', value)}'" for name, value in tags.items())
     runs = client.search_runs([experiment_id], " and ".join(words))
-    runs = [run for run in runs if tags.items() <= run.data.tags.items()]
-    return min(runs, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+    return min(
+        (run for run in runs if tags.items() <= run.data.tags.items()),
+        key=lambda run: (run.info.start_time, run.info.run_id),
+        default=None,
+    )
 
 
 def _note(client: MlflowClient, run: Run, text: str) -> dict[str, str]:

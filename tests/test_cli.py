@@ -1,0 +1,77 @@
+"""The door, as a user stands before it: help, completion, refusals without a traceback, whole sweeps refused early."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def sweep(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "sweep", *words], cwd=cwd, text=True, capture_output=True, check=False)
+
+
+def test_help_teaches(tmp_path: Path) -> None:
+    shown = sweep("--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    for taught in (
+        "-m anneal.steps=250,1000,4000",
+        "experiment=steps",
+        "tasks.limit",
+        "model: local, tiny-l",
+        "shape: ",
+    ):
+        assert taught in shown.stdout
+
+
+def test_cfg_job_shows_what_would_run(tmp_path: Path) -> None:
+    shown = sweep("--cfg", "job", "anneal.steps=7", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "steps: 7" in shown.stdout
+    assert not list(tmp_path.iterdir()), "looking leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("sweep model=", {"model=tiny-s", "model=local"}), ("sweep anneal.s", {"anneal.steps=", "anneal.shape="})],
+)
+def test_shell_completion_offers_options_and_keys(typed: str, offered: set[str], tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("sweep")
+    install = subprocess.run([command, "-sc", "install=bash"], cwd=tmp_path, text=True, capture_output=True, check=True)
+    assert install.stdout.rstrip().endswith("hydra_bash_completion sweep")
+    query = subprocess.run(
+        [command, "-sc", "query=bash"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        check=True,
+        env={**os.environ, "COMP_LINE": typed, "COMP_POINT": str(len(typed))},
+    )
+    assert offered <= set(query.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["anneal.stepss=3"], "'stepss' is not one of name, steps, shape"),
+        (["anneal.steps=-3"], "anneal.steps=-3: must be at least 1"),
+        (["-m", "anneal.steps=250,1000,-4"], "anneal.steps=-4: must be at least 1"),
+        (["-m", "anneal.steps=250", "anneal.shape=linear,linaer"], "did you mean linear"),
+        (["model=tiny-xl"], "Available options in 'model'"),
+        (["model=local", "checkpoint.path=/nowhere"], "checkpoint.path=/nowhere is not an OLMo unsharded checkpoint"),
+        (["compute.device=cuda"], "there is no CUDA device"),
+    ],
+)
+def test_a_refusal_is_a_message_and_not_a_traceback(words: list[str], complaint: str, tmp_path: Path) -> None:
+    import torch
+
+    if "compute.device=cuda" in words and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    refused = sweep(*words, "tracking=none", cwd=tmp_path)
+    assert refused.returncode != 0
+    assert complaint in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "multirun" / "store" / "states").exists(), "refused before any compute"

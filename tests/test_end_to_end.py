@@ -1,0 +1,192 @@
+"""The whole path on real input, made small: the commands a user types, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweep.tracking import read
+
+SMALL = (
+    "model.architecture.d_model=16",
+    "model.architecture.n_layers=1",
+    "model.parameters=36864",
+    "model.pretraining.checkpoint_interval=20",
+    "checkpoint.step=20",
+    "anneal.save_interval=5",
+    "tasks.limit=3",
+)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds the real corpus, built once for all workers of this test session."""
+    root = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent
+    store = root / "corpus-store"
+    build = (
+        "import sys; from sweep.store import Store; from sweep.trajectory import prepare_corpus;"
+        "prepare_corpus(Store(sys.argv[1]), 2048)"
+    )
+    subprocess.run([sys.executable, "-c", build, str(store)], check=True, capture_output=True)
+    return store
+
+
+@pytest.fixture
+def home(corpus: Path, tmp_path: Path) -> Path:
+    """An empty working folder whose store has the corpus and nothing else."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "corpus").symlink_to(corpus / "corpus")
+    return tmp_path
+
+
+def start(home: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweep", *words],
+        cwd=home,
+        env={**os.environ, "SWEEP_STORE": str(home / "store")},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def sweep(home: Path, *words: str) -> tuple[int, str]:
+    with start(home, *words) as process:
+        output = process.communicate(timeout=500)[0]
+    return process.returncode, output
+
+
+def results(home: Path, name: str = "main") -> dict[str, Any]:
+    """What came out, by point, without what two equal runs may differ in."""
+    found = {}
+    for journal in sorted((home / "multirun" / name).glob("*/journal.jsonl")):
+        events = read(journal.parent)
+        assert events.outcome is not None, f"{journal} has no outcome"
+        result = events.outcome["result"]
+        if result is not None:
+            del result["cost"]
+            losses = [(s["update"], s["lr"], s["loss"], s["grad_norm"]) for s in events.steps]
+            found[result["name"]] = (result, losses, events.scores)
+    return found
+
+
+@pytest.mark.slow
+def test_a_two_by_two_sweep_and_again(home: Path) -> None:
+    words = ("-m", "anneal.steps=4,8", "anneal.shape=linear,sqrt", *SMALL)
+    code, output = sweep(home, *words)
+    assert code == 0, output
+    first = results(home)
+    assert len(first) == 4
+    for name in first:
+        assert name.endswith("limit=3"), "a limit is visible in every name"
+    assert "linear 4 limit=3" in output
+    assert "make ui" in output
+    scores = list((home / "store" / "scores").glob("[!.]*"))
+    assert len(scores) == (1 + 4) * 9, "before-scores are computed once for the whole sweep"
+    assert not list((home / "store" / "interim").glob("[!.]*"))
+
+    journals = {p: p.stat().st_mtime_ns for p in (home / "multirun" / "main").glob("*/journal.jsonl")}
+    code, again = sweep(home, *words)
+    assert code == 0
+    assert "linear 4 limit=3" in again
+    assert journals == {p: p.stat().st_mtime_ns for p in journals}, "a second identical command redoes nothing"
+
+    with sqlite3.connect(home / "multirun" / "mlflow.db") as db:
+        runs = dict(db.execute("select name, status from runs"))
+        points = db.execute("select count(*) from metrics where key = 'train/loss'").fetchone()[0]
+    db.close()
+    assert set(runs) == {*first, "main"}
+    assert set(runs.values()) == {"FINISHED"}
+    assert points == 2 * 4 + 2 * 8
+
+
+@pytest.mark.slow
+def test_one_after_another_in_one_process_gives_the_same_bits(
+    home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    words = ("-m", "anneal.steps=4,8", "tracking=none", *SMALL)
+    assert sweep(home, *words)[0] == 0
+    side_by_side = results(home)
+    other = tmp_path_factory.mktemp("serial")
+    (other / "store").mkdir()
+    (other / "store" / "corpus").symlink_to((home / "store" / "corpus").readlink())
+    assert sweep(other, *words, "hydra.launcher.workers=1")[0] == 0
+    assert results(other) == side_by_side
+
+
+@pytest.mark.slow
+def test_sigkill_at_random_moments_changes_nothing(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    words = ("-m", "anneal.steps=60,120", *SMALL)
+    rng = random.Random(time.time())
+    for _ in range(5):
+        with start(home, *words) as process:
+            time.sleep(rng.uniform(3, 14))
+            os.killpg(process.pid, signal.SIGKILL)
+        workers = subprocess.run(["pgrep", "-f", str(home / "multirun")], text=True, capture_output=True, check=False)
+        for pid in workers.stdout.split():
+            os.kill(int(pid), signal.SIGKILL)
+    code, output = sweep(home, *words)
+    assert code == 0, output
+    other = tmp_path_factory.mktemp("undisturbed")
+    (other / "store").mkdir()
+    (other / "store" / "corpus").symlink_to((home / "store" / "corpus").readlink())
+    assert sweep(other, *words)[0] == 0
+    assert results(home) == results(other)
+    counts = {}
+    for place in (home, other):
+        with sqlite3.connect(place / "multirun" / "mlflow.db") as db:
+            counts[place] = (
+                db.execute("select count(*) from runs").fetchone()[0],
+                db.execute("select count(*) from metrics where key like 'train/%' or key like 'after/%'").fetchone()[0],
+            )
+        db.close()
+    assert counts[home] == counts[other], "one MLflow run a point, no point lost or doubled"
+
+
+@pytest.fixture
+def annealed(home: Path) -> Path:
+    """An annealed state: a checkpoint folder at step 26, outside any trajectory."""
+    assert sweep(home, "anneal.steps=6", "anneal.shape=constant", "tracking=none", *SMALL)[0] == 0
+    return home / "store" / "states" / next(iter(results(home).values()))[0]["final_state"]
+
+
+@pytest.mark.slow
+def test_an_annealed_state_is_a_checkpoint_like_any_other(home: Path, annealed: Path) -> None:
+    made_by = next(iter(results(home).values()))[0]
+    local = ("model=local", f"checkpoint.path={annealed}", "tasks.limit=3", "tracking=none", "name=local")
+    code, output = sweep(home, *local, "checkpoint.step=26", "anneal.steps=3")
+    assert code == 0, output
+    further = next(iter(results(home, "local").values()))[0]
+    assert (further["position"]["step"], further["position"]["instances"]) == (26, 26)
+    assert further["before"] == made_by["after"]
+
+
+@pytest.mark.slow
+def test_a_failing_run_leaves_the_others_alone_and_is_told(home: Path, annealed: Path) -> None:
+    local = ("model=local", f"checkpoint.path={annealed}", "tasks=heldout", "anneal.steps=3", "name=local")
+    code, output = sweep(home, "-m", *local, "checkpoint.step=26,27")
+    assert code != 0
+    assert "refused: checkpoint.step=27, but the checkpoint itself says 26" in output
+    assert "Traceback" not in output
+    assert "linear 3 heldout (failed)" in output
+    assert len(results(home, "local")) == 1
+    with sqlite3.connect(home / "multirun" / "mlflow.db") as db:
+        statuses = dict(db.execute("select name, status from runs"))
+    db.close()
+    assert statuses == {
+        "local": "FAILED",
+        "local@26 linear 3 heldout": "FINISHED",
+        "local@27 linear 3 heldout": "FAILED",
+    }
