@@ -10,6 +10,7 @@ import pytest
 from sweep.plan import (
     expected_position,
     label,
+    launch_order,
     make_plan,
     pretraining_rates,
     run_folder,
@@ -100,3 +101,10 @@ def test_flops_are_six_a_parameter_and_token_plus_attention() -> None:
     position = expected_position(composed().model, 500)
     flops = training_flops(matrix_parameters=1000, num_layers=2, d_model=8, position=position, updates=3)
     assert flops == 3 * 1 * 384 * (6 * 1000 + 12 * 2 * 8 * 384)
+
+
+def test_constant_runs_go_first_and_short_then_decays_longest_first() -> None:
+    points = [("linear", 250), ("constant", 500), ("sqrt", 4000), ("constant", 250), ("linear", 1000)]
+    configs = [composed(f"anneal.shape={shape}", f"anneal.steps={steps}") for shape, steps in points]
+    ordered = [(c.anneal.shape, c.anneal.steps) for c in sorted(configs, key=launch_order)]
+    assert ordered == [("constant", 250), ("constant", 500), ("sqrt", 4000), ("linear", 1000), ("linear", 250)]

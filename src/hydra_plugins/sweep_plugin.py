@@ -56,13 +56,14 @@ class WorkersLauncher(LocalLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """All runs; the returned outcomes hold the exceptions of what failed."""
         from sweep.cli import is_done
-        from sweep.plan import run_folder
+        from sweep.plan import launch_order, run_folder
 
         assert self.config is not None
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
         points = _typed(self, job_overrides)
         folders = [sweep_dir / run_folder(point) for point in points]
         todo = [i for i, point in enumerate(points) if not is_done(point, folders[i])]
+        todo.sort(key=lambda i: launch_order(points[i]))
         workers = self.workers or max(1, (os.cpu_count() or 1) // points[0].compute.threads)
         if workers == 1 or len(todo) == 1:
             here = BasicLauncher()

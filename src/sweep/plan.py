@@ -154,6 +154,15 @@ def run_folder(config: RunConfig) -> str:
     return f"{run_name(config).replace(' ', '_').replace('@', '-step')}-{run_key(config)[:8]}"
 
 
+def launch_order(config: RunConfig) -> tuple[int, int]:
+    """Sort key: constant runs first and short before long, as they share states; then the longest first.
+
+    The longest first, so that no long run is left alone at the end.
+    """
+    steps = config.anneal.steps
+    return (0, steps) if config.anneal.shape == "constant" else (1, -steps * (config.model.parameters or 1))
+
+
 def label(task: str, limit: int | None) -> str:
     """A task's name in scores and tables; a limited task is another task."""
     return task if limit is None else f"{task}:{limit}"

@@ -76,7 +76,7 @@ def embedded(store: Store, model: Model, step: int, *, config: RunConfig, device
     train_config = embedded_config(model)
     training = Training(
         name=f"pretraining {model.name} to step {step}",
-        base=digest("pretraining", tree(model), data.key(model.vocab_size), tree(config.compute)),
+        base=digest("pretraining", _decides(model), data.key(model.vocab_size), tree(config.compute)),
         rates=pretraining_rates(model, step),
         start=lambda: fresh_state(train_config, device=device),
         position=fresh_state(train_config, device=device).position,
@@ -90,6 +90,14 @@ def embedded(store: Store, model: Model, step: int, *, config: RunConfig, device
     )
     trained = train(store, training)
     return Source(key=trained.key, folder=trained.folder, config=read_config(trained.folder))
+
+
+def _decides(model: Model) -> dict[str, Any]:
+    """What of the model decides a trajectory's numbers; its learning rates are named update by update."""
+    assert model.pretraining
+    sizes = {"sequence_length": model.sequence_length, "batch_size": model.batch_size}
+    made = {"seed": model.pretraining.seed, "optimizer": tree(model.pretraining.optimizer)}
+    return {"architecture": model.architecture, **sizes, **made}
 
 
 def prepare_corpus(store: Store, vocab_size: int) -> Path:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweep.evaluate.layout import Ints, Keys, alike, count, distinct, hidden, places
+from sweep.evaluate.layout import Ints, Keys, alike, count, distinct, places
 from sweep.evaluate.pack import Pack
 
 PARTS = 32
@@ -114,24 +114,27 @@ class Batches:
     def _groups(
         self, groups: list[Ints], num_queries: Ints, num_keys: Ints, depth: Ints, keys: Keys, *, every: bool
     ) -> Iterator[Group]:
+        deepest = int(num_keys.max())
+        unseen = torch.full((deepest, deepest), -torch.inf, device=self._device).triu_(1)
         end = 0
         for members in groups:
             queries, most = int(num_queries[members[0]]), int(num_keys[members[0]])
             begin, end = end, end + len(members) * queries
-            if every and most == queries:
-                yield Group(num_segments=len(members), queries=slice(begin, end), key=None, mask=None)
-                continue
-            unseen = hidden(depth[begin:end].reshape(-1, queries), most)
+            causal = every and most == queries
             yield Group(
                 num_segments=len(members),
                 queries=slice(begin, end),
-                key=self._tensor(keys.padded(members, most)),
-                mask=None if unseen is None else self._mask(unseen),
+                key=None if causal else self._tensor(keys.padded(members, most)),
+                mask=None if causal else self._mask(unseen[:, :most], depth[begin:end].reshape(-1, queries)),
             )
 
-    def _mask(self, unseen: NDArray[np.bool_]) -> Tensor:
-        mask = torch.zeros(unseen.shape, device=self._device)
-        return mask.masked_fill_(self._tensor(unseen), -torch.inf)[:, None]
+    def _mask(self, unseen: Tensor, depth: Ints) -> Tensor | None:
+        """The rows of `unseen` for queries of depth (S, Q); None: all see all."""
+        if (depth >= unseen.shape[1] - 1).all():
+            return None
+        if (depth == depth[0]).all():
+            depth = depth[:1]
+        return unseen.index_select(0, self._tensor(depth.ravel())).view(len(depth), 1, *depth.shape[1:], -1)
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -21,7 +21,7 @@ from sweep.evaluate.batches import Batch, Batches
 from sweep.evaluate.body import Body
 from sweep.evaluate.pack import Pack
 
-BATCH_NUMBERS = 2**22
+BATCH_NUMBERS = 3 * 2**19
 """Size of a batch's hidden states: it holds about seven times that at once."""
 HEAD_ROWS, HEAD_COLUMNS = 512, 1024
 """Logits computed at a time: they stay in a CPU's cache between the product and the sum."""

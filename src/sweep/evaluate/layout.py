@@ -1,4 +1,4 @@
-"""How the attention of a batch is laid out: segments of like shape together, so that each group is a few large products.
+"""How the attention of a batch is laid out: segments of like shape together, so that a group is a few large products.
 
 Segments have a number of queries (all their nodes, or those that predict) and a number of keys (the nodes above them
 and their own). Nodes are counted anew, group after group, which makes a group's queries a slice.
@@ -23,7 +23,7 @@ def count(sizes: Ints) -> Ints:
 
 
 def alike(queries: Ints, keys: Ints) -> Iterator[Ints]:
-    """Segments that have queries, by groups: of as many queries, keys within FILL; those that see but themselves apart."""
+    """Segments that have queries, by groups: as many queries, keys within FILL; those that see but themselves apart."""
     order = np.lexsort((-keys, -queries))[: np.count_nonzero(queries)]
     of_queries, of_keys = queries[order], keys[order]
     begin = 0
@@ -58,14 +58,6 @@ class Keys:
         """(S * num_keys,) of each of S segments the first `num_keys`; any node where it has fewer."""
         place = self._start[members][:, None] + np.arange(num_keys)
         return self._node.take(place.ravel(), mode="clip")
-
-
-def hidden(depth: Ints, num_keys: int) -> NDArray[np.bool_] | None:
-    """(S or 1, Q, K) keys that queries of depth (S, Q) must not see; None: there are none."""
-    if (depth == depth[0]).all():
-        depth = depth[:1]
-    unseen = np.arange(num_keys) > depth[:, :, None]
-    return unseen if unseen.any() else None
 
 
 def distinct(tokens: NDArray[np.int32]) -> tuple[NDArray[np.int64], Ints]:
