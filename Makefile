@@ -4,10 +4,10 @@ PY := .venv/bin/python
 STEPS ?= 250,1000,4000
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test check format bench ui clean $(STUDIES)
-
 # one target per standard sweep: conf/experiment/NAME.yaml -> make sweep-NAME
 STUDIES := $(patsubst conf/experiment/%.yaml,sweep-%,$(wildcard conf/experiment/*.yaml))
+
+.PHONY: help install sweep test check format bench ui clean $(STUDIES)
 
 help:
 	@echo "make sweep        anneal the embedded model for $(STEPS) steps, score before and after, show the table"
@@ -31,13 +31,13 @@ $(STUDIES): sweep-%: install
 	@$(PY) -m sweep experiment=$*
 
 test: install
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2
 
 check: install
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
 	$(PY) -m mypy
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2
 
 format: install
 	$(PY) -m ruff format

@@ -14,6 +14,7 @@ from olmo.model import OLMo
 from torch import Tensor
 
 from sweep.evaluate.batches import Batch, Group
+from sweep.evaluate.scratch import Scratch
 from sweep.evaluate.weights import Block, blocks, check, fp32, norm
 
 ROWS = 1024
@@ -29,6 +30,7 @@ class Body:
         self.config = model.config
         check(self.config)
         self.device = model.device
+        self.scratch = Scratch(model.device)
         self.head_dim = self.config.d_model // self.config.n_heads
         kv_width = self.config.effective_n_kv_heads * self.head_dim
         self.widths = [self.config.d_model, kv_width, kv_width]
@@ -44,7 +46,7 @@ class Body:
         token = self.embedding.index_select(0, batch.token)
         x = token.index_select(0, batch.ids)
         rotation = self._rotation(batch)
-        qkv = x.new_empty(len(x), sum(self.widths))
+        qkv = self.scratch.take("qkv", len(x), sum(self.widths))
         q, kv = qkv.split([self.widths[0], 2 * self.widths[1]], dim=-1)
         # below the first attention a node is its token, and each token is projected once
         projected = self._project(self.blocks[0], token, qkv.new_empty(len(token), qkv.shape[1]))
@@ -89,7 +91,7 @@ class Body:
 
     def _attend(self, q: Tensor, kv: Tensor, groups: Iterable[Group]) -> Tensor:
         """(queries, D) the heads' outputs, before `attn_out`."""
-        out = torch.empty(q.shape, device=self.device)
+        out = self.scratch.take("attended", *q.shape)
         for group in groups:
             seen = kv[group.queries] if group.key is None else kv.index_select(0, group.key)
             query, key, value = (
@@ -106,18 +108,18 @@ class Body:
         """Turn the layer's input into its output, in place, given what its heads saw."""
         if self.config.norm_after:
             x += block.attn_norm(attended @ block.attn_out.T)
-            x += block.ff_norm(_gated(x, block).mul_(UNSCALE) @ block.ff_out.T)
+            x += block.ff_norm(self._gated(block, x).mul_(UNSCALE) @ block.ff_out.T)
         else:
             x.addmm_(attended, block.attn_out.T)
-            x.addmm_(_gated(block.ff_norm(x), block), block.ff_out.T, alpha=UNSCALE)
+            x.addmm_(self._gated(block, block.ff_norm(x)), block.ff_out.T, alpha=UNSCALE)
 
-
-def _gated(x: Tensor, block: Block) -> Tensor:
-    """SwiGLU over UNSCALE; torch has a faster exp2 than silu."""
-    up, gate = block.ff_proj.chunk(2)
-    scaled_gate = (x / UNSCALE) @ gate.T
-    product = (x @ up.T).mul_(scaled_gate)
-    return product.div_(scaled_gate.exp2_().add_(1))
+    def _gated(self, block: Block, x: Tensor) -> Tensor:
+        """SwiGLU over UNSCALE; torch has a faster exp2 than silu."""
+        up, gate = (
+            torch.mm(source, half.T, out=self.scratch.take(name, len(x), len(half)))
+            for name, source, half in zip(("up", "gate"), (x, x / UNSCALE), block.ff_proj.chunk(2), strict=True)
+        )
+        return up.mul_(gate).div_(gate.exp2_().add_(1))
 
 
 def _slices(size: int) -> Iterator[slice]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from sweep.evaluate.batches import Batch, Batches
 from sweep.evaluate.body import Body
 from sweep.evaluate.pack import Pack
+from sweep.evaluate.scratch import Scratch
 
 BATCH_NUMBERS = 3 * 2**19
 """Size of a batch's hidden states: it holds about seven times that at once."""
@@ -66,20 +67,22 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
 def _log_probabilities(body: Body, batch: Batch) -> NDArray[np.float32]:
     """Log-probability of each predicted token of a batch."""
     hidden = body.hidden(batch)
-    normalizer = _log_normalizers(hidden, body.head)
+    normalizer = _log_normalizers(hidden, body.head, body.scratch)
     logit = (hidden[batch.target_row] * body.head[batch.target]).sum(1)
     return (logit - normalizer[batch.target_row]).cpu().numpy()
 
 
-def _log_normalizers(hidden: Tensor, head: Tensor) -> Tensor:
+def _log_normalizers(hidden: Tensor, head: Tensor, scratch: Scratch) -> Tensor:
     """(S,) log-sum-exp of the logits of each row of `hidden` (S, D), block by block."""
     # no logit exceeds the product of the norms
     small = bool(hidden.norm(dim=1).max() * head.norm(dim=1).max() < EXP_LIMIT)
-    if small:
-        hidden = hidden / math.log(2)  # torch has a faster exp2 than exp
     parts = []
     for rows in hidden.split(HEAD_ROWS):
-        logits = (rows @ columns.T for columns in head.split(HEAD_COLUMNS))
+        scaled = rows / math.log(2) if small else rows  # torch has a faster exp2 than exp
+        logits = (
+            torch.mm(scaled, columns.T, out=scratch.take("logits", len(rows), len(columns)))
+            for columns in head.split(HEAD_COLUMNS)
+        )
         if small:
             parts.append(torch.stack([block.exp2_().sum(1) for block in logits]).sum(0).log_())
         else:
