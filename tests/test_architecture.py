@@ -16,7 +16,7 @@ FLOORS = [
     {"plan"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {"training", "trajectory", "scoring", "showing", "run"},
-    {"cli", "ui", "__main__"},
+    {"cli", "ui", "space", "__main__"},
 ]
 SHARED = {0, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""

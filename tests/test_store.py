@@ -149,3 +149,32 @@ def test_a_digest_depends_on_every_part_and_no_order_of_keys() -> None:
     assert digest("a", 1) != digest("a", 1.5) != digest("b", 1.5)
     with pytest.raises(ValueError, match="JSON"):
         digest(float("nan"))
+
+
+def test_what_a_killed_writer_left_is_tidied_and_a_living_ones_work_is_not(store: Store) -> None:
+    code = (
+        "import os, signal, sys; from sweep.store import Store\n"
+        "with Store(sys.argv[1]).writing('states', 'dead') as part:\n"
+        "    (part / 'half').write_text('12345'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(store.root)], check=False)
+    with store.writing("states", "alive") as part:
+        assert store.tidy() == 5
+        assert part.is_dir()
+        fill("x")(part)
+    assert [path.name for path in (store.root / "states").iterdir()] == ["alive"]
+
+
+def test_space_shows_and_frees(store: Store, tmp_path: Path) -> None:
+    store.make("packs", "a", fill("x" * 2_000_000))
+    store.make("states", "b", fill("y"))
+    shown = subprocess.run(
+        [sys.executable, "-m", "sweep.space", "--free", "packs"],
+        cwd=tmp_path,
+        env={**os.environ, "SWEEP_STORE": str(store.root)},
+        text=True,
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert "freed 2.0 MB" in shown
+    assert (store.keys("packs"), store.keys("states")) == (set(), {"b"})

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweep.config import RunConfig, load
 from sweep.plan import run_folder, run_key
 from sweep.refusal import Refusal, unknown
+from sweep.store import store_at
 from sweep.tracking import outcome
 
 CONF = next(p for p in (Path(__file__).parents[2] / "conf", Path(__file__).parent / "conf") if p.is_dir())
@@ -73,6 +74,7 @@ def close(configs: list[RunConfig]) -> None:
     """Bring the sweep's parent up to date and print the table of these points."""
     from sweep.showing import show_sweep
 
+    store_at(Path("multirun")).tidy()
     show_sweep(configs, multirun=Path("multirun").absolute())
 
 

@@ -36,7 +36,7 @@ class Lease:
         with self._lock:
             if self._held_by_living():
                 return False
-            me = {"token": self.token, "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
+            me = {"token": self.token, "host": socket.gethostname(), "pid": os.getpid(), "born": born(os.getpid())}
             write_durably(self.path, json.dumps(me))
         self._beat.start()
         return True
@@ -69,7 +69,7 @@ class Lease:
         now = self._current()
         if not now:
             return False
-        if now["host"] == socket.gethostname() and _born(now["pid"]) != now["born"]:
+        if now["host"] == socket.gethostname() and born(now["pid"]) != now["born"]:
             return False
         return self._clock() - self.path.stat().st_mtime < EXPIRY_S
 
@@ -107,7 +107,7 @@ def fsync(path: Path) -> None:
         os.close(fd)
 
 
-def _born(pid: int) -> str | None:
+def born(pid: int) -> str | None:
     """Start time of a process of this host, to tell it from a later one with the same number; None: no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()

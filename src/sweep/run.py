@@ -27,7 +27,7 @@ from sweep.records import Cost, RunResult, to_json
 from sweep.refusal import Refusal
 from sweep.scoring import Scoring, deltas, record_files, scores
 from sweep.showing import show_run
-from sweep.store import Store, digest
+from sweep.store import Store, digest, store_at
 from sweep.tracking import Journal
 from sweep.training import KEPT, Trained, Training, train
 from sweep.trajectory import Source, checkpoint, resolve
@@ -45,7 +45,7 @@ def run(config: RunConfig, folder: Path, *, multirun: Path, command: str) -> Run
         journal.write("attempt", **_attempt(config, command))
         show_run(config, folder, multirun=multirun)
         try:
-            result = _story(config, journal, store=Store(os.environ.get("SWEEP_STORE") or multirun / "store"))
+            result = _story(config, journal, store=store_at(multirun))
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             journal.write("outcome", status=status, error=f"{type(error).__name__}: {error}", result=None)

@@ -11,13 +11,14 @@ import json
 import logging
 import os
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.lease import Lease, fsync, write_durably
+from sweep.lease import Lease, born, fsync, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Store:
     def writing(self, kind: str, key: str) -> Iterator[Path]:
         """A folder to fill; it becomes the entry when the block ends well, and vanishes when it doesn't."""
         target = self.path(kind, key)
-        part = target.parent / f".{key}.{uuid.uuid4().hex}.part"
+        part = target.parent / f".{key}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.part"
         part.mkdir(parents=True)
         try:
             yield part
@@ -120,12 +121,21 @@ class Store:
     def usage(self) -> tuple[Entry, ...]:
         """All entries with their sizes, largest first."""
         entries = [
-            Entry(kind.name, key, sum(f.stat().st_size for f in (kind / key).rglob("*") if f.is_file()))
+            Entry(kind.name, key, _bytes(kind / key))
             for kind in self.root.iterdir()
             if kind.is_dir() and kind.name != "leases"
             for key in self.keys(kind.name)
         ]
         return tuple(sorted(entries, key=lambda e: -e.bytes))
+
+    def tidy(self) -> int:
+        """Remove what killed writers of this host left half-written, and what was set aside as damaged; bytes freed."""
+        freed = 0
+        for folder in self.root.glob("*/.*"):
+            if folder.suffix == ".damaged" or (folder.suffix == ".part" and _abandoned(folder.name)):
+                freed += _bytes(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+        return freed
 
     @contextlib.contextmanager
     def lease(self, kind: str, key: str, *, poll_s: float = 0.5) -> Iterator[Lease]:
@@ -180,6 +190,11 @@ class Store:
                 shutil.rmtree(aside, ignore_errors=True)
 
 
+def store_at(multirun: Path) -> Store:
+    """The store: where SWEEP_STORE says, else beside the runs."""
+    return Store(os.environ.get("SWEEP_STORE") or multirun / "store")
+
+
 def digest(*parts: object) -> str:
     """A key: SHA-256 (first 32 hex digits) of the canonical JSON of `parts`."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -190,6 +205,17 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _bytes(folder: Path) -> int:
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+
+
+def _abandoned(part: str) -> bool:
+    """Whether the writer of a part folder, named in it, was of this host and is gone."""
+    writer = part.split(".", 2)[2]
+    host, pid, _unique, _ending = writer.rsplit(".", 3)
+    return host == socket.gethostname() and born(int(pid)) is None
 
 
 def _seal(folder: Path) -> None:

@@ -1,0 +1,40 @@
+"""`python -m sweep.space [--free KIND ...]`: what the store holds, by kind, and how to get room back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sweep.store import store_at
+
+KINDS = {
+    "corpus": "embedded corpora: rebuilt in half a minute",
+    "interim": "states that only an interrupted anneal goes on from",
+    "packs": "tokenised tasks: rebuilt in seconds",
+    "scores": "per-document records: rescoring needs the weights",
+    "states": "checkpoints of embedded models and annealed states: retrained when needed",
+}
+
+
+def main() -> None:
+    """Print the sizes; with --free, drop all entries of those kinds first."""
+    parser = argparse.ArgumentParser(prog="python -m sweep.space", description=__doc__)
+    parser.add_argument("--free", nargs="+", choices=KINDS, default=[], help="drop all entries of these kinds")
+    store = store_at(Path("multirun"))
+    free = parser.parse_args().free
+    freed = store.tidy()
+    for entry in store.usage():
+        if entry.kind in free:
+            store.drop(entry.kind, entry.key)
+            freed += entry.bytes
+    sys.stdout.write(f"{store.root}\n")
+    usage = store.usage()
+    for kind, meaning in KINDS.items():
+        sizes = [entry.bytes for entry in usage if entry.kind == kind]
+        sys.stdout.write(f"{kind:8} {len(sizes):6} entries {sum(sizes) / 1e6:10.1f} MB   {meaning}\n")
+    sys.stdout.write(f"freed {freed / 1e6:.1f} MB\n")
+
+
+if __name__ == "__main__":
+    main()
