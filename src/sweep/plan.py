@@ -19,6 +19,11 @@ NUMERICS = 1
 """Raised when a change of code changes the numbers that the same configuration gives: old states stay unused."""
 
 
+CORPUS_S = 30.0
+CORE_FLOPS = 3e10
+"""Training operations a second that one core of a 2021 server reached on the smallest embedded model."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What one run will do."""
@@ -152,6 +157,13 @@ def run_name(config: RunConfig) -> str:
 def run_folder(config: RunConfig) -> str:
     """Folder name of the point inside its sweep: readable, and unlike every other point's."""
     return f"{run_name(config).replace(' ', '_').replace('@', '-step')}-{run_key(config)[:8]}"
+
+
+def preparation_s(model: Model, step: int) -> float:
+    """Rough seconds that one core takes to make an embedded checkpoint from nothing, its corpus included."""
+    assert model.parameters and model.batch_size and model.sequence_length
+    flops = 6 * model.parameters * step * model.batch_size * model.sequence_length
+    return CORPUS_S + flops / CORE_FLOPS
 
 
 def launch_order(config: RunConfig) -> tuple[int, int]:

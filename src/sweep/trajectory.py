@@ -6,7 +6,6 @@ checkpoints are ordinary training states: a later step goes on from the last one
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ from sweep.progress import Progress
 from sweep.refusal import Refusal
 from sweep.store import Store, digest
 from sweep.training import Training, train
-
-log = logging.getLogger(__name__)
 
 EMBEDDED: dict[str, Any] = {
     "alibi": False,
@@ -105,7 +102,6 @@ def prepare_corpus(store: Store, vocab_size: int) -> Path:
     key = data.key(vocab_size)
     if (found := store.get("corpus", key)) is not None:
         return found
-    log.info("preparing the embedded corpus (once, about half a minute): real text, less whatever is scored")
     with Progress("corpus", total=100) as bar:
 
         def show(stage: str, fraction: float) -> None:
