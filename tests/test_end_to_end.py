@@ -155,6 +155,16 @@ def test_sigkill_at_random_moments_changes_nothing(home: Path, tmp_path_factory:
     assert counts[home] == counts[other], "one MLflow run a point, no point lost or doubled"
 
 
+@pytest.mark.slow
+def test_the_same_command_twice_at_once_runs_once(home: Path) -> None:
+    words = ("anneal.steps=30", "tasks=heldout", *SMALL)
+    with start(home, *words) as one, start(home, *words) as two:
+        outputs = [process.communicate(timeout=300)[0] for process in (one, two)]
+    assert [one.returncode, two.returncode] == [0, 0], outputs
+    events = read(next((home / "multirun" / "main").glob("*/journal.jsonl")).parent)
+    assert (len(events.attempts), len(events.steps), events.damaged) == (1, 30, ())
+
+
 @pytest.fixture
 def annealed(home: Path) -> Path:
     """An annealed state: a checkpoint folder at step 26, outside any trajectory."""

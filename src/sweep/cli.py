@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweep.config import RunConfig, load
 from sweep.plan import preparation_s, run_folder, run_key
 from sweep.refusal import Refusal, unknown
-from sweep.store import store_at
+from sweep.store import digest, store_at
 from sweep.tracking import outcome
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,10 @@ def task(tree: DictConfig) -> None:
                 announce([config])
             from sweep.run import run
 
-            run(config, folder, multirun=Path("multirun").absolute(), command=command())
+            # one writer a journal: the same point of another command is waited for, and is done then
+            with store_at(Path("multirun")).lease("runs", digest(str(folder.absolute()))):
+                if not is_done(config, folder):
+                    run(config, folder, multirun=Path("multirun").absolute(), command=command())
     finally:
         if HydraConfig.get().mode == RunMode.RUN:
             close([config])
