@@ -46,6 +46,7 @@ format: install
 
 bench: install
 	$(PY) bench/anneal.py
+	$(PY) bench/scoring.py --quick
 
 ui: install
 	@$(PY) -m sweep.ui

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,44 @@ class Case:
     n_layers: int
     n_heads: int
     vocab_size: int
-    limit: int | None
+    limit: int
     quick_limit: int
+    batch_sizes: tuple[int, ...]
+    """HFLM's to choose from; --quick tries the first two."""
 
 
 CASES = (
-    Case(name="tiny-s", d_model=64, n_layers=2, n_heads=2, vocab_size=2048, limit=500, quick_limit=40),
-    Case(name="small 50k", d_model=64, n_layers=4, n_heads=4, vocab_size=50304, limit=50, quick_limit=5),
-    Case(name="large 50k", d_model=1024, n_layers=4, n_heads=16, vocab_size=50304, limit=8, quick_limit=2),
+    Case(
+        name="tiny-s",
+        d_model=64,
+        n_layers=2,
+        n_heads=2,
+        vocab_size=2048,
+        limit=500,
+        quick_limit=40,
+        batch_sizes=(8, 32, 128),
+    ),
+    Case(
+        name="small 50k",
+        d_model=64,
+        n_layers=4,
+        n_heads=4,
+        vocab_size=50304,
+        limit=50,
+        quick_limit=5,
+        batch_sizes=(2, 8, 32),
+    ),
+    Case(
+        name="large 50k",
+        d_model=1024,
+        n_layers=4,
+        n_heads=16,
+        vocab_size=50304,
+        limit=8,
+        quick_limit=2,
+        batch_sizes=(2, 4, 16),
+    ),
 )
-BATCH_SIZES = {False: (1, 4, 8, 16, 32), True: (2, 8)}
 
 
 def olmo(case: Case) -> OLMo:
@@ -166,9 +195,9 @@ def compare(case: Case, *, quick: bool) -> tuple[float, float]:
         Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=index) for index, pair in enumerate(pairs)
     ]
     module, runs = native(model), {}
-    for batch_size in BATCH_SIZES[quick]:
+    for batch_size in case.batch_sizes[: 2 if quick else None]:
         engine = hflm(module, tokenizer, batch_size)
-        runs[batch_size] = timed(lambda engine=engine: engine.loglikelihood(requests, disable_tqdm=True))
+        runs[batch_size] = timed(partial(engine.loglikelihood, requests, disable_tqdm=True))
     best = min(runs, key=lambda size: runs[size][0])
     theirs_s, answers = runs[best]
     theirs = np.array([answer[0] for answer in answers])

@@ -21,7 +21,7 @@ RECORDS = "records.parquet"
 PACK = 1
 """Raised when the same task would be packed otherwise."""
 TOKEN_BUDGET = 4096
-"""Tree nodes of a batch, padding included."""
+"""Tree nodes of a batch of a pack; the engine merges batches as its model's width allows."""
 
 
 @dataclass(frozen=True, kw_only=True)
