@@ -165,6 +165,17 @@ def test_the_same_command_twice_at_once_runs_once(home: Path) -> None:
     assert (len(events.attempts), len(events.steps), events.damaged) == (1, 30, ())
 
 
+@pytest.mark.slow
+def test_a_finished_run_that_mlflow_missed_is_sent_by_the_same_command(home: Path) -> None:
+    words = ("anneal.steps=2", "tasks=heldout", *SMALL)
+    assert sweep(home, *words, "tracking=none")[0] == 0
+    assert sweep(home, *words)[0] == 0
+    with sqlite3.connect(home / "multirun" / "mlflow.db") as db:
+        runs = dict(db.execute("select name, status from runs"))
+    db.close()
+    assert runs == {"main": "FINISHED", "tiny-s@20 linear 2 heldout limit=3": "FINISHED"}
+
+
 @pytest.fixture
 def annealed(home: Path) -> Path:
     """An annealed state: a checkpoint folder at step 26, outside any trajectory."""

@@ -108,3 +108,9 @@ def test_constant_runs_go_first_and_short_then_decays_longest_first() -> None:
     configs = [composed(f"anneal.shape={shape}", f"anneal.steps={steps}") for shape, steps in points]
     ordered = [(c.anneal.shape, c.anneal.steps) for c in sorted(configs, key=launch_order)]
     assert ordered == [("constant", 250), ("constant", 500), ("sqrt", 4000), ("linear", 1000), ("linear", 250)]
+
+
+def test_a_scale_that_gives_an_absurd_learning_rate_is_refused() -> None:
+    config = composed("anneal.peak_scale=100")
+    with pytest.raises(Refusal, match=r"anneal\.peak_scale=100\.0 times .* is 0\.4: at most 0\.1"):
+        make_plan(config, expected_position(config.model, 2000))

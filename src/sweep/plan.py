@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sweep.config import Model, RunConfig, tree
+from sweep.config.anneal import MAX_LR
 from sweep.records import Position
 from sweep.refusal import Refusal
 from sweep.schedule import learning_rates, warmup
@@ -43,6 +44,11 @@ def make_plan(config: RunConfig, position: Position) -> Plan:
     check(config, position)
     anneal = config.anneal
     peak = anneal.peak_lr if anneal.peak_lr is not None else position.lr * (anneal.peak_scale or 1.0)
+    if peak > MAX_LR:
+        raise Refusal(
+            f"anneal.peak_scale={anneal.peak_scale} times the learning rate in force, {position.lr:g}, is {peak:g}: "
+            f"at most {MAX_LR} is allowed"
+        )
     return Plan(
         position=position,
         learning_rates=learning_rates(

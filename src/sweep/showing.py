@@ -32,8 +32,11 @@ def show_sweep(configs: list[RunConfig], *, multirun: Path) -> None:
     folders = [multirun / config.name / run_folder(point) for point in configs]
     folders = [folder for folder in folders if (folder / "journal.jsonl").is_file()]
     if config.tracking.enabled and folders:
-        from sweep.tracking.projection import project_sweep_safely
+        from sweep.tracking.projection import project_safely, project_sweep_safely
 
+        # a run may have ended while MLflow was away, or been killed before MLflow had its outcome;
+        # where MLflow does not answer for one run it is not asked for the others
+        all(project_safely(folder, **_where(config, multirun)) for folder in folders)
         project_sweep_safely(multirun / config.name, **_where(config, multirun))
     journals = {folder: read(folder, steps=False) for folder in folders}
     rows = [row(point, journals.get(multirun / config.name / run_folder(point))) for point in configs]
