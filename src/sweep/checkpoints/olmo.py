@@ -148,7 +148,7 @@ def matrix_parameters(sizes: ModelConfig) -> int:
 
 def _here(config: TrainConfig) -> TrainConfig:
     """The configuration with what depends on the machine and not on the training set for this one."""
-    here = config.update_with() if hasattr(config, "update_with") else config
+    here = config.update_with()
     here.model.init_device = "cpu"
     here.model.flash_attention = False
     return here

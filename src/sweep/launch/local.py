@@ -15,6 +15,7 @@ import submitit
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from sweep.lease import born
 from sweep.progress import read_progress
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def stop_with_parent() -> None:
     parent = int(os.environ[PARENT])
 
     def watch() -> None:
-        while _alive(parent):
+        while born(parent) is not None:
             time.sleep(1)
         os.kill(os.getpid(), 2)
 
@@ -115,11 +116,3 @@ def _result(job: submitit.Job[Any]) -> Any:
         return RuntimeError(
             f"the run's process ended without a result: {' '.join(tail) or error}; log: {job.paths.stderr}"
         )
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
