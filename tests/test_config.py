@@ -59,6 +59,14 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("data.paths=[]", r"data\.paths=\[\] must name files"),
         ("data.paths=''", r"data\.paths=\[''\] must name files"),
         ("data.dtype=float32", "data.dtype=float32: Input should be 'uint16' or 'uint32'"),
+        ("data.position=new", "data.position=new: Input should be 'continue' or 'fresh'"),
+        ("data=local", "data=local needs data.paths"),
+        ("data=mixture data.paths=[x]", "data.paths and data.sources contradict each other"),
+        ("data=mixture ~data.sources.original", "data.sources={} names no source"),
+        ("data=mixture data.sources.original.weight=0", "data.sources.original.weight=0: must be above 0"),
+        ("data=mixture data.sources.original.weight=nan", "must be a finite number"),
+        ("data.sources={a-b:{paths:[x],weight:1}}", "'a-b' must be a letter, then"),
+        ("data.paths=[x] data.root=/y", "data.root=/y goes with the checkpoint's own data"),
         ("data.heldout=''", "data.heldout=: must be a path, or null"),
         (
             "model=olmo-7b checkpoint.step=59500",
@@ -136,6 +144,12 @@ def test_the_configuration_is_frozen() -> None:
     config: Any = composed()
     with pytest.raises(AttributeError):
         config.anneal.steps = 3
+
+
+def test_a_mixtures_weights_are_params_of_their_own() -> None:
+    shown = params(composed("data=mixture", "+data.sources.math={paths: [x.npy], weight: 0.3}"))
+    assert (shown["data.sources.original.weight"], shown["data.sources.math.weight"]) == (0.7, 0.3)
+    assert shown["data.sources.math.paths"] == ("x.npy",)
 
 
 def test_params_carry_the_dotted_names_of_the_overrides() -> None:

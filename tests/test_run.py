@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from olmo.config import TrainConfig
 
 from sweep import run as story
-from sweep.anneal import anneal
-from sweep.checkpoints import read_position, save_state
+from sweep.checkpoints import read_position
 from sweep.config import RunConfig
-from sweep.data import Instances
-from sweep.data.tokenizer import trained_tokenizer
 from sweep.plan import make_plan
 from sweep.reading import read_data
 from sweep.refusal import Refusal
@@ -25,22 +20,6 @@ from sweep.trajectory import Source
 from tests.test_config import composed
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def source(state: Any, instances: Instances, train_config: TrainConfig, tmp_path: Path) -> Source:
-    """A local checkpoint after 30 updates of 2 instances; its data has 200."""
-    batch = instances.read(np.arange(2))
-    list(anneal(state.model, state.optimizer, [batch], np.array([1e-2]), max_grad_norm=1.0))
-    folder = tmp_path / "step30-unsharded"
-    folder.mkdir()
-    tokenizer = tmp_path / "tokenizer" / "tokenizer.json"
-    tokenizer.parent.mkdir()
-    tokenizer.write_text(trained_tokenizer(["a text"], vocab_size=300).to_str())
-    state.config.tokenizer.identifier = str(tokenizer)
-    state.position = dataclasses.replace(state.position, step=30, instances=60, lr=1e-2)
-    save_state(folder, state)
-    return Source(key="0" * 32, folder=folder, config=state.config)
 
 
 def configured(source: Source, *overrides: str) -> RunConfig:

@@ -12,9 +12,12 @@ KINDS = {
     "checkpoints": "published checkpoints: downloaded again when needed",
     "corpus": "embedded corpora: rebuilt in half a minute",
     "interim": "states that only an interrupted anneal goes on from",
+    "listings": "sizes and versions of files behind HTTP: asked for again",
     "packs": "tokenised tasks: rebuilt in seconds",
     "scores": "per-document records: rescoring needs the weights",
     "states": "checkpoints of embedded models and annealed states: retrained when needed",
+    "tokens": "your own text, tokenised: done again when needed",
+    "windows": "batches fetched over HTTP: fetched again when needed",
 }
 
 

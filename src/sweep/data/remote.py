@@ -1,7 +1,7 @@
 """Token memmaps behind HTTP: sizes and versions by one small request a file, instances by parallel range requests.
 
-OLMo's own paths name buckets that are closed; their public address is https://olmo-data.org, by the README of
-allenai/OLMo at v0.3 (`r2://olmo-data`) and by allenai/OLMo#759 (`s3://ai2-llm`).
+OLMo's own paths name buckets that are closed; their public address is https://olmo-data.org, by an
+earlier README of allenai/OLMo (`r2://olmo-data`) and by allenai/OLMo#759 (`s3://ai2-llm`).
 """
 
 from __future__ import annotations

@@ -99,9 +99,7 @@ def write_tokens(
             np.array(ids, dtype=dtype).tofile(out)
             kept, dropped, tokens = kept + len(clean), dropped + len(batch) - len(clean), tokens + len(ids)
     if not kept:
-        raise ValueError(
-            f"{', '.join(map(str, files[:3]))}: no text is left, {dropped} documents overlap with scored ones"
-        )
+        raise ValueError(f"no text in {', '.join(map(str, files[:3]))}; {dropped} documents overlap with scored items")
     summary = {"documents": kept, "dropped_as_scored": dropped, "tokens": tokens}
     (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
 

@@ -26,8 +26,9 @@ class Served:
         """Of the next replies, one each: cut, short, busy."""
         self.ignores_ranges = False
         self.etag = '"1"'
-        self.slow = threading.Event()
-        self.slow.set()
+        self.silent_after: int | None = None
+        """After so many ranges it answers nothing until `go_on` is set."""
+        self.go_on = threading.Event()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -51,7 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(416, b"", "bytes */0")
         first, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
         served.ranges.append((self.path, first, last))
-        served.slow.wait(20)
+        if served.silent_after is not None and len(served.ranges) > served.silent_after:
+            served.go_on.wait(20)
         said, body = f"bytes {first}-{last}/{len(content)}", content[first : last + 1]
         fault = served.faults.pop() if served.faults else None
         if fault == "busy":
@@ -94,6 +96,6 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield served
-        served.slow.set()
+        served.go_on.set()
         server.shutdown()
         thread.join()
