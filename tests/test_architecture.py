@@ -16,7 +16,7 @@ FLOORS = [
     {"pretrained", "keys", "names", "plan"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {"attempt", "training", "fetched", "trajectory", "scoring", "sources", "reading", "showing", "run"},
-    {"cli", "ui", "space", "__main__"},
+    {"cli", "ui", "space", "export", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -97,7 +97,9 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
 
 
-@pytest.mark.parametrize("door", ["sweep.cli", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"])
+@pytest.mark.parametrize(
+    "door", ["sweep.cli", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"]
+)
 def test_the_door_is_light(door: str) -> None:
     heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"
     code = f"import sys, {door}; print(sorted({heavy} & set(sys.modules)))"

@@ -1,5 +1,7 @@
-"""Checkpoints in, checkpoints out: ai2-olmo's unsharded format."""
+"""Checkpoints in, checkpoints out: ai2-olmo's unsharded format, and Hugging Face folders to and from it."""
 
+from sweep.checkpoints.folders import export_folder, import_folder
+from sweep.checkpoints.huggingface import architecture
 from sweep.checkpoints.olmo import (
     TrainingState,
     fresh_state,
@@ -16,10 +18,13 @@ from sweep.checkpoints.tokenizers import shipped_tokenizer
 
 __all__ = [
     "TrainingState",
+    "architecture",
     "check_followed",
     "data_paths",
+    "export_folder",
     "fresh_state",
     "identity",
+    "import_folder",
     "load_model",
     "load_state",
     "matrix_parameters",

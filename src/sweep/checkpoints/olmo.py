@@ -132,11 +132,18 @@ def save_state(folder: Path, state: TrainingState) -> None:
     }
     named = [{**group, "params": list(group["param_names"])} for group in groups]
     write_tensors({"state": moments, "param_groups": named}, folder / "optim.safetensors")
+    write_position(
+        folder, step=position.step, epoch=position.epoch, instances=position.instances, tokens=position.tokens
+    )
+
+
+def write_position(folder: Path, *, step: int, epoch: int, instances: int, tokens: int) -> None:
+    """Write `train.pt`, ai2-olmo's own keys: where a checkpoint stands."""
     train = {
-        "epoch": position.epoch,
-        "global_step": position.step,
-        "global_train_examples_seen_this_epoch": position.instances,
-        "global_train_tokens_seen": position.tokens,
+        "epoch": epoch,
+        "global_step": step,
+        "global_train_examples_seen_this_epoch": instances,
+        "global_train_tokens_seen": tokens,
         "world_size": 1,
         "checkpoints": [],
         "unsharded_checkpoints": [],
