@@ -13,10 +13,10 @@ SRC = Path(__file__).parents[1] / "src" / "sweep"
 FLOORS = [
     {"schedule", "records", "revisions", "store", "lease", "refusal", "progress", "files"},
     {"config"},
-    {"pretrained", "keys", "names", "plan"},
+    {"pretrained", "keys", "names", "sizes", "plan"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {"attempt", "training", "fetched", "trajectory", "scoring", "sources", "reading", "showing", "run"},
-    {"cli", "ui", "space", "export", "__main__"},
+    {"cli", "ui", "space", "export", "preview", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -24,8 +24,8 @@ OWNERS = {
     "mlflow": {"tracking"},
     "lm_eval": {"evaluate"},
     "olmo": {"checkpoints", "anneal", "evaluate", "trajectory", "scoring", "run"},
-    "hydra": {"cli"},
-    "rich": {"table", "launch"},
+    "hydra": {"cli", "preview"},
+    "rich": {"table", "launch", "preview"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": set(),
@@ -93,12 +93,13 @@ def test_a_file_is_a_room(path: Path) -> None:
 
 def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
     for path in FILES:
-        if room(path) in {"schedule", "records", "config", "keys", "names", "pretrained", "plan", "table"}:
+        if room(path) in {"schedule", "records", "config", "keys", "names", "pretrained", "sizes", "plan", "table"}:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
 
 
 @pytest.mark.parametrize(
-    "door", ["sweep.cli", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"]
+    "door",
+    ["sweep.cli", "sweep.preview", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"],
 )
 def test_the_door_is_light(door: str) -> None:
     heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"

@@ -56,21 +56,26 @@ def make_plan(config: RunConfig, position: Position) -> Plan:
 
 def planned_rates(anneal: Anneal, lr: float) -> np.ndarray:
     """Learning rates (steps,) float64, one an update, where `lr` is the one in force at the checkpoint."""
+    return learning_rates(
+        anneal.shape,
+        steps=anneal.steps,
+        peak=planned_peak(anneal, lr),
+        final_fraction=anneal.final_fraction,
+        hold_steps=anneal.hold_steps,
+        warmup_steps=anneal.warmup_steps,
+        start=0.0 if anneal.optimizer == "fresh" else lr,
+    )
+
+
+def planned_peak(anneal: Anneal, lr: float) -> float:
+    """The learning rate that the decay starts from; Refusal of an absurd one."""
     peak = anneal.peak_lr if anneal.peak_lr is not None else lr * (anneal.peak_scale or 1.0)
     if peak > MAX_LR:
         raise Refusal(
             f"anneal.peak_scale={anneal.peak_scale} times the learning rate in force, {lr:g}, is {peak:g}: "
             f"at most {MAX_LR} is allowed"
         )
-    return learning_rates(
-        anneal.shape,
-        steps=anneal.steps,
-        peak=peak,
-        final_fraction=anneal.final_fraction,
-        hold_steps=anneal.hold_steps,
-        warmup_steps=anneal.warmup_steps,
-        start=0.0 if anneal.optimizer == "fresh" else lr,
-    )
+    return peak
 
 
 def check(config: RunConfig, position: Position) -> None:
@@ -96,7 +101,7 @@ def check(config: RunConfig, position: Position) -> None:
 
 
 def check_length(config: RunConfig, own: int) -> None:
-    """Refusal of an `anneal.sequence_length` that the model, or the order of its data, doesn't have; `own` is theirs."""
+    """Refusal of an `anneal.sequence_length` that the model or the order of its data can't have; `own` is theirs."""
     length, chosen = config.anneal.sequence_length, config.data
     if length is None or length == own:
         return
@@ -105,8 +110,8 @@ def check_length(config: RunConfig, own: int) -> None:
     goes_on = chosen.sources is None or any(source.paths is None for source in chosen.sources.values())
     if chosen.position == "continue" and goes_on:
         raise Refusal(
-            f"anneal.sequence_length={length}: data.position=continue goes on in an order of instances of {own} tokens, "
-            "which has no place among instances of another length; allowed: data.position=fresh"
+            f"anneal.sequence_length={length}: data.position=continue goes on in an order of instances of {own} tokens,"
+            " which has no place among instances of another length; allowed: data.position=fresh"
         )
 
 

@@ -17,7 +17,7 @@ from sweep.config.compute import Compute
 from sweep.config.data import Data, Source
 from sweep.config.frozen import frozen
 from sweep.config.model import Checkpoint, Model, check_on_trajectory
-from sweep.config.published import check_listed
+from sweep.config.published import check_listed, check_optimizer
 from sweep.config.tasks import CORE8, METRICS, Tasks
 from sweep.refusal import Refusal, at_least, explain, unknown
 
@@ -103,6 +103,8 @@ class RunConfig:
             check_on_trajectory(self.model, step)
         if self.model.published is not None:
             check_listed(self.model.name, self.model.published, step, self.checkpoint.source)
+            if self.anneal.optimizer == "keep":
+                check_optimizer(self.model.name, self.model.published, step or 0, self.checkpoint.source)
         return self
 
 

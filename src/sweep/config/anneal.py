@@ -131,7 +131,7 @@ class Anneal:
             )
         if self.optimizer == "keep" and self.warmup_steps and self.peak_lr is None and self.peak_scale is None:
             raise ValueError(
-                f"anneal.warmup_steps={self.warmup_steps} goes from the learning rate in force to the peak, and without "
-                "anneal.peak_lr or anneal.peak_scale they are the same: give one, or anneal.hold_steps"
+                f"anneal.warmup_steps={self.warmup_steps} goes from the learning rate in force to the peak, and "
+                "without anneal.peak_lr or anneal.peak_scale they are the same: give one, or anneal.hold_steps"
             )
         return self
