@@ -10,9 +10,10 @@ from olmo.config import TrainConfig
 from olmo.model import OLMo
 from olmo.optim import build_optimizer, build_scheduler
 
-from sweep.anneal import Diverged, anneal
+from sweep.anneal import anneal
 from sweep.checkpoints import TrainingState, fresh_state
 from sweep.data import Instances, window
+from sweep.health import Diverged
 from sweep.schedule import learning_rates
 
 UPDATES = 40
@@ -64,6 +65,21 @@ def test_records_say_what_was_done(state: TrainingState, instances: Instances) -
     assert records[-1].param_norm == pytest.approx(norm)
 
 
+def test_every_tenth_update_says_how_far_the_parameters_went(state: TrainingState, instances: Instances) -> None:
+    batches = [instances.read(np.array([i, i + 1])) for i in range(20)]
+    distances = []
+    old = [p.detach().clone() for p in state.model.parameters()]
+    records = []
+    for record in anneal(state.model, state.optimizer, batches, np.full(20, 1e-2), max_grad_norm=1.0):
+        new = [p.detach().clone() for p in state.model.parameters()]
+        distances.append(sum((a - b).square().sum() for a, b in zip(old, new, strict=True)).sqrt().item())
+        old = new
+        records.append(record)
+    assert [r.update for r in records if r.update_norm is not None] == [10, 20]
+    assert records[9].update_norm == pytest.approx(distances[9])
+    assert records[19].update_norm == pytest.approx(distances[19])
+
+
 def test_gradients_are_clipped_by_their_global_norm(state: TrainingState, instances: Instances) -> None:
     batch = [instances.read(np.array([0, 1]))]
     next(anneal(state.model, state.optimizer, batch, np.array([1e-3]), max_grad_norm=1e-3))
@@ -84,5 +100,12 @@ def test_z_loss_is_minimised_and_not_reported(train_config: TrainConfig, instanc
 def test_a_loss_that_is_no_number_ends_the_run(state: TrainingState, instances: Instances) -> None:
     torch.nn.init.constant_(state.model.transformer.wte.weight, float("nan"))
     batches = [instances.read(np.array([0, 1]))]
-    with pytest.raises(Diverged, match="update 1"):
+    with pytest.raises(Diverged, match=r"update 1: the training loss is nan .*learning rate 0\.001"):
+        list(anneal(state.model, state.optimizer, batches, np.array([1e-3]), max_grad_norm=1.0))
+
+
+def test_a_gradient_that_is_no_number_ends_the_run(state: TrainingState, instances: Instances) -> None:
+    state.model.transformer.wte.weight.register_hook(lambda gradient: gradient * float("inf"))
+    batches = [instances.read(np.array([0, 1]))]
+    with pytest.raises(Diverged, match=r"update 1: the training loss is 4\.\d+ and its gradient's norm (inf|nan)"):
         list(anneal(state.model, state.optimizer, batches, np.array([1e-3]), max_grad_norm=1.0))

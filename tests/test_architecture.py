@@ -11,7 +11,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "sweep"
 FLOORS = [
-    {"schedule", "records", "store", "lease", "refusal", "progress"},
+    {"schedule", "records", "health", "store", "lease", "refusal", "progress"},
     {"config"},
     {"plan"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
@@ -81,7 +81,7 @@ def test_a_file_is_a_room(path: Path) -> None:
 
 def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
     for path in FILES:
-        if room(path) in {"schedule", "records", "config", "plan", "table"}:
+        if room(path) in {"schedule", "records", "health", "config", "plan", "table"}:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
 
 

@@ -18,7 +18,9 @@ from olmo.config import TrainConfig
 
 from sweep.checkpoints import fresh_state
 from sweep.data import Instances
+from sweep.health import MARGIN, STREAK, Diverged, check_losses
 from sweep.plan import state_keys
+from sweep.records import StepRecord
 from sweep.schedule import learning_rates
 from sweep.store import Store
 from sweep.training import INTERIM, KEPT, Training, train
@@ -122,6 +124,46 @@ def test_another_seed_sees_other_batches_of_the_same_data(store: Store, training
     one = train(store, training)
     two = train(store, dataclasses.replace(training, base="seed 1", shuffle_seed=1))
     assert one.steps[0].loss != two.steps[0].loss
+
+
+def test_a_diverging_training_fails_with_its_records_and_leaves_no_state(store: Store, training: Training) -> None:
+    seen = []
+    wild = dataclasses.replace(training, rates=np.full(60, 1.0), save_interval=1)
+    with pytest.raises(Diverged, match=rf"update \d+: .*learning rate 1\).* for {STREAK} updates"):
+        train(store, wild, on_step=seen.append)
+    assert [step.update for step in seen] == list(range(1, len(seen) + 1))
+    assert len(seen) < 60
+    assert store.keys(INTERIM) | store.keys(KEPT) == set()
+
+
+def steps_with(losses: list[float]) -> list[StepRecord]:
+    return [
+        StepRecord(update=i, lr=1e-3, loss=loss, grad_norm=1.0, param_norm=1.0, tokens=i, seconds=0.1)
+        for i, loss in enumerate(losses, 1)
+    ]
+
+
+FIRST_LOSSES = [4.0, 5.0] + 8 * [4.0]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [STREAK * [5.0 + MARGIN], [9.0, 4.0] + (STREAK - 1) * [9.0], 3 * STREAK * [4.0]],
+    ids=["at the bound", "one sound loss in between", "sound"],
+)
+def test_a_training_goes_on_while_one_of_its_last_losses_is_sound(later: list[float]) -> None:
+    for last in range(1, len(later) + 1):
+        check_losses(steps_with(FIRST_LOSSES + later[:last]), vocab_size=50_000)
+
+
+def test_losses_that_stay_above_the_first_ones_are_divergence() -> None:
+    with pytest.raises(Diverged, match=f"update {10 + STREAK}: the training loss is 7.1 "):
+        check_losses(steps_with(FIRST_LOSSES + STREAK * [5.1 + MARGIN]), vocab_size=50_000)
+
+
+def test_first_losses_worse_than_guessing_are_no_measure() -> None:
+    with pytest.raises(Diverged, match=f"update {STREAK}: the training loss is 50 "):
+        check_losses(steps_with(STREAK * [50.0]), vocab_size=50_000)
 
 
 KILLED = """

@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from olmo.model import OLMo
 
+from sweep.health import check_finite
 from sweep.records import StepRecord
 
 IGNORED = -100
-
-
-class Diverged(RuntimeError):
-    """The loss is no longer a number."""
+UPDATE_NORM_INTERVAL = 10
+"""The update's norm is measured every so many updates: it costs 1 to 3 % of an update on a CPU."""
 
 
 def anneal(
@@ -36,7 +35,7 @@ def anneal(
 ) -> Iterator[StepRecord]:
     """One update a batch (B, T) of token ids, at its learning rate; yields after each.
 
-    Raises Diverged where the loss is not finite.
+    Raises Diverged where the loss or the gradient's norm is not finite; that update yields no record.
     """
     model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -51,6 +50,7 @@ def anneal(
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or float("inf"))
         for group in optimizer.param_groups:
             group["lr"] = float(lr)
+        old = None if update % UPDATE_NORM_INTERVAL else [p.detach().clone() for p in parameters]
         optimizer.step()
         tokens += ids.numel()
         now = time.perf_counter()
@@ -62,11 +62,18 @@ def anneal(
             param_norm=float(torch.nn.utils.get_total_norm(parameters)),
             tokens=tokens,
             seconds=now - started,
+            update_norm=None if old is None else _distance(old, parameters),
         )
-        if not np.isfinite(record.loss):
-            raise Diverged(f"the training loss is {record.loss} at update {update} (learning rate {lr:g})")
+        check_finite(record)
         yield record
         started = time.perf_counter()
+
+
+@torch.no_grad()
+def _distance(old: list[torch.Tensor], new: list[torch.Tensor]) -> float:
+    """L2 norm of all of new - old; `old` is overwritten."""
+    torch._foreach_sub_(old, new)
+    return float(torch.nn.utils.get_total_norm(old))
 
 
 def _losses(model: OLMo, ids: torch.Tensor, z_loss: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ import torch
 from sweep.anneal import anneal
 from sweep.checkpoints import TrainingState, load_state, read_config, save_state
 from sweep.data import Instances, advance, window
+from sweep.health import Diverged, check_losses, highest_sound
 from sweep.lease import Lease
 from sweep.plan import state_keys
 from sweep.progress import Progress
@@ -66,7 +67,10 @@ class Trained:
 
 
 def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], None] = lambda record: None) -> Trained:
-    """The training's last state, from the store as far as the store has it; `on_step` sees every record in order."""
+    """The training's last state, from the store as far as the store has it; `on_step` sees every record in order.
+
+    Raises Diverged where the training fails; then it leaves no interim state.
+    """
     keys = state_keys(training.base, training.rates)
     with store.lease(KEPT, keys[-1]) as lease:
         done, folder = longest_prefix(store, keys)
@@ -75,17 +79,26 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
             on_step(record)
         if done < len(training.rates):
             state = load_state(folder, read_config(folder), device=training.device) if folder else training.start()
-            for record in _updates(training, state, done):
-                steps.append(record)
-                on_step(record)
-                _save(store, training, state, keys, steps, lease)
+            try:
+                for record in _updates(training, state, done):
+                    steps.append(record)
+                    on_step(record)
+                    check_losses(steps, vocab_size=state.config.model.vocab_size)
+                    _save(store, training, state, keys, steps, lease)
+            except Diverged:
+                _drop_interim(store, keys)
+                raise
         elif store.has(INTERIM, keys[-1]):
             store.move(INTERIM, keys[-1], KEPT)
-    for key in store.keys(INTERIM).intersection(keys):
-        store.drop(INTERIM, key)
+    _drop_interim(store, keys)
     final = store.get(KEPT, keys[-1])
     assert final is not None, f"state {keys[-1]} vanished from the store"
     return Trained(keys[-1], final, tuple(steps), len(training.rates) - done)
+
+
+def _drop_interim(store: Store, keys: list[str]) -> None:
+    for key in store.keys(INTERIM).intersection(keys):
+        store.drop(INTERIM, key)
 
 
 def longest_prefix(store: Store, keys: list[str]) -> tuple[int, Path | None]:
@@ -141,6 +154,9 @@ def _save(
     updates = len(steps)
     kept = updates == len(training.rates) or (training.keep_interval and updates % training.keep_interval == 0)
     if not kept and updates % training.save_interval:
+        return
+    sound = steps[-1].loss <= highest_sound(steps, vocab_size=state.config.model.vocab_size)
+    if not sound and updates < len(training.rates):
         return
     lease.check()
     with store.writing(KEPT if kept else INTERIM, keys[updates]) as folder:
