@@ -10,10 +10,14 @@ import torch
 from olmo.config import TrainConfig
 
 from sweep.checkpoints import TrainingState, fresh_state
+from sweep.config import Compute
 from sweep.data import Instances
 from sweep.store import Store
 
 VOCAB, LENGTH, BATCH = 64, 16, 2
+COMPUTE = Compute(
+    device="cpu", threads=1, precision="fp32", micro_batch_size=None, activation_checkpointing=False, compile=False
+)
 
 
 @pytest.fixture(autouse=True)

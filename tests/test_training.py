@@ -24,6 +24,7 @@ from sweep.records import StepRecord
 from sweep.schedule import learning_rates
 from sweep.store import Store
 from sweep.training import INTERIM, KEPT, Training, train
+from tests.conftest import COMPUTE
 
 CPU = torch.device("cpu")
 RATES = learning_rates("linear", steps=30, peak=1e-2, hold_steps=10)
@@ -44,6 +45,7 @@ def training(train_config: TrainConfig, instances: Instances) -> Training:
         save_interval=7,
         keep_interval=None,
         device=CPU,
+        compute=COMPUTE,
     )
 
 
@@ -166,12 +168,28 @@ def test_first_losses_worse_than_guessing_are_no_measure() -> None:
         check_losses(steps_with(STREAK * [50.0]), vocab_size=50_000)
 
 
+@pytest.mark.parametrize(
+    ("setting", "tolerance"), [({"activation_checkpointing": True}, 0.0), ({"micro_batch_size": 1}, 1e-5)]
+)
+def test_settings_that_save_memory_keep_the_losses(
+    store: Store, training: Training, setting: dict, tolerance: float
+) -> None:
+    plain = train(store, training)
+    saving = train(
+        Store(store.root.parent / "b"), dataclasses.replace(training, compute=dataclasses.replace(COMPUTE, **setting))
+    )
+    assert [s.loss for s in saving.steps] == pytest.approx([s.loss for s in plain.steps], rel=tolerance, abs=0)
+    equal = weights(store, plain.key) == weights(Store(store.root.parent / "b"), saving.key)
+    assert equal == (tolerance == 0), "micro batches change the last bits, which is why they are in the states' keys"
+
+
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
 import torch, numpy as np
 torch.set_num_threads(1)
 from pathlib import Path
+from conftest import COMPUTE
 from olmo.config import TrainConfig
 from sweep.checkpoints import fresh_state
 from sweep.data import Instances
@@ -185,7 +203,7 @@ def step(record):
 train(Store({store!r}), Training(name="test", base="base", rates=learning_rates("linear", steps=300, peak=1e-2),
     start=lambda: fresh_state(config, device=cpu), position=fresh_state(config, device=cpu).position,
     data=Instances([Path({data!r})], sequence_length=16), shuffle_seed=0, max_grad_norm=1.0, z_loss=0.0,
-    save_interval=10, keep_interval=None, device=cpu), on_step=step)
+    save_interval=10, keep_interval=None, device=cpu, compute=COMPUTE), on_step=step)
 """
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 import torch.nn.functional as F
+from olmo.config import ActivationCheckpointingStrategy
 from olmo.model import OLMo
 
 from sweep.health import check_finite
@@ -30,10 +31,15 @@ def anneal(
     *,
     max_grad_norm: float | None,
     z_loss: float = 0.0,
+    precision: str = "fp32",
+    micro_batch_size: int | None = None,
     first_update: int = 1,
     tokens_before: int = 0,
 ) -> Iterator[StepRecord]:
     """One update a batch (B, T) of token ids, at its learning rate; yields after each.
+
+    With precision "bf16" the forward and backward pass run under bf16 autocast, as in ai2-olmo's amp_bf16. Gradients of
+    `micro_batch_size` instances at a time add up to the batch's.
 
     Raises Diverged where the loss or the gradient's norm is not finite; that update yields no record.
     """
@@ -45,28 +51,37 @@ def anneal(
     for update, (batch, lr) in enumerate(zip(batches, learning_rates, strict=True), first_update):
         optimizer.zero_grad(set_to_none=True)
         ids = torch.as_tensor(batch, device=device)
-        loss, objective = _losses(model, ids, z_loss)
-        objective.backward()
+        loss = torch.zeros((), device=device)
+        for part in ids.split(micro_batch_size or len(ids)):
+            loss += _pass(model, part, z_loss=z_loss, precision=precision, tokens=ids.numel())
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or float("inf"))
         for group in optimizer.param_groups:
             group["lr"] = float(lr)
         old = None if update % UPDATE_NORM_INTERVAL else [p.detach().clone() for p in parameters]
         optimizer.step()
         tokens += ids.numel()
-        now = time.perf_counter()
         record = StepRecord(
             update=update,
             lr=float(lr),
             loss=float(loss),
             grad_norm=float(grad_norm),
             param_norm=float(torch.nn.utils.get_total_norm(parameters)),
-            tokens=tokens,
-            seconds=now - started,
             update_norm=None if old is None else _distance(old, parameters),
+            tokens=tokens,
+            seconds=time.perf_counter() - started,  # after the figures above, which wait for the device
         )
         check_finite(record)
         yield record
         started = time.perf_counter()
+
+
+def prepare(model: OLMo, *, activation_checkpointing: bool, compile: bool) -> None:
+    """Set up a model, in place, for passes that keep less or run compiled."""
+    if activation_checkpointing:
+        model.set_activation_checkpointing(ActivationCheckpointingStrategy.whole_layer)
+    if compile:
+        for block in model.transformer.blocks:
+            block.compile()
 
 
 @torch.no_grad()
@@ -76,16 +91,18 @@ def _distance(old: list[torch.Tensor], new: list[torch.Tensor]) -> float:
     return float(torch.nn.utils.get_total_norm(old))
 
 
-def _losses(model: OLMo, ids: torch.Tensor, z_loss: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(cross-entropy, what is minimised), both in nats a token of the batch.
+def _pass(model: OLMo, ids: torch.Tensor, *, z_loss: float, precision: str, tokens: int) -> torch.Tensor:
+    """Add the gradient of ids (B, T) to the parameters; their summed cross-entropy over the batch's `tokens`, in nats.
 
     The last position has no label: ignoring it costs less than slicing it off, whose backward copies all logits.
     """
-    logits = model(ids).logits
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits = model(ids).logits.float()
     logits = logits.view(-1, logits.shape[-1])
     labels = F.pad(ids[:, 1:], (0, 1), value=IGNORED).view(-1)
-    loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / ids.numel()
-    if not z_loss:
-        return loss.detach(), loss
-    penalty = z_loss * logits.logsumexp(-1).pow(2)[labels != IGNORED].sum() / ids.numel()
-    return loss.detach(), loss + penalty
+    loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / tokens
+    objective = loss
+    if z_loss:
+        objective = loss + z_loss * logits.logsumexp(-1).pow(2)[labels != IGNORED].sum() / tokens
+    objective.backward()
+    return loss.detach()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sweep.config import Model, RunConfig, tree
+from sweep.config import Compute, Model, RunConfig, tree
 from sweep.config.anneal import MAX_LR
 from sweep.records import Position
 from sweep.refusal import Refusal
@@ -125,6 +125,19 @@ def state_keys(base: str, rates: np.ndarray) -> list[str]:
     return keys
 
 
+def numerics(compute: Compute, *, device_type: str, batch_size: int) -> str:
+    """What of the computation decides the bits of an anneal, in words that its state keys are made of.
+
+    The number of ranks is left out: a state goes on on another number of them, equal within fp32 rounding.
+    """
+    words = [device_type, compute.precision, f"{compute.threads} threads"]
+    if compute.micro_batch_size is not None and compute.micro_batch_size < batch_size:
+        words.append(f"micro batch {compute.micro_batch_size}")
+    if compute.compile:
+        words.append("compiled")
+    return " ".join(words)
+
+
 def run_key(config: RunConfig) -> str:
     """Digest of every choice that decides the numbers; the sweep's name, tracking and bookkeeping don't."""
     choices = tree(config)
@@ -132,6 +145,7 @@ def run_key(config: RunConfig) -> str:
         del choices[ignored]
     for ignored in ("name", "save_interval", "keep"):
         del choices["anneal"][ignored]
+    del choices["compute"]["activation_checkpointing"]
     return digest("run", NUMERICS, choices)
 
 
@@ -153,6 +167,8 @@ def run_name(config: RunConfig) -> str:
         words.append(f"clip={anneal.max_grad_norm:g}")
     if config.seed:
         words.append(f"seed={config.seed}")
+    if config.compute.precision != "fp32":
+        words.append(config.compute.precision)
     if config.tasks.name != "core8":
         words.append(config.tasks.name)
     if config.tasks.limit is not None:

@@ -21,7 +21,7 @@ from olmo.model import OLMo
 from sweep import data
 from sweep.checkpoints import TrainingState, data_paths, load_state, matrix_parameters, read_position
 from sweep.config import RunConfig, params, tree
-from sweep.plan import Plan, make_plan, run_key, run_name, training_flops
+from sweep.plan import Plan, make_plan, numerics, run_key, run_name, training_flops
 from sweep.progress import reporting
 from sweep.records import Cost, RunResult, to_json
 from sweep.refusal import Refusal
@@ -108,7 +108,8 @@ def _training(store: Store, config: RunConfig, source: Source, plan: Plan, devic
         raise Refusal(f"data.paths={list(paths)}: {error}") from error
     settings = {"weight_decay": plan.weight_decay, "max_grad_norm": plan.max_grad_norm, "seed": config.seed}
     read = [_version_of(path, file) for path, file in zip(paths, files, strict=True)]
-    base = digest("anneal", source.key, read, dtype, settings, _numerics(config, device))
+    bits = numerics(config.compute, device_type=device.type, batch_size=position.batch_size)
+    base = digest("anneal", source.key, read, dtype, settings, bits)
 
     def start() -> TrainingState:
         state = load_state(source.folder, source.config, device=device)
@@ -130,6 +131,7 @@ def _training(store: Store, config: RunConfig, source: Source, plan: Plan, devic
         save_interval=config.anneal.save_interval,
         keep_interval=None,
         device=device,
+        compute=config.compute,
     )
 
 
@@ -152,7 +154,7 @@ def _scoring(store: Store, config: RunConfig, source: Source, device: torch.devi
         eos_token_id=source.config.model.eos_token_id,
         max_length=source.config.model.max_sequence_length,
         heldout=heldout if (heldout / "heldout.npy").is_file() else None,
-        numerics=digest(ENGINE, _numerics(config, device)),
+        numerics=digest(ENGINE, f"{device.type} fp32 {config.compute.threads} threads"),
     )
 
 
@@ -190,10 +192,6 @@ def _compute(config: RunConfig) -> torch.device:
     if config.compute.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(config.compute.device)
-
-
-def _numerics(config: RunConfig, device: torch.device) -> str:
-    return f"{device.type} fp32 {config.compute.threads} threads"
 
 
 def _attempt(config: RunConfig, command: str) -> dict[str, Any]:

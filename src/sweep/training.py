@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sweep.anneal import anneal
+from sweep.anneal import anneal, prepare
 from sweep.checkpoints import TrainingState, load_state, read_config, save_state
+from sweep.config import Compute
 from sweep.data import Instances, advance, window
 from sweep.health import Diverged, check_losses, highest_sound
 from sweep.lease import Lease
@@ -51,6 +52,7 @@ class Training:
     keep_interval: int | None
     """A kept state every so many updates; None: the last alone."""
     device: torch.device
+    compute: Compute
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def read_steps(folder: Path) -> list[StepRecord]:
 
 def _updates(training: Training, state: TrainingState, done: int) -> Iterator[StepRecord]:
     """Do the updates after the first `done`, keeping `state.position` true."""
-    rates, position = training.rates, training.position
+    rates, position, compute = training.rates, training.position, training.compute
+    prepare(state.model, activation_checkpointing=compute.activation_checkpointing, compile=compute.compile)
     indices = window(
         len(training.data),
         position=position,
@@ -132,6 +135,8 @@ def _updates(training: Training, state: TrainingState, done: int) -> Iterator[St
         rates[done:],
         max_grad_norm=training.max_grad_norm,
         z_loss=training.z_loss,
+        precision=compute.precision,
+        micro_batch_size=compute.micro_batch_size,
         first_update=done + 1,
         tokens_before=done * position.batch_size * position.sequence_length,
     )

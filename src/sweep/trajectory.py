@@ -15,7 +15,7 @@ from olmo.config import TrainConfig
 
 from sweep import data
 from sweep.checkpoints import fresh_state, identity, read_config
-from sweep.config import Model, RunConfig, tree
+from sweep.config import Compute, Model, RunConfig, tree
 from sweep.plan import pretraining_rates
 from sweep.progress import Progress
 from sweep.refusal import Refusal
@@ -66,14 +66,15 @@ def checkpoint(store: Store, config: RunConfig, *, device: torch.device) -> Sour
 
 
 def embedded(store: Store, model: Model, step: int, *, config: RunConfig, device: torch.device) -> Source:
-    """The checkpoint of an embedded trajectory at `step`."""
+    """The checkpoint of an embedded trajectory at `step`: in fp32 and whole batches, however it is annealed."""
     pretraining = model.pretraining
     assert pretraining and model.vocab_size and model.sequence_length
     corpus = prepare_corpus(store, model.vocab_size)
     train_config = embedded_config(model)
+    machine = {"device": config.compute.device, "threads": config.compute.threads}
     training = Training(
         name=f"pretraining {model.name} to step {step}",
-        base=digest("pretraining", _decides(model), data.key(model.vocab_size), tree(config.compute)),
+        base=digest("pretraining", _decides(model), data.key(model.vocab_size), machine),
         rates=pretraining_rates(model, step),
         start=lambda: fresh_state(train_config, device=device),
         position=fresh_state(train_config, device=device).position,
@@ -84,9 +85,14 @@ def embedded(store: Store, model: Model, step: int, *, config: RunConfig, device
         save_interval=pretraining.checkpoint_interval,
         keep_interval=pretraining.checkpoint_interval,
         device=device,
+        compute=_plain(config.compute),
     )
     trained = train(store, training)
     return Source(key=trained.key, folder=trained.folder, config=read_config(trained.folder))
+
+
+def _plain(compute: Compute) -> Compute:
+    return Compute(**{**tree(compute), "precision": "fp32", "micro_batch_size": None, "compile": False})
 
 
 def _decides(model: Model) -> dict[str, Any]:
