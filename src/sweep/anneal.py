@@ -16,6 +16,7 @@ from olmo.config import ActivationCheckpointingStrategy
 from olmo.model import OLMo
 
 from sweep.health import check_finite
+from sweep.ranks import ALONE, Ranks
 from sweep.records import StepRecord
 
 IGNORED = -100
@@ -35,11 +36,13 @@ def anneal(
     micro_batch_size: int | None = None,
     first_update: int = 1,
     tokens_before: int = 0,
+    ranks: Ranks = ALONE,
 ) -> Iterator[StepRecord]:
     """One update a batch (B, T) of token ids, at its learning rate; yields after each.
 
     With precision "bf16" the forward and backward pass run under bf16 autocast, as in ai2-olmo's amp_bf16. Gradients of
-    `micro_batch_size` instances at a time add up to the batch's.
+    `micro_batch_size` instances at a time add up to the batch's. Over several `ranks` the model is sharded and each has
+    an equal part of the batch: gradients and losses are their means, norms those of the whole.
 
     Raises Diverged where the loss or the gradient's norm is not finite; that update yields no record.
     """
@@ -54,12 +57,13 @@ def anneal(
         loss = torch.zeros((), device=device)
         for part in ids.split(micro_batch_size or len(ids)):
             loss += _pass(model, part, z_loss=z_loss, precision=precision, tokens=ids.numel())
+        loss = ranks.mean(loss)
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or float("inf"))
         for group in optimizer.param_groups:
             group["lr"] = float(lr)
         old = None if update % UPDATE_NORM_INTERVAL else [p.detach().clone() for p in parameters]
         optimizer.step()
-        tokens += ids.numel()
+        tokens += ids.numel() * ranks.size
         record = StepRecord(
             update=update,
             lr=float(lr),
