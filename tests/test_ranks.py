@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from olmo.config import TrainConfig
 
+import sweep.ranks
 from sweep.checkpoints import fresh_state
 from sweep.data import Instances
 from sweep.ranks import Ranks, joined
@@ -46,25 +47,22 @@ def together(size: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
     ]
     for process in ranks:
         process.start()
-    found = {}
-    try:
-        while len(found) < size:
-            rank, answer = answers.get(timeout=WAIT_S)
-            found[rank] = answer
-    except Empty:
-        pytest.fail(f"ranks {sorted(set(range(size)) - set(found))} hang; of the others: {found}")
-    finally:
-        for process in ranks:
-            process.join(10)
-            process.kill()
-    return [found[rank] for rank in range(size)]
+    deadline = time.monotonic() + WAIT_S
+    for process in ranks:
+        process.join(max(0.0, deadline - time.monotonic()))
+    hanging = [rank for rank, process in enumerate(ranks) if process.is_alive()]
+    for process in ranks:
+        process.kill()
+    assert not hanging, f"ranks {hanging} of {size} hang"
+    found = dict(answers.get(timeout=5) for process in ranks if process.exitcode == 0)
+    return [found.get(rank, "killed") for rank in range(size)]
 
 
 def _rank(rank: int, size: int, port: int, answers: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=f"{rank}", WORLD_SIZE=f"{size}", MASTER_ADDR="127.0.0.1", MASTER_PORT=f"{port}")
     try:
-        with joined("cpu") as ranks:
+        with joined() as ranks:
             answer = work(ranks, *arguments)
     except BaseException as error:
         answer = f"{type(error).__name__}: {error}"
@@ -156,6 +154,23 @@ def test_a_rank_that_fails_ends_all_with_its_message(who: int) -> None:
     answers = together(2, fails, who)
     assert answers[who] == "ValueError: out of paper"
     assert answers[1 - who] == f"RankFailed: rank {who} of 2 failed: ValueError: out of paper"
+
+
+def killed(ranks: Ranks, who: int) -> None:
+    sweep.ranks.GOODBYE_S = 1.0
+    if ranks.rank == who:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if who == 0:
+        ranks.from_first(lambda: None)
+    ranks.mean(torch.zeros(3))
+    time.sleep(WAIT_S)
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_killed_rank_is_not_waited_for(who: int) -> None:
+    answers = together(2, killed, who)
+    assert answers[who] == "killed"
+    assert "Error" in answers[1 - who]
 
 
 def told(ranks: Ranks) -> tuple[Any, float]:

@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)
 """A rank that keeps the others waiting in a collective for longer is taken for dead."""
-GOODBYE_S = 20.0
-"""The first rank stays at most so long for the others to leave: the store they read is its own."""
+GOODBYE_S = 60.0
+"""Ranks wait at most so long for each other at the end: for the first to write down a failure, and for its store."""
 POLL_S = 0.1
 
 _joins = itertools.count()
@@ -99,6 +99,17 @@ class Ranks:
             time.sleep(POLL_S)
         return pickle.loads(self.store.get(key))
 
+    def blamed(self, error: BaseException) -> BaseException:
+        """What this rank ends with: its own error, which the others learn of, or another's where that was first."""
+        if self.size == 1:
+            return error
+        mine = f"{type(error).__name__}: {error}"
+        try:
+            first = self.store.compare_set("failure", "", f"rank {self.rank} of {self.size} failed: {mine}").decode()
+        except RuntimeError:  # the store is gone with the first rank
+            return error
+        return error if first.endswith(f" failed: {mine}") else RankFailed(first)
+
     def _failure(self) -> str:
         return self.store.get("failure").decode() if self.store.check(["failure"]) else ""
 
@@ -107,26 +118,30 @@ ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def joined(device_type: str) -> Iterator[Ranks]:
+def joined() -> Iterator[Ranks]:
     """The ranks of this run within the block; a failure of one ends all, RankFailed with the first one's message."""
     if world_size() == 1:
         yield ALONE
         return
+    import torch
     import torch.distributed as dist
 
     store = dist.PrefixStore(f"sweep{next(_joins)}", _rendezvous())
-    backend = "nccl" if device_type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=TIMEOUT)
     ranks = Ranks(rank(), world_size(), store)
+    failed = False
     try:
         yield ranks
     except BaseException as error:
-        raise _blamed(ranks, error) from error.__cause__
+        failed = True
+        if (blamed := ranks.blamed(error)) is error:
+            raise
+        raise blamed from error
     finally:
         dist.destroy_process_group()  # peers in a collective see that this one is gone
         with contextlib.suppress(RuntimeError):  # the store is gone where the first rank is
-            store.add("gone", 1)
-            _see_off(ranks)
+            _leave(ranks, failed=failed)
 
 
 @functools.cache
@@ -137,18 +152,17 @@ def _rendezvous() -> Any:
     return next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))[0]
 
 
-def _blamed(ranks: Ranks, error: BaseException) -> BaseException:
-    """What this rank ends with: the first failure of any rank where that was another one's, else its own."""
-    mine = f"{type(error).__name__}: {error}"
-    try:
-        first = ranks.store.compare_set("failure", "", f"rank {ranks.rank} of {ranks.size} failed: {mine}").decode()
-    except RuntimeError:
-        return error
-    return error if first.endswith(f" failed: {mine}") else RankFailed(first)
+def _leave(ranks: Ranks, *, failed: bool) -> None:
+    """The first rank leaves last, as the others read its store; but it is the first to end where a rank failed.
 
-
-def _see_off(ranks: Ranks) -> None:
-    """Keep the first rank's store alive until the others have left, or have had the time to."""
+    Launchers kill the rest when one has ended with an error, and the first has the failure to write down.
+    """
     deadline = time.monotonic() + GOODBYE_S
-    while ranks.leads and ranks.store.add("gone", 0) < ranks.size and time.monotonic() < deadline:
+    ranks.store.add("here/first" if ranks.leads else "here/rest", 1)
+    others = ranks.size - 1
+    while time.monotonic() < deadline:
+        if ranks.leads and ranks.store.add("here/rest", 0) >= others:
+            return
+        if not ranks.leads and (not failed or ranks.store.add("here/first", 0)):
+            return
         time.sleep(POLL_S)

@@ -28,13 +28,7 @@ def shard(state: TrainingState, *, num_ranks: int, device: torch.device) -> None
     _same_settings(state.optimizer, old)
     for name, parameter in _named(state.optimizer):
         if name in moments:
-            state.optimizer.state[parameter] = {
-                # the step is one number; every rank has the whole tensors, so that none is sent
-                key: value
-                if value.dim() == 0
-                else distribute_tensor(value, mesh, parameter.placements, src_data_rank=None)
-                for key, value in moments[name].items()
-            }
+            state.optimizer.state[parameter] = {key: _share(value, parameter) for key, value in moments[name].items()}
 
 
 def whole(state: TrainingState, *, keep: bool) -> TrainingState | None:
@@ -55,6 +49,14 @@ def whole(state: TrainingState, *, keep: bool) -> TrainingState | None:
     for name, parameter in _named(optimizer):
         optimizer.state[parameter] = moments[name]
     return TrainingState(model, optimizer, state.position, state.config)
+
+
+def _share(moment: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """This rank's rows of a moment, without sending any; the number of steps stays whole."""
+    if moment.dim() == 0:
+        return moment.to(parameter.device)
+    assert isinstance(parameter, DTensor)
+    return distribute_tensor(moment, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
 def _whole(tensor: torch.Tensor, keep: bool) -> torch.Tensor:
