@@ -60,6 +60,7 @@ class WorkersLauncher(LocalLauncher):
         """All runs; the returned outcomes hold the exceptions of what failed."""
         from sweep.cli import announce, is_done
         from sweep.plan import launch_order, run_folder
+        from sweep.ranks import world_size
 
         assert self.config is not None
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
@@ -69,7 +70,7 @@ class WorkersLauncher(LocalLauncher):
         todo.sort(key=lambda i: launch_order(points[i]))
         workers = self.workers or max(1, (os.cpu_count() or 1) // points[0].compute.threads)
         announce([points[i] for i in todo])
-        if workers == 1 or len(todo) == 1:
+        if workers == 1 or len(todo) == 1 or world_size() > 1:
             here = BasicLauncher()
             here.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
             found = dict(zip(todo, here.launch([job_overrides[i] for i in todo], initial_job_idx), strict=True))

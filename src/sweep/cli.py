@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sweep import ranks
 from sweep.config import RunConfig, load
 from sweep.plan import preparation_s, run_folder, run_key
 from sweep.refusal import Refusal, unknown
@@ -45,19 +46,34 @@ def task(tree: DictConfig) -> None:
     """One point: skipped where its journal says it is done."""
     config = typed(tree)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        if not is_done(config, folder):
-            if HydraConfig.get().mode == RunMode.RUN:
-                announce([config])
-            from sweep.run import run
+    with ranks.joined() as group:
+        if not group.leads:
+            if group.from_first(bool):
+                from sweep.run import follow
 
-            # one writer a journal: the same point of another command is waited for, and is done then
-            with store_at(Path("multirun")).lease("runs", digest(str(folder.absolute()))):
-                if not is_done(config, folder):
-                    run(config, folder, multirun=Path("multirun").absolute(), command=command())
-    finally:
-        if HydraConfig.get().mode == RunMode.RUN:
-            close([config])
+                follow(config, multirun=Path("multirun").absolute(), ranks=group)
+            return
+        try:
+            _run_point(config, folder, group)
+        finally:
+            if HydraConfig.get().mode == RunMode.RUN:
+                close([config])
+
+
+def _run_point(config: RunConfig, folder: Path, group: ranks.Ranks) -> None:
+    if is_done(config, folder):
+        group.from_first(lambda: False)
+        return
+    if HydraConfig.get().mode == RunMode.RUN:
+        announce([config])
+    from sweep.run import run
+
+    # one writer a journal: the same point of another command is waited for, and is done then
+    with store_at(Path("multirun")).lease("runs", digest(str(folder.absolute()))):
+        todo = not is_done(config, folder)
+        group.from_first(lambda: todo)
+        if todo:
+            run(config, folder, multirun=Path("multirun").absolute(), command=command(), ranks=group)
 
 
 def typed(tree: DictConfig) -> RunConfig:
@@ -91,7 +107,9 @@ def announce(configs: list[RunConfig]) -> None:
 
 
 def close(configs: list[RunConfig]) -> None:
-    """Bring the sweep's parent up to date and print the table of these points."""
+    """Bring the sweep's parent up to date and print the table of these points; of several ranks the first does."""
+    if ranks.rank() > 0:
+        return
     from sweep.showing import show_sweep
 
     store_at(Path("multirun")).tidy()

@@ -23,6 +23,7 @@ from sweep.checkpoints import TrainingState, data_paths, load_state, matrix_para
 from sweep.config import RunConfig, params, tree
 from sweep.plan import Plan, make_plan, numerics, run_key, run_name, training_flops
 from sweep.progress import reporting
+from sweep.ranks import ALONE, Ranks, local_rank
 from sweep.records import Cost, RunResult, to_json
 from sweep.refusal import Refusal
 from sweep.scoring import Scoring, deltas, record_files, scores
@@ -39,16 +40,16 @@ ENGINE = 1
 """Of the scoring engine; raised when it gives other numbers."""
 
 
-def run(config: RunConfig, folder: Path, *, multirun: Path, command: str) -> RunResult:
+def run(config: RunConfig, folder: Path, *, multirun: Path, command: str, ranks: Ranks = ALONE) -> RunResult:
     """The outcome of one point; everything on the way is in the journal in `folder`, failures too."""
     with reporting(folder), Journal(folder) as journal:
         journal.write("attempt", **_attempt(config, command))
         show_run(config, folder, multirun=multirun)
         try:
-            result = _story(config, journal, store=store_at(multirun))
+            result = _story(config, journal, store=store_at(multirun), ranks=ranks)
         except BaseException as error:
-            status = "failed" if isinstance(error, Exception) else "interrupted"
-            journal.write("outcome", status=status, error=f"{type(error).__name__}: {error}", result=None)
+            status, cause = "failed" if isinstance(error, Exception) else "interrupted", ranks.blamed(error)
+            journal.write("outcome", status=status, error=f"{type(cause).__name__}: {cause}", result=None)
             show_run(config, folder, multirun=multirun)
             raise
         journal.write("outcome", status="finished", error=None, result=to_json(result))
@@ -56,13 +57,24 @@ def run(config: RunConfig, folder: Path, *, multirun: Path, command: str) -> Run
     return result
 
 
-def _story(config: RunConfig, journal: Journal, *, store: Store) -> RunResult:
+def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
+    """The part of a run's ranks but the first: they do the anneal's updates with it, and nothing else."""
+    store, device = store_at(multirun), _compute(config)
+    source, plan = _source(store, config, device, ranks)
+    train(store, _training(store, config, source, plan, device, ranks))
+
+
+def _source(store: Store, config: RunConfig, device: torch.device, ranks: Ranks) -> tuple[Source, Plan]:
+    source = ranks.from_first(lambda: checkpoint(store, config, device=device))
+    return source, make_plan(config, read_position(source.folder, source.config))
+
+
+def _story(config: RunConfig, journal: Journal, *, store: Store, ranks: Ranks) -> RunResult:
     started = time.perf_counter()
     device = _compute(config)
-    source = checkpoint(store, config, device=device)
-    plan = make_plan(config, read_position(source.folder, source.config))
+    source, plan = _source(store, config, device, ranks)
     scoring = _scoring(store, config, source, device)
-    training = _training(store, config, source, plan, device)
+    training = _training(store, config, source, plan, device, ranks)
 
     log.info("%s: scoring the checkpoint, annealing %d updates, scoring again", run_name(config), config.anneal.steps)
     before_files = record_files(store, scoring, weights=source.key, model=_model(source, device), when="before")
@@ -95,8 +107,11 @@ def _story(config: RunConfig, journal: Journal, *, store: Store) -> RunResult:
     )
 
 
-def _training(store: Store, config: RunConfig, source: Source, plan: Plan, device: torch.device) -> Training:
+def _training(
+    store: Store, config: RunConfig, source: Source, plan: Plan, device: torch.device, ranks: Ranks
+) -> Training:
     position = plan.position
+    ranks.share(position.batch_size)
     paths = config.data.paths or data_paths(source.config)
     if not paths:
         raise Refusal("data.paths=null takes the paths of the checkpoint's config.yaml, which names none")
@@ -112,7 +127,7 @@ def _training(store: Store, config: RunConfig, source: Source, plan: Plan, devic
     base = digest("anneal", source.key, read, dtype, settings, bits)
 
     def start() -> TrainingState:
-        state = load_state(source.folder, source.config, device=device)
+        state = load_state(source.folder, source.config, device=device if ranks.size == 1 else torch.device("cpu"))
         for group in state.optimizer.param_groups:
             if plan.weight_decay is not None and group["weight_decay"] > 0:
                 group["weight_decay"] = plan.weight_decay
@@ -132,6 +147,7 @@ def _training(store: Store, config: RunConfig, source: Source, plan: Plan, devic
         keep_interval=None,
         device=device,
         compute=config.compute,
+        ranks=ranks,
     )
 
 
@@ -189,9 +205,10 @@ def _compute(config: RunConfig) -> torch.device:
     torch.set_num_threads(config.compute.threads)
     if config.compute.device == "cuda" and not torch.cuda.is_available():
         raise Refusal("compute.device=cuda, but there is no CUDA device; allowed here: auto, cpu")
-    if config.compute.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.compute.device)
+    if config.compute.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.cuda.set_device(local_rank())
+    return torch.device("cuda", local_rank())
 
 
 def _attempt(config: RunConfig, command: str) -> dict[str, Any]:
