@@ -13,7 +13,7 @@ SRC = Path(__file__).parents[1] / "src" / "sweep"
 FLOORS = [
     {"schedule", "records", "health", "store", "lease", "refusal", "progress", "ranks"},
     {"config"},
-    {"plan"},
+    {"plan", "memory"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {"training", "trajectory", "scoring", "showing", "run"},
     {"cli", "ui", "space", "__main__"},
@@ -81,7 +81,7 @@ def test_a_file_is_a_room(path: Path) -> None:
 
 def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
     for path in FILES:
-        if room(path) in {"schedule", "records", "health", "config", "plan", "table"}:
+        if room(path) in {"schedule", "records", "health", "config", "plan", "memory", "table"}:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
 
 

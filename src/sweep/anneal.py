@@ -100,7 +100,8 @@ def _pass(model: OLMo, ids: torch.Tensor, *, z_loss: float, precision: str, toke
 
     The last position has no label: ignoring it costs less than slicing it off, whose backward copies all logits.
     """
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    # no cache: it would keep a bf16 copy of every weight, and none is used twice in a pass
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
         logits = model(ids).logits.float()
     logits = logits.view(-1, logits.shape[-1])
     labels = F.pad(ids[:, 1:], (0, 1), value=IGNORED).view(-1)
