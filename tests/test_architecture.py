@@ -11,7 +11,7 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "sweep"
 FLOORS = [
-    {"schedule", "records", "health", "store", "lease", "refusal", "progress", "ranks"},
+    {"schedule", "records", "health", "loss", "store", "lease", "refusal", "progress", "ranks"},
     {"config"},
     {"plan", "memory"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from olmo.config import ActivationCheckpointingStrategy
 from olmo.model import OLMo
 
 from sweep.health import check_finite
+from sweep.loss import losses
 from sweep.ranks import ALONE, Ranks
 from sweep.records import StepRecord
 
-IGNORED = -100
 UPDATE_NORM_INTERVAL = 10
 """The update's norm is measured every so many updates: it costs 1 to 3 % of an update on a CPU."""
 
@@ -96,18 +95,11 @@ def _distance(old: list[torch.Tensor], new: list[torch.Tensor]) -> float:
 
 
 def _pass(model: OLMo, ids: torch.Tensor, *, z_loss: float, precision: str, tokens: int) -> torch.Tensor:
-    """Add the gradient of ids (B, T) to the parameters; their summed cross-entropy over the batch's `tokens`, in nats.
-
-    The last position has no label: ignoring it costs less than slicing it off, whose backward copies all logits.
-    """
+    """Add the gradient of ids (B, T) to the parameters; their cross-entropy over the batch's `tokens`, in nats."""
     # no cache: it would keep a bf16 copy of every weight, and none is used twice in a pass
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
         logits = model(ids).logits.float()
-    logits = logits.view(-1, logits.shape[-1])
-    labels = F.pad(ids[:, 1:], (0, 1), value=IGNORED).view(-1)
-    loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / tokens
-    objective = loss
-    if z_loss:
-        objective = loss + z_loss * logits.logsumexp(-1).pow(2)[labels != IGNORED].sum() / tokens
+    loss, objective = losses(logits, ids, z_loss=z_loss, tokens=tokens)
+    del logits  # the backward pass needs the memory more
     objective.backward()
-    return loss.detach()
+    return loss

@@ -16,7 +16,7 @@ from sweep.refusal import Refusal
 from sweep.schedule import learning_rates, warmup
 from sweep.store import digest
 
-NUMERICS = 1
+NUMERICS = 2
 """Raised when a change of code changes the numbers that the same configuration gives: old states stay unused."""
 
 
