@@ -28,7 +28,8 @@ def published_checkpoint(store: Store, config: RunConfig) -> Path:
     key = digest("checkpoint", url)
     parts = store.path(KIND, f".{key}.download")
     title = f"{config.model.name} step {step}"
-    folder = store.make(KIND, key, lambda into: fetch_folder(url, into, parts, title=title))
+    keep = config.anneal.optimizer == "keep"
+    folder = store.make(KIND, key, lambda into: fetch_folder(url, into, parts, title=title, optimizer=keep))
     shutil.rmtree(parts, ignore_errors=True)
     return folder
 

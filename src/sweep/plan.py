@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +34,14 @@ class Plan:
     """Instances an update of the anneal."""
     sequence_length: int
     """Tokens an instance of the anneal."""
-    weight_decay: float | None
     max_grad_norm: float | None
+    shared_steps: int
+    """Updates of warmup and hold, which runs that differ in their decay alone share; 0 without a hold."""
+
+    @property
+    def start(self) -> Position:
+        """The same place, counted in the anneal's own batch size and sequence length."""
+        return dataclasses.replace(self.position, batch_size=self.batch_size, sequence_length=self.sequence_length)
 
 
 def make_plan(config: RunConfig, position: Position) -> Plan:
@@ -49,8 +56,8 @@ def make_plan(config: RunConfig, position: Position) -> Plan:
         tokens=len(rates) * batch_size * length,
         batch_size=batch_size,
         sequence_length=length,
-        weight_decay=anneal.weight_decay,
         max_grad_norm=anneal.max_grad_norm if anneal.max_grad_norm is not None else position.max_grad_norm,
+        shared_steps=anneal.warmup_steps + anneal.hold_steps if anneal.hold_steps else 0,
     )
 
 

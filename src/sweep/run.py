@@ -66,7 +66,8 @@ def run(
 def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
     """The part of a run's ranks but the first: they do the anneal's updates with it, and nothing else."""
     store = store_at(multirun)
-    _anneal(store, prepare(store, config, ranks).training, hold_steps=config.anneal.hold_steps)
+    prepared = prepare(store, config, ranks)
+    _anneal(store, prepared.training, shared_steps=prepared.plan.shared_steps)
 
 
 def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, ranks: Ranks) -> RunResult:
@@ -91,7 +92,7 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
             journal.write("step", **to_json(step))
             written = step.update
 
-    trained = _anneal(store, prepared.training, write, hold_steps=config.anneal.hold_steps)
+    trained = _anneal(store, prepared.training, write, shared_steps=plan.shared_steps)
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
     after_files = record_files(store, scoring, weights=trained.key, model=_model(annealed, device), when="after")
     lease.check()
@@ -117,11 +118,11 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
 
 
 def _anneal(
-    store: Store, training: Training, on_step: Callable[[StepRecord], None] = lambda record: None, *, hold_steps: int
+    store: Store, training: Training, on_step: Callable[[StepRecord], None] = lambda record: None, *, shared_steps: int
 ) -> Trained:
     """Follow the learning rates; the hold first, as a training of its own, so that runs which share it make it once."""
-    if hold_steps:
-        name, rates = f"{training.name}: hold", training.rates[:hold_steps]
+    if shared_steps:
+        name, rates = f"{training.name}: hold", training.rates[:shared_steps]
         held = train(store, dataclasses.replace(training, name=name, rates=rates), on_step=on_step)
         whole = train(store, training, on_step=on_step)
         return dataclasses.replace(whole, updates_done=held.updates_done + whole.updates_done)

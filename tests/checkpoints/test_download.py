@@ -140,7 +140,7 @@ def test_older_checkpoints_are_pt_files(store: Store, config: RunConfig, server:
 def test_missing_optimizer_state_is_said(store: Store, config: RunConfig, server: Served) -> None:
     (server.root / PLACE / "optim.safetensors").unlink()
     with pytest.raises(
-        Refusal, match=r"olmo2-1b step 300: .* has no optimizer state .*OLMo#796.*checkpoint.source=hub"
+        Refusal, match=r"olmo2-1b step 300: .* has no optimizer state .*OLMo#796.*anneal.optimizer=fresh"
     ):
         published_checkpoint(store, config)
 

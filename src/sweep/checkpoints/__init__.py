@@ -13,6 +13,7 @@ from sweep.checkpoints.olmo import (
     read_position,
     save_state,
 )
+from sweep.checkpoints.optimizer import has_optimizer, hyperparameters
 from sweep.checkpoints.settings import check_followed, data_paths, z_loss
 from sweep.checkpoints.tokenizers import shipped_tokenizer
 
@@ -23,6 +24,8 @@ __all__ = [
     "data_paths",
     "export_folder",
     "fresh_state",
+    "has_optimizer",
+    "hyperparameters",
     "identity",
     "import_folder",
     "load_model",
