@@ -145,6 +145,14 @@ def test_missing_optimizer_state_is_said(store: Store, config: RunConfig, server
         published_checkpoint(store, config)
 
 
+def test_a_fresh_optimizer_needs_none_there(store: Store, config: RunConfig, server: Served) -> None:
+    (server.root / PLACE / "optim.safetensors").unlink()
+    fresh = ("anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-4")
+    folder = published_checkpoint(store, composed("model=olmo2-1b", "checkpoint.step=300", *fresh))
+    assert {f.name for f in folder.iterdir()} >= {"model.safetensors", "train.pt", "download.json"}
+    assert not (folder / "optim.safetensors").exists()
+
+
 def test_a_missing_checkpoint_is_said(store: Store, server: Served) -> None:
     with pytest.raises(
         Refusal, match=r"olmo2-1b step 10000: .*step10000-unsharded/config.yaml is not there \(HTTP 404\)"
