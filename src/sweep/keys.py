@@ -44,9 +44,13 @@ def state_keys(base: str, rates: np.ndarray) -> list[str]:
 def run_key(config: RunConfig) -> str:
     """Of every choice that decides a run's numbers; the sweep's name, tracking and bookkeeping don't."""
     choices = tree(config)
-    for ignored in ("name", "tracking"):
+    for ignored in ("name", "tracking", "controls"):
         del choices[ignored]
     for ignored in ("name", "save_interval", "keep"):
         del choices["anneal"][ignored]
+    if not config.anneal.steps:  # nothing is trained: neither data nor seed nor learning rates matter
+        choices["anneal"] = {"steps": 0, "merge": choices["anneal"]["merge"]}
+        choices["data"] = {name: choices["data"][name] for name in ("heldout", "tokenizer")}
+        del choices["seed"]
     code = [revisions.CORPUS, revisions.NUMERICS, revisions.REQUESTS, revisions.PACK, revisions.ENGINE]
     return digest("run", code, revisions.wheels(), choices)

@@ -26,6 +26,7 @@ from sweep.checkpoints import (
 from sweep.config import RunConfig, params
 from sweep.keys import numerics, run_key
 from sweep.lease import Lease, LeaseLost
+from sweep.merged import merged
 from sweep.names import run_name
 from sweep.plan import Plan, make_plan, training_flops
 from sweep.progress import reporting
@@ -62,7 +63,8 @@ def run(config: RunConfig, folder: Path, *, multirun: Path, command: str, lease:
             raise
         journal.write("outcome", status="finished", error=None, result=to_json(result))
     show_run(config, folder, multirun=multirun)
-    if not config.anneal.keep and result.cost.updates_done:  # made here; what another run made is not ours to drop
+    made = result.cost.updates_done or config.anneal.merge
+    if not config.anneal.keep and made:  # made here; what another run made is not ours to drop
         with store.lease(KEPT, result.final_state):
             store.drop(KEPT, result.final_state)
     return result
@@ -74,22 +76,19 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store) -
     source = checkpoint(store, config, device=device)
     plan = make_plan(config, read_position(source.folder, source.config))
     scoring = _scoring(store, config, source, device)
-    reading = read_data(store, config, source, plan, scoring.tokenizer)
-    facts = journal.path.parent / "data.json"
-    facts.write_text(json.dumps(reading.facts, indent=1) + "\n")
-    journal.write("artifact", name="data.json", path=str(facts))
-    training = _training(config, source, plan, reading, device)
+    work = _work(store, config, source, plan, scoring, device, journal, lease)
 
-    log.info("%s: scoring the checkpoint, annealing %d updates, scoring again", run_name(config), config.anneal.steps)
+    log.info("%s: %d updates, scored before and after", run_name(config), config.anneal.steps)
     before_files = record_files(store, scoring, weights=source.key, model=_model(source, device), when="before")
     before = scores(before_files, config.tasks)
     journal.write("scores", when="before", scores=[to_json(s) for s in before])
 
-    trained = _anneal(store, training, journal, lease, hold_steps=config.anneal.hold_steps)
+    trained = work()
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
     after_files = record_files(store, scoring, weights=trained.key, model=_model(annealed, device), when="after")
     lease.check()
-    after, delta = scores(after_files, config.tasks), deltas(before_files, after_files, config.tasks)
+    after = scores(after_files, config.tasks)
+    delta = deltas(before_files, after_files, config.tasks) if trained.key != source.key else ()
     journal.write("scores", when="after", scores=[to_json(s) for s in after])
     journal.write("scores", when="delta", scores=[to_json(s) for s in delta])
     for when, files in {"before": before_files, "after": after_files}.items():
@@ -104,10 +103,32 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store) -
         after=after,
         delta=delta,
         final_state=trained.key,
-        final_loss=trained.steps[-1].loss,
+        final_loss=trained.steps[-1].loss if trained.steps else None,
         cost=_cost(source, plan, trained, time.perf_counter() - started),
         versions=versions(),
     )
+
+
+def _work(
+    store: Store,
+    config: RunConfig,
+    source: Source,
+    plan: Plan,
+    scoring: Scoring,
+    device: torch.device,
+    journal: Journal,
+    lease: Lease,
+) -> Callable[[], Trained]:
+    """What is done to the checkpoint, ready to be done; refused now where it can't be."""
+    if not config.anneal.steps:
+        made = source if config.anneal.merge is None else merged(store, config, source, device=device)
+        return lambda: Trained(made.key, made.folder, (), 0)
+    reading = read_data(store, config, source, plan, scoring.tokenizer)
+    facts = journal.path.parent / "data.json"
+    facts.write_text(json.dumps(reading.facts, indent=1) + "\n")
+    journal.write("artifact", name="data.json", path=str(facts))
+    training = _training(config, source, plan, reading, device)
+    return functools.partial(_anneal, store, training, journal, lease, hold_steps=config.anneal.hold_steps)
 
 
 def _anneal(store: Store, training: Training, journal: Journal, lease: Lease, *, hold_steps: int) -> Trained:
