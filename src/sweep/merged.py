@@ -12,7 +12,6 @@ from sweep import files
 from sweep.checkpoints import average_folders, read_config, read_position, weights_key
 from sweep.config import Merge, RunConfig, merged_steps, trajectory_steps
 from sweep.fetched import published_weights
-from sweep.keys import numerics
 from sweep.merging import coefficients
 from sweep.progress import Progress
 from sweep.refusal import Refusal
@@ -67,8 +66,7 @@ def _members(store: Store, config: RunConfig, merge: Merge, source: Source, devi
         )
         found = {s: published_weights(store, config, s) for s in earlier}
     else:
-        numbers = numerics(config.compute, device.type)
-        found = {s: embedded(store, model, s, numbers=numbers, device=device).folder for s in earlier}
+        found = {s: embedded(store, model, s, compute=config.compute, device=device).folder for s in earlier}
     return {**found, step: source.folder}
 
 

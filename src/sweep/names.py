@@ -58,6 +58,8 @@ def _anneal_words(config: RunConfig) -> list[str]:
         words.append("fresh")
     if config.seed:
         words.append(f"seed={config.seed}")
+    if config.compute.precision != "fp32":
+        words.append(config.compute.precision)
     return words
 
 
