@@ -48,7 +48,7 @@ SHARED = {0, 2, 4, 5}
 OWNERS = {
     "mlflow": {"tracking"},
     "lm_eval": {"evaluate"},
-    "olmo": {"checkpoints", "anneal", "evaluate", "trajectory", "scoring", "run"},
+    "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli"},
     "rich": {"table", "launch"},
     "submitit": {"launch"},

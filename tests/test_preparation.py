@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from olmo.config import InstanceFilterConfig
 
 from sweep.config import RunConfig
 from sweep.preparation import prepare
@@ -28,6 +29,15 @@ def test_its_own_data_is_fine(store: Store, source: Source) -> None:
     assert prepared.scoring.names[-1] == "winogrande", "there is no held-out text beside this tokenizer"
     assert isinstance(prepared.work, Training)
     assert prepared.work.position.instances == 60
+
+
+def test_the_checkpoints_instance_filter_is_in_force(store: Store, source: Source) -> None:
+    assert prepare(store, configured(source), ALONE).training.masked is None
+    source.config.data.instance_filter = InstanceFilterConfig(repetition_max_count=5)
+    source.config.save(source.folder / "config.yaml")
+    masked = prepare(store, configured(source), ALONE).training.masked
+    assert masked is not None
+    assert masked(np.array([[7] * 16, range(16)])).tolist() == [True, False]
 
 
 def test_a_memmap_shorter_than_the_position_is_refused(store: Store, source: Source, tmp_path: Path) -> None:

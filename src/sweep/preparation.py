@@ -12,6 +12,7 @@ import torch
 from sweep import revisions
 from sweep.checkpoints import TrainingState, load_state, read_position, z_loss
 from sweep.config import RunConfig
+from sweep.data import InstanceFilter
 from sweep.keys import anneal_numerics, numerics
 from sweep.merged import merged
 from sweep.names import run_name
@@ -70,6 +71,8 @@ def _training(
     bits = anneal_numerics(config.compute, device.type, batch_size=plan.position.batch_size)
     base = digest("anneal", source.key, reading.identity, reading.dtype, settings, bits)
 
+    chosen = source.config.data.instance_filter
+
     def start() -> TrainingState:
         state = load_state(source.folder, source.config, device=device if ranks.size == 1 else torch.device("cpu"))
         for group in state.optimizer.param_groups:
@@ -86,6 +89,13 @@ def _training(
         data=reading.window,
         max_grad_norm=plan.max_grad_norm,
         z_loss=penalty,
+        masked=None
+        if chosen is None
+        else InstanceFilter(
+            min_period=chosen.repetition_min_period,
+            max_period=chosen.repetition_max_period,
+            max_count=chosen.repetition_max_count,
+        ).masked,
         save_interval=config.anneal.save_interval,
         keep_interval=None,
         device=device,

@@ -65,7 +65,13 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
 
 def write_tensors(state: dict[Any, Any], path: Path) -> None:
     """`state` as ai2-olmo's safetensors file, so that its own code reads it."""
-    safetensors.torch.save_file({_encode(keys, pickled): t for keys, pickled, t in _flat(state, ())}, path)
+    save_file({_encode(keys, pickled): t for keys, pickled, t in _flat(state, ())}, path)
+
+
+def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file that all may read who may read its folder: the library's own is its writer's alone."""
+    safetensors.torch.save_file(tensors, path, metadata)
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def _nested(tensors: dict[str, torch.Tensor]) -> dict[Any, Any]:
