@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sweep.checkpoints.download import fetch_folder
+from sweep.checkpoints.download import STEMS, fetch_folder
 from sweep.config import Model, RunConfig
 from sweep.config.published import folder_of
 from sweep.pretrained import pretraining_lr
@@ -14,6 +14,7 @@ from sweep.refusal import Refusal
 from sweep.store import Store, digest
 
 KIND = "checkpoints"
+WEIGHTS = ("config", "train", "model")
 
 
 def published_checkpoint(store: Store, config: RunConfig) -> Path:
@@ -23,10 +24,24 @@ def published_checkpoint(store: Store, config: RunConfig) -> Path:
     if config.checkpoint.source == "hub" or published.http is None:
         raise _not_from_hub(config)
     url = published.http.format(folder=folder_of(published, step), step=step)
-    key = digest("checkpoint", url)
+    return _fetched(store, url, digest("checkpoint", url), f"{config.model.name} step {step}", STEMS)
+
+
+def published_weights(store: Store, config: RunConfig, step: int) -> Path:
+    """The folder of another checkpoint of the chosen model, at least its weights; the whole one where it is here."""
+    published = config.model.published
+    assert published
+    if config.checkpoint.source == "hub" or published.http is None:
+        raise _not_from_hub(config)
+    url = published.http.format(folder=folder_of(published, step), step=step)
+    if (whole := store.get(KIND, digest("checkpoint", url))) is not None:
+        return whole
+    return _fetched(store, url, digest("weights", url), f"{config.model.name} step {step}: weights", WEIGHTS)
+
+
+def _fetched(store: Store, url: str, key: str, title: str, stems: tuple[str, ...]) -> Path:
     parts = store.path(KIND, f".{key}.download")
-    title = f"{config.model.name} step {step}"
-    folder = store.make(KIND, key, lambda into: fetch_folder(url, into, parts, title=title))
+    folder = store.make(KIND, key, lambda into: fetch_folder(url, into, parts, title=title, stems=stems))
     shutil.rmtree(parts, ignore_errors=True)
     return folder
 

@@ -70,7 +70,7 @@ def check(config: RunConfig, position: Position) -> None:
         if chosen is not None and chosen != found:
             raise Refusal(f"{key}={chosen}, but the checkpoint itself says {found}")
     check_trained(model, position)
-    if position.lr <= 0 and config.anneal.peak_lr is None:
+    if position.lr <= 0 and config.anneal.peak_lr is None and config.anneal.steps:
         lr = pretraining_lr(model, position.step)
         known = "" if lr is None else f", e.g. {lr:.4g}, which the schedule of {model.name} says for this step"
         raise Refusal(
@@ -87,12 +87,12 @@ def preparation_s(model: Model, step: int) -> float:
 
 
 def launch_order(config: RunConfig) -> tuple[int, int]:
-    """Sort key: constant runs first and short before long, as they share states; then the longest first.
+    """Sort key: what trains nothing; constant runs, short before long, as they share states; then the longest first.
 
     The longest first, so that no long run is left alone at the end.
     """
     steps = config.anneal.steps
-    return (0, steps) if config.anneal.shape == "constant" else (1, -steps * (config.model.parameters or 1))
+    return (0, steps) if config.anneal.arm != "decay" else (1, -steps * (config.model.parameters or 1))
 
 
 def training_flops(*, matrix_parameters: int, num_layers: int, d_model: int, position: Position, updates: int) -> float:

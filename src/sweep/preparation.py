@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sweep.checkpoints import TrainingState, load_state, read_position, z_loss
 from sweep.config import RunConfig
 from sweep.data import InstanceFilter
 from sweep.keys import anneal_numerics, numerics
+from sweep.merged import merged
 from sweep.names import run_name
 from sweep.plan import Plan, make_plan
 from sweep.ranks import Ranks, local_rank
@@ -31,9 +33,11 @@ class Prepared:
     source: Source
     plan: Plan
     scoring: Scoring
-    training: Training
+    work: Training | Source
+    """What is trained, or what is scored as it is: an average of checkpoints, or the checkpoint itself."""
     data: dict[str, Any]
     """What the anneal reads, for people."""
+    device: torch.device
 
 
 def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
@@ -41,8 +45,12 @@ def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
     device = _device(config)
     source = ranks.from_first(lambda: checkpoint(store, config, device=device))
     plan = make_plan(config, read_position(source.folder, source.config))
-    ranks.share(plan.position.batch_size)
     scoring = _scoring(store, config, source, device)
+    prepared = functools.partial(Prepared, source=source, plan=plan, scoring=scoring, device=device)
+    if not config.anneal.steps:
+        average = functools.partial(merged, store, config, source, device=device)
+        return prepared(work=ranks.from_first(average) if config.anneal.merge else source, data={})
+    ranks.share(plan.position.batch_size)
 
     def read() -> Reading:
         return read_data(store, config, source, plan, scoring.tokenizer)
@@ -51,7 +59,7 @@ def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
     ranks.from_first(lambda: None)
     reading = reading or read()
     training = _training(config, source, plan, reading, device, ranks)
-    return Prepared(source=source, plan=plan, scoring=scoring, training=training, data=reading.facts)
+    return prepared(work=training, data=reading.facts)
 
 
 def _training(

@@ -14,7 +14,7 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,16 @@ class Remote:
     """Hexadecimal; None where the server promises none."""
 
 
-def fetch_folder(url: str, into: Path, parts: Path, *, title: str) -> None:
-    """Fill `into` with the OLMo unsharded checkpoint at `url`, and with `download.json`: what was verified of it.
+def fetch_folder(url: str, into: Path, parts: Path, *, title: str, stems: Sequence[str] = STEMS) -> None:
+    """Fill `into` with the `stems` of the OLMo unsharded checkpoint at `url`, and `download.json`: what was verified.
 
-    `parts` keeps what has come when this is cut short, for the next call; it must be on the file system of `into`.
+    `parts`, on the file system of `into`, keeps what has come when this is cut short, for the next call.
     Refusal where the server can't be reached, has no such checkpoint, has no optimizer state, or sends something else.
     """
     parts.mkdir(parents=True, exist_ok=True)
     with requests.Session() as session:
         session.headers["Accept-Encoding"] = "identity"
-        remotes = [_locate(session, mirrored(url).rstrip("/"), stem, title) for stem in STEMS]
+        remotes = [_locate(session, mirrored(url).rstrip("/"), stem, title) for stem in stems]
         have = sum(min(_size(parts / r.name), r.size) for r in remotes)
         with Progress(f"downloading {title}", total=sum(r.size for r in remotes), done=have) as bar:
             for remote in remotes:

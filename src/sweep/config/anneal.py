@@ -5,11 +5,15 @@ from __future__ import annotations
 from pydantic import field_validator, model_validator
 
 from sweep.config.frozen import frozen
+from sweep.config.merge import Merge
 from sweep.refusal import at_least, one_of
 from sweep.schedule import SHAPES
 
 MAX_LR = 0.1
 """No published language-model pretraining with Adam comes near; a larger value is a slip of the exponent."""
+
+CONTROLS = ("none", "constant", "merge")
+"""What an anneal is compared with: the checkpoint itself, as many updates at the learning rate in force, an average."""
 
 
 @frozen
@@ -18,7 +22,7 @@ class Anneal:
 
     name: str
     steps: int
-    """Optimizer updates."""
+    """Optimizer updates; 0: none, the checkpoint's own scores or those of `merge`."""
     shape: str
     """Decay shape, one of `schedule.SHAPES`."""
     peak_lr: float | None
@@ -38,12 +42,27 @@ class Anneal:
     keep: bool
     """Keep the annealed state in the store, so that later task sets and longer holds start from it."""
 
+    merge: Merge | None = None
+    """Average these checkpoints instead of training; None: don't."""
+
+    @property
+    def arm(self) -> str:
+        """What a run is to a comparison: decay, or one of CONTROLS."""
+        if self.steps == 0:
+            return "none" if self.merge is None else "merge"
+        return "constant" if self.shape == "constant" else "decay"
+
     @field_validator("shape")
     @classmethod
     def _known(cls, shape: str) -> str:
         return one_of(shape, SHAPES)
 
-    @field_validator("steps", "save_interval")
+    @field_validator("steps")
+    @classmethod
+    def _at_least_none(cls, number: int) -> int:
+        return at_least(0, number)
+
+    @field_validator("save_interval")
     @classmethod
     def _at_least_one(cls, number: int) -> int:
         return at_least(1, number)
@@ -91,8 +110,12 @@ class Anneal:
             )
         if self.shape == "exponential" and self.final_fraction == 0:
             raise ValueError("anneal.shape=exponential never reaches 0: give anneal.final_fraction above 0, e.g. 0.01")
-        if not 0 <= self.hold_steps < self.steps:
+        if self.steps and not 0 <= self.hold_steps < self.steps:
             raise ValueError(
                 f"anneal.hold_steps={self.hold_steps} must be from 0 to anneal.steps - 1 = {self.steps - 1}"
+            )
+        if self.steps and self.merge is not None:
+            raise ValueError(
+                f"anneal.merge goes with anneal.steps=0, not {self.steps}: an average isn't trained further"
             )
         return self
