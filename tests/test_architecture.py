@@ -11,11 +11,36 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "sweep"
 FLOORS = [
-    {"schedule", "records", "health", "loss", "revisions", "store", "lease", "refusal", "progress", "files", "ranks"},
+    {
+        "schedule",
+        "merging",
+        "records",
+        "health",
+        "loss",
+        "revisions",
+        "store",
+        "lease",
+        "refusal",
+        "progress",
+        "files",
+        "ranks",
+    },
     {"config"},
-    {"pretrained", "keys", "names", "sizes", "plan", "memory"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
-    {"attempt", "training", "fetched", "trajectory", "scoring", "sources", "reading", "preparation", "showing", "run"},
+    {
+        "attempt",
+        "training",
+        "fetched",
+        "trajectory",
+        "merged",
+        "scoring",
+        "sources",
+        "reading",
+        "preparation",
+        "showing",
+        "run",
+    },
     {"cli", "ui", "space", "export", "preview", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
@@ -23,13 +48,24 @@ SHARED = {0, 2, 4, 5}
 OWNERS = {
     "mlflow": {"tracking"},
     "lm_eval": {"evaluate"},
-    "olmo": {"checkpoints", "anneal", "evaluate", "trajectory", "scoring", "run"},
+    "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli", "preview"},
     "rich": {"table", "launch", "preview"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": set(),
-    "torch": {"loss", "ranks", "checkpoints", "anneal", "evaluate", "training", "trajectory", "preparation", "run"},
+    "torch": {
+        "loss",
+        "ranks",
+        "checkpoints",
+        "anneal",
+        "evaluate",
+        "training",
+        "trajectory",
+        "merged",
+        "preparation",
+        "run",
+    },
     "transformers": set(),
     "datasets": {"evaluate"},
     "pyarrow": {"data", "evaluate"},
@@ -95,6 +131,7 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
     for path in FILES:
         if room(path) in {
             "schedule",
+            "merging",
             "records",
             "health",
             "config",
@@ -104,6 +141,7 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "sizes",
             "plan",
             "memory",
+            "controls",
             "table",
         }:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path

@@ -28,8 +28,7 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("anneal.steps=0", "anneal.steps=0: must be at least 1"),
-        ("anneal.steps=-5", "anneal.steps=-5: must be at least 1"),
+        ("anneal.steps=-5", "anneal.steps=-5: must not be negative"),
         ("anneal.steps=ten", "anneal.steps=ten"),
         ("anneal.steps=2.5", "anneal.steps=2.5"),
         ("anneal.shape=lienar", "anneal.shape=lienar.*is not one of linear, cosine, sqrt.*did you mean linear"),
@@ -54,6 +53,19 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("anneal.batch_size=0", "anneal.batch_size=0: must be at least 1"),
         ("anneal.sequence_length=1", "anneal.sequence_length=1: must be at least 2"),
         ("anneal.shape=exponential", "anneal.shape=exponential never reaches 0: give anneal.final_fraction"),
+        ("anneal=merge anneal.steps=5", "anneal.merge goes with anneal.steps=0, not 5"),
+        ("anneal=merge anneal.merge.last=1", "anneal.merge.last=1: must be at least 2"),
+        ("anneal=merge anneal.merge.interval=0", "anneal.merge.interval=0: must be at least 1"),
+        ("anneal=merge anneal.merge.weights=lienar", "'lienar' is not one of uniform, linear, .*did you mean linear"),
+        ("anneal=merge anneal.merge.weights=constant", "'constant' is not one of uniform"),
+        ("anneal=merge anneal.merge.last=5", "needs 5 checkpoints of tiny-s up to step 2000, and 4 are there"),
+        ("anneal=merge anneal.merge.interval=700", "anneal.merge.interval=700 needs .* there is none at step -100"),
+        ("anneal=merge anneal.merge.paths=[/x]", "and model=tiny-s don't go together"),
+        (
+            "anneal=merge model=olmo-7b checkpoint.step=41000",
+            "needs 4 checkpoints of olmo-7b up to step 41000, and 3 are",
+        ),
+        ("anneal=merge model=olmo-7b anneal.merge.interval=500", "there is none at step 555500"),
         ("tasks.metrics.arc_hard=acc", "arc_hard"),
         ("tasks.metrics.piqa=f1", "'f1' is not one of acc, acc_norm"),
         ("tasks.limit=0", "tasks.limit=0: must be at least 2"),
@@ -152,7 +164,7 @@ def test_a_peak_given_twice_is_refused() -> None:
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(Refusal) as refusal:
-        composed("anneal.steps=0", "seed=-1", "tasks.limit=1")
+        composed("anneal.steps=-1", "seed=-1", "tasks.limit=1")
     assert len(str(refusal.value).splitlines()) == 3
 
 

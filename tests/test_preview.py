@@ -63,6 +63,20 @@ def test_every_point_of_a_sweep_has_a_row() -> None:
     assert len(points(["anneal.steps=5,5"])) == 1, "a point twice is one"
 
 
+def test_controls_have_rows_of_their_own() -> None:
+    arms = [config.anneal.arm for config in points(["anneal.steps=250", "controls=all", "checkpoint.step=2000"])]
+    assert sorted(arms) == ["constant", "decay", "merge", "none"]
+    assert "tiny-s@2000 none" in shown("anneal=none")
+    (fresh,) = points(["model=datadecide-4m", "anneal=none"])
+    assert preview(fresh).tokens == 0, "what trains nothing needs no learning rate and no optimizer"
+    words = ("anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-3", "controls=[constant]")
+    constant, decay = points(["model=datadecide-4m", *words])
+    np.testing.assert_array_equal(preview(constant).learning_rates[:9], preview(decay).learning_rates[:9])
+    assert set(preview(constant).learning_rates[9:]) == {1e-3}
+    kept, _ = points(["anneal.peak_scale=2", "anneal.warmup_steps=9", "controls=[constant]"])
+    assert set(preview(kept).learning_rates) == {4e-3}, "the rate in force, which needs no way up"
+
+
 def test_the_published_recipe_costs_what_the_paper_says() -> None:
     (config,) = points(["model=olmo-7b", "anneal=olmo1"])
     found = preview(config)
@@ -92,8 +106,8 @@ def test_what_only_a_checkpoint_knows_is_a_dash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("anneal.steps=-3", "anneal.steps=-3: must be at least 1"),
-        ("anneal.steps=250,-3", "anneal.steps=-3: must be at least 1"),
+        ("anneal.steps=-3", "anneal.steps=-3: must not be negative"),
+        ("anneal.steps=250,-3", "anneal.steps=-3: must not be negative"),
         ("model=olmo-7b checkpoint.step=555000", "in force of olmo-7b at step 555000 is known .* give anneal.peak_lr"),
         (
             "model=olmo-7b checkpoint.step=555000 anneal.peak_lr=1e-5 anneal.warmup_steps=3",

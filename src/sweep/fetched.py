@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.checkpoints import import_folder
-from sweep.checkpoints.download import fetch_folder
+from sweep.checkpoints.download import STEMS, fetch_folder
 from sweep.checkpoints.hub import snapshot
 from sweep.config import Model, RunConfig
 from sweep.config.published import Published, folder_of, weights_alone
@@ -16,6 +16,7 @@ from sweep.refusal import Refusal
 from sweep.store import Store, digest
 
 KIND = "checkpoints"
+WEIGHTS = ("config", "train", "model")
 
 
 def published_checkpoint(store: Store, config: RunConfig) -> Path:
@@ -24,12 +25,36 @@ def published_checkpoint(store: Store, config: RunConfig) -> Path:
     assert published and step
     if weights_alone(published, config.checkpoint.source):
         return _from_hub(store, config.model, published, step)
-    url = published.http.format(folder=folder_of(published, step), step=step) if published.http else ""
-    key = digest("checkpoint", url)
-    parts = store.path(KIND, f".{key}.download")
+    url = _url(published, step)
     title = f"{config.model.name} step {step}"
-    keep = config.anneal.optimizer == "keep"
-    folder = store.make(KIND, key, lambda into: fetch_folder(url, into, parts, title=title, optimizer=keep))
+    return _fetched(store, url, digest("checkpoint", url), title, STEMS, optimizer=config.anneal.needs_optimizer)
+
+
+def published_weights(store: Store, config: RunConfig, step: int) -> Path:
+    """The folder of another checkpoint of the chosen model, at least its weights; the whole one where it is here."""
+    published = config.model.published
+    assert published
+    if weights_alone(published, config.checkpoint.source):
+        return _from_hub(store, config.model, published, step)
+    url = _url(published, step)
+    if (whole := store.get(KIND, digest("checkpoint", url))) is not None:
+        return whole
+    title = f"{config.model.name} step {step}: weights"
+    return _fetched(store, url, digest("weights", url), title, WEIGHTS, optimizer=False)
+
+
+def _url(published: Published, step: int) -> str:
+    assert published.http
+    return published.http.format(folder=folder_of(published, step), step=step)
+
+
+def _fetched(store: Store, url: str, key: str, title: str, stems: tuple[str, ...], *, optimizer: bool) -> Path:
+    parts = store.path(KIND, f".{key}.download")
+
+    def build(into: Path) -> None:
+        fetch_folder(url, into, parts, title=title, stems=stems, optimizer=optimizer)
+
+    folder = store.make(KIND, key, build)
     shutil.rmtree(parts, ignore_errors=True)
     return folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweep.config import RunConfig, params
+from sweep.config import Anneal, RunConfig, params
 from sweep.keys import run_key
 
 FOLDER_CHARS = 20
@@ -19,7 +19,26 @@ def run_name(config: RunConfig) -> str:
         if path is None
         else f"{config.model.name}:{path.rstrip('/').rpartition('/')[2][:FOLDER_CHARS]}"
     )
-    words = [model if step is None else f"{model}@{step}", anneal.shape, str(anneal.steps)]
+    at = model if step is None else f"{model}@{step}"
+    words = [at, *(_anneal_words(config) if anneal.steps else _untrained_words(anneal))]
+    if config.tasks.name != "core8":
+        words.append(config.tasks.name)
+    if config.tasks.limit is not None:
+        words.append(f"limit={config.tasks.limit}")
+    return " ".join(words)
+
+
+def _untrained_words(anneal: Anneal) -> list[str]:
+    """Of a run without updates: none, or which average."""
+    if (merge := anneal.merge) is None:
+        return [anneal.arm]
+    words = [anneal.arm, merge.weights, f"last={merge.last}"]
+    return words if merge.interval is None else [*words, f"every={merge.interval}"]
+
+
+def _anneal_words(config: RunConfig) -> list[str]:
+    anneal = config.anneal
+    words = [anneal.shape, str(anneal.steps)]
     if anneal.peak_lr is not None:
         words.append(f"lr={anneal.peak_lr:g}")
     if anneal.peak_scale is not None:
@@ -53,11 +72,7 @@ def run_name(config: RunConfig) -> str:
         words.append(f"seed={config.seed}")
     if config.compute.precision != "fp32":
         words.append(config.compute.precision)
-    if config.tasks.name != "core8":
-        words.append(config.tasks.name)
-    if config.tasks.limit is not None:
-        words.append(f"limit={config.tasks.limit}")
-    return " ".join(words)
+    return words
 
 
 def run_names(configs: Sequence[RunConfig]) -> list[str]:

@@ -98,7 +98,7 @@ def check(config: RunConfig, position: Position) -> None:
             raise Refusal(f"{key}={chosen}, but the checkpoint itself says {found}")
     check_trained(model, position)
     check_length(config, position.sequence_length)
-    if position.lr <= 0 and config.anneal.peak_lr is None:
+    if position.lr <= 0 and config.anneal.peak_lr is None and config.anneal.steps:
         lr = pretraining_lr(model, position.step)
         known = "" if lr is None else f", e.g. {lr:.4g}, which the schedule of {model.name} says for this step"
         raise Refusal(
@@ -130,12 +130,12 @@ def preparation_s(model: Model, step: int) -> float:
 
 
 def launch_order(config: RunConfig) -> tuple[int, int]:
-    """Sort key: constant runs first and short before long, as they share states; then the longest first.
+    """Sort key: what trains nothing; constant runs, short before long, as they share states; then the longest first.
 
     The longest first, so that no long run is left alone at the end.
     """
     steps = config.anneal.steps
-    return (0, steps) if config.anneal.shape == "constant" else (1, -steps * (config.model.parameters or 1))
+    return (0, steps) if config.anneal.arm != "decay" else (1, -steps * (config.model.parameters or 1))
 
 
 def training_flops(

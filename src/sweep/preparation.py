@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ import torch
 from sweep import revisions
 from sweep.checkpoints import TrainingState, hyperparameters, load_state, read_position, z_loss
 from sweep.config import Anneal, RunConfig
+from sweep.data import InstanceFilter
 from sweep.keys import anneal_numerics, numerics
+from sweep.merged import merged
 from sweep.names import run_name
 from sweep.plan import Plan, make_plan
 from sweep.ranks import Ranks, local_rank
@@ -31,9 +34,11 @@ class Prepared:
     source: Source
     plan: Plan
     scoring: Scoring
-    training: Training
+    work: Training | Source
+    """What is trained, or what is scored as it is: an average of checkpoints, or the checkpoint itself."""
     data: dict[str, Any]
     """What the anneal reads, for people."""
+    device: torch.device
 
 
 def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
@@ -41,8 +46,12 @@ def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
     device = _device(config)
     source = ranks.from_first(lambda: checkpoint(store, config, device=device))
     plan = make_plan(config, read_position(source.folder, source.config))
-    ranks.share(plan.batch_size)
     scoring = _scoring(store, config, source, device)
+    prepared = functools.partial(Prepared, source=source, plan=plan, scoring=scoring, device=device)
+    if not config.anneal.steps:
+        average = functools.partial(merged, store, config, source, device=device)
+        return prepared(work=ranks.from_first(average) if config.anneal.merge else source, data={})
+    ranks.share(plan.batch_size)
 
     def read() -> Reading:
         return read_data(store, config, source, plan, scoring.tokenizer)
@@ -51,7 +60,7 @@ def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
     ranks.from_first(lambda: None)
     reading = reading or read()
     training = _training(config, source, plan, reading, device, ranks)
-    return Prepared(source=source, plan=plan, scoring=scoring, training=training, data=reading.facts)
+    return prepared(work=training, data=reading.facts)
 
 
 def _training(
@@ -62,6 +71,8 @@ def _training(
     decides = _decides(config, source, plan, penalty)
     bits = anneal_numerics(config.compute, device.type, batch_size=plan.batch_size)
     base = digest("anneal", source.key, reading.identity, reading.dtype, decides, bits)
+
+    chosen = source.config.data.instance_filter
 
     def start() -> TrainingState:
         place = device if ranks.size == 1 else torch.device("cpu")
@@ -79,6 +90,13 @@ def _training(
         data=reading.window,
         max_grad_norm=plan.max_grad_norm,
         z_loss=penalty,
+        masked=None
+        if chosen is None
+        else InstanceFilter(
+            min_period=chosen.repetition_min_period,
+            max_period=chosen.repetition_max_period,
+            max_count=chosen.repetition_max_count,
+        ).masked,
         save_interval=config.anneal.save_interval,
         keep_interval=None,
         device=device,

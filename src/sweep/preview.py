@@ -20,6 +20,7 @@ from rich.table import Table
 from sweep.cli import CONF, explain, typed
 from sweep.config import RunConfig
 from sweep.config.published import weights_alone
+from sweep.controls import expanded
 from sweep.names import run_folder, run_names
 from sweep.plan import Plan, make_plan, planned_peak, planned_rates, training_flops
 from sweep.pretrained import expected_position, known_lr
@@ -81,15 +82,15 @@ def main() -> None:
 
 
 def points(overrides: Sequence[str]) -> list[RunConfig]:
-    """The points that `python -m sweep -m OVERRIDES` runs; a Refusal where one of them can't be run."""
+    """What `python -m sweep -m OVERRIDES` runs, controls included; a Refusal where one of them can't be run."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)
         swept = [f"{key}={values}" for key, values in (master.hydra.sweeper.params or {}).items()]
         parsed = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *master.hydra.overrides.task])
-        batches = BasicSweeper.split_arguments(parsed, None)
-        found = [typed(loader.load_sweep_config(master, list(point))) for batch in batches for point in batch]
-    return list({run_folder(config): config for config in found}.values())
+        words = [tuple(point) for batch in BasicSweeper.split_arguments(parsed, None) for point in batch]
+        found = expanded(words, lambda point: typed(loader.load_sweep_config(master, list(point))), known=set())
+        return list({run_folder(config): config for _, config in found}.values())
 
 
 def lrs(configs: Sequence[RunConfig]) -> str:
@@ -103,7 +104,12 @@ def preview(config: RunConfig) -> Preview:
     """What this point will do; Refusal where it can't, or where only its checkpoint knows the learning rate."""
     model, anneal, step, lr = config.model, config.anneal, config.checkpoint.step, known_lr(config)
     asks = anneal.peak_lr is None or (anneal.warmup_steps > 0 and anneal.optimizer == "keep")
-    if lr is None and asks and not (model.published and weights_alone(model.published, config.checkpoint.source)):
+    if (
+        lr is None
+        and anneal.steps
+        and asks
+        and not (model.published and weights_alone(model.published, config.checkpoint.source))
+    ):
         where = model.name if step is None else f"{model.name} at step {step}"
         raise Refusal(
             f"the learning rate in force of {where} is known from its checkpoint alone, which a preview doesn't read: "
@@ -155,7 +161,8 @@ def _figures(point: Preview) -> Iterator[str]:
     rates, tokens, seen = point.learning_rates, point.tokens, point.tokens_seen
     yield f"{len(rates):,}"
     yield UNKNOWN if point.lr is None else f"{point.lr:.4g}"
-    yield from (f"{rate:.4g}" for rate in (planned_peak(point.config.anneal, point.lr or 0.0), rates[-1]))
+    ends = (planned_peak(point.config.anneal, point.lr or 0.0), rates[-1]) if len(rates) else ()
+    yield from (f"{rate:.4g}" for rate in ends) if ends else (UNKNOWN, UNKNOWN)
     yield UNKNOWN if tokens is None else f"{tokens:.3g}"
     yield UNKNOWN if not tokens or not seen else f"{tokens / seen:.2%}"
     yield UNKNOWN if point.flops is None else f"{point.flops:.2g}"

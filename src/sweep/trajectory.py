@@ -79,7 +79,7 @@ def _opened(folder: Path, chosen: str, config: RunConfig, *, known: Mapping[str,
     try:
         found = read_config(folder, optimizer=False)
         check_followed(found)
-        if config.anneal.optimizer == "keep" and not has_optimizer(folder):
+        if config.anneal.needs_optimizer and not has_optimizer(folder):
             raise Refusal(
                 f"{chosen} has no optimizer state, optim.safetensors or .pt, which anneal.optimizer=keep goes on with "
                 "(some releases lost it: allenai/OLMo#796, #834): take one that has it, or start a new one with "

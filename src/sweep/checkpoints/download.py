@@ -14,7 +14,7 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,18 @@ class Remote:
     """Hexadecimal; None where the server promises none."""
 
 
-def fetch_folder(url: str, into: Path, parts: Path, *, title: str, optimizer: bool = True) -> None:
-    """Fill `into` with the OLMo unsharded checkpoint at `url`, and with `download.json`: what was verified of it.
+def fetch_folder(
+    url: str, into: Path, parts: Path, *, title: str, stems: Sequence[str] = STEMS, optimizer: bool = True
+) -> None:
+    """Fill `into` with the `stems` of the OLMo unsharded checkpoint at `url`, and `download.json`: what was verified.
 
-    `parts` keeps what has come when this is cut short, for the next call; it must be on the file system of `into`.
+    `parts`, on the file system of `into`, keeps what has come when this is cut short, for the next call.
     Refusal where the server can't be reached, has no such checkpoint (nor, if `optimizer`, its state) or sends another.
     """
     parts.mkdir(parents=True, exist_ok=True)
     with requests.Session() as session:
         session.headers["Accept-Encoding"] = "identity"
-        found = (_locate(session, mirrored(url).rstrip("/"), stem, title, needed=optimizer) for stem in STEMS)
-        remotes = [remote for remote in found if remote]
+        remotes = [r for s in stems if (r := _locate(session, mirrored(url).rstrip("/"), s, title, needed=optimizer))]
         have = sum(min(_size(parts / r.name), r.size) for r in remotes)
         with Progress(f"downloading {title}", total=sum(r.size for r in remotes), done=have) as bar:
             for remote in remotes:
@@ -95,9 +96,9 @@ def _locate(session: requests.Session, folder: str, stem: str, title: str, *, ne
                     break
                 _raise_for(answer, url)
                 return _remote(url, answer.headers)
-    if stem == "optim" and not needed:
-        return None
     if stem == "optim":
+        if not needed:
+            return None
         gone = f"{title}: {folder} has no optimizer state (allenai/OLMo#796, #834)"
         raise Refusal(f"{gone}; anneal.optimizer=fresh, with warmup_steps and peak_lr, takes the weights alone")
     gone = f"{title}: {folder}/{stem}.{' or .'.join(FILES[stem])} is not there (HTTP {answer.status_code})"

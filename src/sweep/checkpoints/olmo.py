@@ -170,6 +170,12 @@ def identity(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
     return digest("checkpoint", {name: known[name] if known else file_digest(folder / name) for name in names})
 
 
+def weights_key(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
+    """Digest of a checkpoint's weights alone, wherever they lie; `known` as for `identity`."""
+    [name] = [f.name for f in folder.iterdir() if f.stem == "model"]
+    return digest("weights", known[name] if known else file_digest(folder / name))
+
+
 def matrix_parameters(sizes: ModelConfig) -> int:
     """Parameters that multiply activations: all matrices but the embedding, and the head, tied or not."""
     hidden = sizes.mlp_hidden_size if sizes.mlp_hidden_size is not None else sizes.mlp_ratio * sizes.d_model

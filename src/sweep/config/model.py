@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator, model_validator
@@ -10,7 +10,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from sweep.config.anneal import MAX_LR
 from sweep.config.frozen import frozen
 from sweep.config.optimizer import Optimizer
-from sweep.config.published import Published
+from sweep.config.published import Published, listed_steps
 from sweep.refusal import at_least, unknown
 
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 256 + 2, 2**16
@@ -179,3 +179,12 @@ def check_on_trajectory(model: Model, step: int | None) -> None:
             f"checkpoint.step={step} is not a checkpoint of {model.name}: there is one every {every} steps "
             f"from {every} to {last}{hint}"
         )
+
+
+def trajectory_steps(model: Model, interval: int | None) -> Iterable[int]:
+    """Steps at which an embedded or published model has checkpoints; an embedded one can be stopped at any."""
+    if model.pretraining is not None:
+        every = 1 if interval is not None else model.pretraining.checkpoint_interval
+        return range(every, model.pretraining.steps + 1, every)
+    assert model.published is not None
+    return listed_steps(model.published)

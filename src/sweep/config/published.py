@@ -79,9 +79,14 @@ def folder_of(published: Published, step: int) -> str | None:
     return None
 
 
+def listed_steps(published: Published) -> list[int]:
+    """The steps of all checkpoints there are, ascending."""
+    return sorted({s for first, last, every, _ in published.steps for s in range(first, last + 1, every)})
+
+
 def nearest_steps(published: Published, step: int) -> list[int]:
     """The listed checkpoints before and after `step`."""
-    listed = sorted({s for first, last, every, _ in published.steps for s in range(first, last + 1, every)})
+    listed = listed_steps(published)
     place = bisect_left(listed, step)
     return listed[max(0, place - 1) : place + 1]
 
