@@ -26,7 +26,7 @@ FLOORS = [
         "ranks",
     },
     {"config"},
-    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {
         "attempt",
@@ -139,6 +139,7 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "names",
             "pretrained",
             "sizes",
+            "forecast",
             "plan",
             "memory",
             "controls",

@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweep.forecast import forecast
+from sweep.memory import memory_bytes
 from sweep.plan import make_plan
 from sweep.pretrained import expected_position
-from sweep.preview import draw, lrs, points, preview
+from sweep.preview import draw, lrs, points
 from sweep.refusal import Refusal
 from tests.test_config import composed
 
 
 def shown(*overrides: str) -> str:
-    return draw([preview(config) for config in points(overrides)])
+    return draw([forecast(config) for config in points(overrides)])
 
 
 def door(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -68,18 +70,18 @@ def test_controls_have_rows_of_their_own() -> None:
     assert sorted(arms) == ["constant", "decay", "merge", "none"]
     assert "tiny-s@2000 none" in shown("anneal=none")
     (fresh,) = points(["model=datadecide-4m", "anneal=none"])
-    assert preview(fresh).tokens == 0, "what trains nothing needs no learning rate and no optimizer"
+    assert forecast(fresh).tokens == 0, "what trains nothing needs no learning rate and no optimizer"
     words = ("anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-3", "controls=[constant]")
     constant, decay = points(["model=datadecide-4m", *words])
-    np.testing.assert_array_equal(preview(constant).learning_rates[:9], preview(decay).learning_rates[:9])
-    assert set(preview(constant).learning_rates[9:]) == {1e-3}
+    np.testing.assert_array_equal(forecast(constant).learning_rates[:9], forecast(decay).learning_rates[:9])
+    assert set(forecast(constant).learning_rates[9:]) == {1e-3}
     kept, _ = points(["anneal.peak_scale=2", "anneal.warmup_steps=9", "controls=[constant]"])
-    assert set(preview(kept).learning_rates) == {4e-3}, "the rate in force, which needs no way up"
+    assert set(forecast(kept).learning_rates) == {4e-3}, "the rate in force, which needs no way up"
 
 
 def test_the_published_recipe_costs_what_the_paper_says() -> None:
     (config,) = points(["model=olmo-7b", "anneal=olmo1"])
-    found = preview(config)
+    found = forecast(config)
     assert found.tokens == 1000 * 2160 * 2048
     assert found.tokens_seen is not None
     assert round(found.tokens / found.tokens_seen, 4) == 0.0018
@@ -89,9 +91,34 @@ def test_the_published_recipe_costs_what_the_paper_says() -> None:
         assert figure in text
 
 
+def test_memory_is_that_of_the_chosen_settings() -> None:
+    words = ("model=olmo-7b", "compute.precision=bf16", "compute.micro_batch_size=2")
+    (config,) = points([*words, "compute.activation_checkpointing=true"])
+    memory = forecast(config).memory
+    assert memory is not None
+    by_hand = memory_bytes(
+        block_parameters=4 * 4096**2 + 4096 * 22016 + 11008 * 4096,
+        num_layers=32,
+        d_model=4096,
+        hidden_size=22016,
+        vocab_size=50304,
+        tied=False,
+        sequence_length=2048,
+        micro_batch_size=2,
+        bf16=True,
+        activation_checkpointing=True,
+        ranks=8,
+    )
+    assert memory[3] == by_hand.total
+    assert memory == tuple(sorted((size for size in memory if size), reverse=True))
+    text = shown(*words, "anneal.batch_size=4")
+    assert "micro_batch_size=2, batch of 4" in text
+    assert "– (8 ranks)" in text, "a batch of 4 can't be shared by 8"
+
+
 def test_sizes_of_the_anneals_own_count() -> None:
     (config,) = points(["anneal.batch_size=8", "anneal.sequence_length=128", "data.position=fresh"])
-    assert preview(config).tokens == 1000 * 8 * 128
+    assert forecast(config).tokens == 1000 * 8 * 128
 
 
 def test_what_only_a_checkpoint_knows_is_a_dash(tmp_path: Path) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import sys
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
@@ -21,11 +19,10 @@ from sweep.cli import CONF, explain, typed
 from sweep.config import RunConfig
 from sweep.config.published import weights_alone
 from sweep.controls import expanded
+from sweep.forecast import RANKS, Forecast, forecast
 from sweep.names import run_folder, run_names
-from sweep.plan import Plan, make_plan, planned_peak, planned_rates, training_flops
-from sweep.pretrained import expected_position, known_lr
+from sweep.plan import planned_peak
 from sweep.refusal import Refusal
-from sweep.sizes import Sizes, stated_sizes
 
 HELP = """\
 OVERRIDES are those of python -m sweep; several values make several points, as with -m there:
@@ -44,21 +41,6 @@ OPTIMIZER_BYTES = 12
 """Of a parameter in an unsharded checkpoint: weight and Adam's two moments in fp32."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Preview:
-    """What one point will do; None: only its checkpoint can say."""
-
-    config: RunConfig
-    lr: float | None
-    """In force at the checkpoint."""
-    learning_rates: np.ndarray
-    """(steps,) float64, one an update."""
-    tokens: int | None
-    tokens_seen: int | None
-    """By the checkpoint, in its own training."""
-    flops: float | None
-
-
 def main() -> None:
     """Print the table, or the learning rates alone; a refusal is printed without a traceback and exits with 1."""
     parser = argparse.ArgumentParser(
@@ -73,7 +55,7 @@ def main() -> None:
     chosen = parser.parse_intermixed_args()
     try:
         configs = points(chosen.overrides)
-        sys.stdout.write(lrs(configs) if chosen.lrs else draw([preview(config) for config in configs]))
+        sys.stdout.write(lrs(configs) if chosen.lrs else draw([forecast(config) for config in configs]))
     except Exception as error:
         message = explain(error)
         if message is None:
@@ -97,53 +79,10 @@ def lrs(configs: Sequence[RunConfig]) -> str:
     """One run's learning rates, one a line, so that float(line) gives back every bit; Refusal of several runs."""
     if len(configs) != 1:
         raise Refusal(f"--lrs prints one run's learning rates, and these overrides are {len(configs)} runs")
-    return "".join(f"{float(rate)!r}\n" for rate in preview(configs[0]).learning_rates)
+    return "".join(f"{float(rate)!r}\n" for rate in forecast(configs[0]).learning_rates)
 
 
-def preview(config: RunConfig) -> Preview:
-    """What this point will do; Refusal where it can't, or where only its checkpoint knows the learning rate."""
-    model, anneal, step, lr = config.model, config.anneal, config.checkpoint.step, known_lr(config)
-    asks = anneal.peak_lr is None or (anneal.warmup_steps > 0 and anneal.optimizer == "keep")
-    if (
-        lr is None
-        and anneal.steps
-        and asks
-        and not (model.published and weights_alone(model.published, config.checkpoint.source))
-    ):
-        where = model.name if step is None else f"{model.name} at step {step}"
-        raise Refusal(
-            f"the learning rate in force of {where} is known from its checkpoint alone, which a preview doesn't read: "
-            "give anneal.peak_lr, without anneal.warmup_steps or with anneal.optimizer=fresh"
-        )
-    if step is None or model.batch_size is None or model.sequence_length is None:
-        rates = planned_rates(anneal, lr or 0.0)
-        return Preview(config=config, lr=lr, learning_rates=rates, tokens=None, tokens_seen=None, flops=None)
-    plan = make_plan(config, dataclasses.replace(expected_position(model, step), lr=lr or 0.0))
-    return Preview(
-        config=config,
-        lr=lr,
-        learning_rates=plan.learning_rates,
-        tokens=plan.tokens,
-        tokens_seen=plan.position.tokens,
-        flops=_flops(plan, stated_sizes(model)),
-    )
-
-
-def _flops(plan: Plan, sizes: Sizes | None) -> float | None:
-    return (
-        None
-        if sizes is None
-        else training_flops(
-            matrix_parameters=sizes.matrix_parameters,
-            num_layers=sizes.num_layers,
-            d_model=sizes.d_model,
-            sequence_length=plan.sequence_length,
-            tokens=plan.tokens,
-        )
-    )
-
-
-def draw(found: Sequence[Preview]) -> str:
+def draw(found: Sequence[Forecast]) -> str:
     """The points as a table, and their models' sizes below."""
     table = Table(title=f"{len(found)} point{'s' if len(found) > 1 else ''}", title_justify="left")
     table.caption, table.caption_justify = CAPTION, "left"
@@ -157,7 +96,7 @@ def draw(found: Sequence[Preview]) -> str:
     return text.getvalue() + "".join(_needs(found))
 
 
-def _figures(point: Preview) -> Iterator[str]:
+def _figures(point: Forecast) -> Iterator[str]:
     rates, tokens, seen = point.learning_rates, point.tokens, point.tokens_seen
     yield f"{len(rates):,}"
     yield UNKNOWN if point.lr is None else f"{point.lr:.4g}"
@@ -168,9 +107,25 @@ def _figures(point: Preview) -> Iterator[str]:
     yield UNKNOWN if point.flops is None else f"{point.flops:.2g}"
 
 
-def _needs(found: Sequence[Preview]) -> Iterator[str]:
-    """A line a model: what is fetched or made for it."""
+def _needs(found: Sequence[Forecast]) -> Iterator[str]:
+    """Of each model what is fetched or made for it, and of a published one what it needs to be trained."""
     yield from dict.fromkeys(f"{point.config.model.name}: {_origin(point.config)}\n" for point in found)
+    trained = [point for point in found if point.memory and point.config.model.published and point.tokens]
+    yield from dict.fromkeys(f"{_place(point.config)}: {_gigabytes(point.memory or ())}\n" for point in trained)
+
+
+def _place(config: RunConfig) -> str:
+    compute, size = config.compute, config.anneal.batch_size or config.model.batch_size
+    passes = f"micro_batch_size={compute.micro_batch_size or 'null'}, batch of {size}"
+    checkpointing = ", activation_checkpointing" if compute.activation_checkpointing else ""
+    return f"{config.model.name} in {compute.precision}, {passes}{checkpointing}"
+
+
+def _gigabytes(memory: Sequence[int | None]) -> str:
+    """Memory on each rank, in words."""
+    each = (f"{size / 1e9:,.0f}" if size else UNKNOWN for size in memory)
+    on = (f"{number} ({ranks} rank{'s' if ranks > 1 else ''})" for number, ranks in zip(each, RANKS, strict=True))
+    return f"GB a rank {', '.join(on)}"
 
 
 def _origin(config: RunConfig) -> str:
