@@ -10,8 +10,24 @@ from pathlib import Path
 import pytest
 
 
-def sweep(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "sweep", *words], cwd=cwd, text=True, capture_output=True, check=False)
+def sweep(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sweep", *words],
+        cwd=cwd, env={**os.environ, **environment}, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("sweep model=olmo-1b checkpoint.step=73802", "checkpoint.step=738020"),
+        ("sweep -m checkpoint.step=1000,2", "checkpoint.step=1000,2000 checkpoint.step=1000,2500"),
+        ("sweep model=local checkpoint.step=", ""),
+        ("sweep anneal.sh", "anneal.shape="),
+    ],
+)
+def test_the_tab_key_completes_a_checkpoints_step(line: str, found: str, tmp_path: Path) -> None:
+    assert sweep("-sc", "query=bash", cwd=tmp_path, COMP_LINE=line).stdout.strip() == found
 
 
 def test_help_teaches(tmp_path: Path) -> None:
