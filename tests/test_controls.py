@@ -28,8 +28,8 @@ def names(*points: str) -> list[str]:
 def test_two_lengths_get_one_none_one_merge_and_a_constant_each() -> None:
     assert names("anneal.steps=250 controls=all", "anneal.steps=1000 controls=all") == [
         "tiny-s@2000 none",
-        "tiny-s@2000 constant 250",
         "tiny-s@2000 merge uniform last=4",
+        "tiny-s@2000 constant 250",
         "tiny-s@2000 linear 250",
         "tiny-s@2000 constant 1000",
         "tiny-s@2000 linear 1000",
@@ -128,8 +128,8 @@ def test_a_trajectory_too_short_for_the_merge_goes_without_and_says_so(caplog: p
 @pytest.mark.parametrize(
     ("chosen", "complaint"),
     [
-        ("none", "controls=none: must be all, or a list of none, constant, merge; .. adds none"),
-        ("[none,merges]", "'merges' is not one of none, constant, merge .did you mean merge"),
+        ("none", "controls=none: must be all, or a list of none, merge, constant; .. adds none"),
+        ("[none,merges]", "'merges' is not one of none, merge, constant .did you mean merge"),
     ],
 )
 def test_a_control_that_doesnt_exist_is_refused(chosen: str, complaint: str) -> None:

@@ -12,8 +12,8 @@ from sweep.schedule import SHAPES
 MAX_LR = 0.1
 """No published language-model pretraining with Adam comes near; a larger value is a slip of the exponent."""
 
-CONTROLS = ("none", "constant", "merge")
-"""What an anneal is compared with: the checkpoint itself, as many updates at the learning rate in force, an average."""
+CONTROLS = ("none", "merge", "constant")
+"""What an anneal is compared with: the checkpoint itself, an average, as many updates at the learning rate in force."""
 
 
 @frozen
