@@ -26,7 +26,7 @@ FLOORS = [
         "ranks",
     },
     {"config"},
-    {"pretrained", "keys", "names", "plan", "memory", "controls"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {
         "attempt",
@@ -41,7 +41,7 @@ FLOORS = [
         "showing",
         "run",
     },
-    {"cli", "ui", "space", "export", "__main__"},
+    {"cli", "ui", "space", "export", "preview", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -49,8 +49,8 @@ OWNERS = {
     "mlflow": {"tracking"},
     "lm_eval": {"evaluate"},
     "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
-    "hydra": {"cli"},
-    "rich": {"table", "launch"},
+    "hydra": {"cli", "preview"},
+    "rich": {"table", "launch", "preview"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": set(),
@@ -138,6 +138,8 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "keys",
             "names",
             "pretrained",
+            "sizes",
+            "forecast",
             "plan",
             "memory",
             "controls",
@@ -147,7 +149,8 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
 
 
 @pytest.mark.parametrize(
-    "door", ["sweep.cli", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"]
+    "door",
+    ["sweep.cli", "sweep.preview", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"],
 )
 def test_the_door_is_light(door: str) -> None:
     heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"

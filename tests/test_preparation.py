@@ -32,10 +32,10 @@ def test_its_own_data_is_fine(store: Store, source: Source) -> None:
 
 
 def test_the_checkpoints_instance_filter_is_in_force(store: Store, source: Source) -> None:
-    assert prepare(store, configured(source), ALONE).training.masked is None
+    assert prepare(store, configured(source), ALONE).work.masked is None
     source.config.data.instance_filter = InstanceFilterConfig(repetition_max_count=5)
     source.config.save(source.folder / "config.yaml")
-    masked = prepare(store, configured(source), ALONE).training.masked
+    masked = prepare(store, configured(source), ALONE).work.masked
     assert masked is not None
     assert masked(np.array([[7] * 16, range(16)])).tolist() == [True, False]
 

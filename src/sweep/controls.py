@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
-from sweep.config import RunConfig
+from sweep.config import Anneal, RunConfig
 from sweep.keys import run_key
 from sweep.names import run_name
 from sweep.refusal import Refusal
@@ -20,6 +20,7 @@ CONSTANT: dict[str, Any] = {
     "peak_lr": None,
     "peak_scale": None,
     "final_fraction": 0.0,
+    "warmup_steps": 0,
     "hold_steps": 0,
 }
 """Of an anneal's choices, what the same updates at the learning rate in force have."""
@@ -31,8 +32,14 @@ Words = tuple[str, ...]
 
 def constant_of(config: RunConfig) -> RunConfig:
     """The same updates on the same data at the learning rate in force."""
-    anneal = dataclasses.replace(cast(Any, config.anneal), **CONSTANT)
+    anneal = dataclasses.replace(cast(Any, config.anneal), **_constant(config.anneal))
     return cast(RunConfig, dataclasses.replace(cast(Any, config), anneal=anneal, controls=()))
+
+
+def _constant(anneal: Anneal) -> dict[str, Any]:
+    """What an anneal's constant arm has; with a fresh optimizer the anneal's own way up, as none is at a rate yet."""
+    kept = () if anneal.optimizer == "keep" else ("peak_lr", "peak_scale", "warmup_steps")
+    return {key: value for key, value in CONSTANT.items() if key not in kept}
 
 
 def expanded(
@@ -72,7 +79,8 @@ def control_words(words: Words, config: RunConfig, arm: str) -> Words | None:
         return (*_without(words, *UNTRAINED), f"anneal={arm}", "anneal.steps=0", "controls=[]")
     if not config.anneal.steps:
         return None
-    changed = {f"anneal.{key}": v for key, v in CONSTANT.items() if getattr(config.anneal, key) != v}
+    constant = _constant(config.anneal)
+    changed = {f"anneal.{key}": v for key, v in constant.items() if getattr(config.anneal, key) != v}
     set_ = (f"{key}={'null' if value is None else value}" for key, value in changed.items())
     return (*_without(words, "controls", *changed), *set_, "controls=[]")
 

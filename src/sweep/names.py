@@ -45,12 +45,24 @@ def _anneal_words(config: RunConfig) -> list[str]:
         words.append(f"scale={anneal.peak_scale:g}")
     if anneal.final_fraction and anneal.shape != "constant":
         words.append(f"final={anneal.final_fraction:g}")
+    if anneal.warmup_steps:
+        words.append(f"warmup={anneal.warmup_steps}")
     if anneal.hold_steps:
         words.append(f"hold={anneal.hold_steps}")
+    if anneal.optimizer != "keep":
+        words.append(f"optimizer={anneal.optimizer}")
+    if anneal.betas is not None:
+        words.append(f"betas={anneal.betas[0]:g},{anneal.betas[1]:g}")
     if anneal.weight_decay is not None:
         words.append(f"wd={anneal.weight_decay:g}")
     if anneal.max_grad_norm is not None:
         words.append(f"clip={anneal.max_grad_norm:g}")
+    if anneal.z_loss is not None:
+        words.append(f"z={anneal.z_loss:g}")
+    if anneal.batch_size is not None:
+        words.append(f"batch={anneal.batch_size}")
+    if anneal.sequence_length is not None:
+        words.append(f"length={anneal.sequence_length}")
     if config.data.name != "original":
         words.append(config.data.name)
         words += [f"{name}={source.weight:g}" for name, source in (config.data.sources or {}).items()]

@@ -67,7 +67,8 @@ def run(
 def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
     """The part of a run's ranks but the first: they do the anneal's updates with it, and nothing else."""
     store = store_at(multirun)
-    _done(store, prepare(store, config, ranks).work, hold_steps=config.anneal.hold_steps)
+    prepared = prepare(store, config, ranks)
+    _done(store, prepared.work, shared_steps=prepared.plan.shared_steps)
 
 
 def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, ranks: Ranks) -> RunResult:
@@ -93,7 +94,7 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
             journal.write("step", **to_json(step))
             written = step.update
 
-    trained = _done(store, prepared.work, write, hold_steps=config.anneal.hold_steps)
+    trained = _done(store, prepared.work, write, shared_steps=plan.shared_steps)
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
     after_files = record_files(store, scoring, weights=trained.key, model=_model(annealed, device), when="after")
     lease.check()
@@ -124,7 +125,7 @@ def _done(
     work: Training | Source,
     on_step: Callable[[StepRecord], None] = lambda record: None,
     *,
-    hold_steps: int,
+    shared_steps: int,
 ) -> Trained:
     """Follow the learning rates; the hold first, as a training of its own, so that runs which share it make it once.
 
@@ -132,8 +133,8 @@ def _done(
     """
     if isinstance(work, Source):
         return Trained(work.key, work.folder, (), 0)
-    if hold_steps:
-        name, rates = f"{work.name}: hold", work.rates[:hold_steps]
+    if shared_steps:
+        name, rates = f"{work.name}: hold", work.rates[:shared_steps]
         held = train(store, dataclasses.replace(work, name=name, rates=rates), on_step=on_step)
         whole = train(store, work, on_step=on_step)
         return dataclasses.replace(whole, updates_done=held.updates_done + whole.updates_done)
@@ -158,8 +159,8 @@ def _cost(source: Source, plan: Plan, trained: Trained, seconds: float) -> Cost:
             matrix_parameters=matrix_parameters(sizes),
             num_layers=sizes.n_layers,
             d_model=sizes.d_model,
-            position=plan.position,
-            updates=len(plan.learning_rates),
+            sequence_length=plan.sequence_length,
+            tokens=plan.tokens,
         ),
         anneal_s=sum(step.seconds for step in trained.steps),
         updates_done=trained.updates_done,

@@ -15,6 +15,7 @@ from sweep.checkpoints.olmo import (
     save_state,
     weights_key,
 )
+from sweep.checkpoints.optimizer import has_optimizer, hyperparameters
 from sweep.checkpoints.settings import check_followed, data_paths, z_loss
 from sweep.checkpoints.tokenizers import shipped_tokenizer
 
@@ -26,6 +27,8 @@ __all__ = [
     "data_paths",
     "export_folder",
     "fresh_state",
+    "has_optimizer",
+    "hyperparameters",
     "identity",
     "import_folder",
     "load_model",

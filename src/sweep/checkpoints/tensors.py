@@ -24,6 +24,14 @@ import torch
 SAFE_TYPES: list[Any] = [pathlib.PosixPath, np.ndarray, np.dtype, np.dtypes.UInt32DType, np.array(0).__reduce__()[0]]
 """What train.pt holds besides numbers: paths of older checkpoints and numpy's random state (rebuilt by the last)."""
 
+FILES = {"config": ("yaml",), "model": ("safetensors", "pt"), "optim": ("safetensors", "pt"), "train": ("pt",)}
+"""The folder's files: name -> endings."""
+
+
+def has_file(folder: Path, stem: str) -> bool:
+    """Whether the checkpoint has this file, with one of its endings."""
+    return any((folder / f"{stem}.{ending}").is_file() for ending in FILES[stem])
+
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:

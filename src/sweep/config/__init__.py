@@ -18,7 +18,7 @@ from sweep.config.data import Data, Source
 from sweep.config.frozen import frozen
 from sweep.config.merge import Merge, merged_steps
 from sweep.config.model import Checkpoint, Model, check_on_trajectory, trajectory_steps
-from sweep.config.published import check_listed
+from sweep.config.published import check_listed, check_optimizer
 from sweep.config.tasks import CORE8, METRICS, Tasks
 from sweep.refusal import Refusal, at_least, explain, one_of, unknown
 
@@ -119,6 +119,8 @@ class RunConfig:
             check_on_trajectory(self.model, step)
         if self.model.published is not None:
             check_listed(self.model.name, self.model.published, step, self.checkpoint.source)
+            if self.anneal.needs_optimizer:
+                check_optimizer(self.model.name, self.model.published, step or 0, self.checkpoint.source)
         return self
 
     @model_validator(mode="after")

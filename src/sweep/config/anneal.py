@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator, model_validator
+from typing import Literal
+
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from sweep.config.frozen import frozen
 from sweep.config.merge import Merge
+from sweep.config.optimizer import below_one
 from sweep.refusal import at_least, one_of
 from sweep.schedule import SHAPES
 
@@ -31,12 +34,25 @@ class Anneal:
     """Factor on the learning rate in force; None: 1."""
     final_fraction: float
     """Last learning rate over the peak."""
+    warmup_steps: int
+    """Of the steps, so many at first on a straight line to the peak: from the learning rate in force, or from 0 with a
+    fresh optimizer."""
     hold_steps: int
     """Of the steps, so many at the peak before the decay begins."""
+    optimizer: Literal["keep", "fresh"]
+    """keep: Adam's moments and step count go on; fresh: they start from zero."""
+    betas: tuple[float, float] | None
+    """Adam's; None: as in the checkpoint's optimizer."""
     weight_decay: float | None
     """None: as in the checkpoint's optimizer."""
     max_grad_norm: float | None
     """None: as in the checkpoint's training."""
+    z_loss: float | None
+    """Factor on log(Z)^2 in what is minimised, 0 for none; None: as in the checkpoint's training."""
+    batch_size: int | None
+    """Instances an update; None: as in the checkpoint's training."""
+    sequence_length: int | None
+    """Tokens an instance; None: as in the checkpoint's training."""
     save_interval: int
     """A state that an interrupted run can go on from, every so many updates."""
     keep: bool
@@ -52,6 +68,11 @@ class Anneal:
             return "none" if self.merge is None else "merge"
         return "constant" if self.shape == "constant" else "decay"
 
+    @property
+    def needs_optimizer(self) -> bool:
+        """Whether it goes on with the optimizer state of its checkpoint."""
+        return self.steps > 0 and self.optimizer == "keep"
+
     @field_validator("shape")
     @classmethod
     def _known(cls, shape: str) -> str:
@@ -66,6 +87,18 @@ class Anneal:
     @classmethod
     def _at_least_one(cls, number: int) -> int:
         return at_least(1, number)
+
+    @field_validator("warmup_steps", "hold_steps")
+    @classmethod
+    def _count(cls, number: int) -> int:
+        return at_least(0, number)
+
+    @field_validator("batch_size", "sequence_length")
+    @classmethod
+    def _size(cls, number: int | None, info: ValidationInfo) -> int | None:
+        return None if number is None else at_least(2 if info.field_name == "sequence_length" else 1, number)
+
+    _betas = field_validator("betas")(below_one)
 
     @field_validator("peak_lr")
     @classmethod
@@ -88,7 +121,7 @@ class Anneal:
             raise ValueError("must be between 0 and 1")
         return fraction
 
-    @field_validator("weight_decay")
+    @field_validator("weight_decay", "z_loss")
     @classmethod
     def _not_negative(cls, value: float | None) -> float | None:
         if value is not None and value < 0:
@@ -110,9 +143,20 @@ class Anneal:
             )
         if self.shape == "exponential" and self.final_fraction == 0:
             raise ValueError("anneal.shape=exponential never reaches 0: give anneal.final_fraction above 0, e.g. 0.01")
-        if self.steps and not 0 <= self.hold_steps < self.steps:
+        if self.warmup_steps + self.hold_steps > max(self.steps - 1, 0):
             raise ValueError(
-                f"anneal.hold_steps={self.hold_steps} must be from 0 to anneal.steps - 1 = {self.steps - 1}"
+                f"anneal.warmup_steps={self.warmup_steps} and anneal.hold_steps={self.hold_steps} leave nothing of "
+                f"anneal.steps={self.steps} to decay over: together at most {max(self.steps - 1, 0)}"
+            )
+        if self.steps and self.optimizer == "fresh" and not self.warmup_steps:
+            raise ValueError(
+                "anneal.optimizer=fresh starts Adam from zero moments, whose first updates would go at the full rate "
+                "in the sign of one noisy gradient (allenai/OLMo#796): give anneal.warmup_steps above 0, e.g. 100"
+            )
+        if self.optimizer == "keep" and self.warmup_steps and self.peak_lr is None and self.peak_scale is None:
+            raise ValueError(
+                f"anneal.warmup_steps={self.warmup_steps} goes from the learning rate in force to the peak, and "
+                "without anneal.peak_lr or anneal.peak_scale they are the same: give one, or anneal.hold_steps"
             )
         if self.steps and self.merge is not None:
             raise ValueError(

@@ -91,7 +91,8 @@ class Model:
     batch_size: int | None
     vocab_size: int | None
     architecture: Mapping[str, Any] | None
-    """ai2-olmo's `ModelConfig`, its own names; None: as the checkpoint's config.yaml says."""
+    """ai2-olmo's `ModelConfig`, its own names; of a published model what decides its matrices, to tell costs before it
+    is here. None: as the checkpoint's config.yaml says."""
     pretraining: Pretraining | None
     published: Published | None = None
     """Of a published model; None: of others."""
