@@ -12,18 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from olmo.config import TrainConfig
 
+from sweep import fetched
 from sweep import merged as room
-from sweep.checkpoints import download, read_position
+from sweep.checkpoints import download, export_folder, fresh_state, read_config, read_position
 from sweep.checkpoints.olmo import write_position
-from sweep.checkpoints.tensors import read_tensors
+from sweep.checkpoints.tensors import read_tensors, write_tensors
 from sweep.config import Merge, RunConfig, merged_steps
+from sweep.data.tokenizer import trained_tokenizer
 from sweep.fetched import published_checkpoint
 from sweep.merged import merged
 from sweep.refusal import Refusal
 from sweep.store import Store
 from sweep.trajectory import Source
 from tests.checkpoints.server import serving
+from tests.checkpoints.test_huggingface import OLMO1, TRAINING
 from tests.test_config import composed
 
 CPU = torch.device("cpu")
@@ -172,7 +176,29 @@ def test_of_a_published_trajectory_the_weights_alone_are_downloaded_once(
         torch.testing.assert_close(tensor, own[name], rtol=1e-6, atol=0)
 
 
-def test_what_is_on_the_hub_alone_is_refused(store: Store, source: Source) -> None:
-    config = composed("model=datadecide-4m", "anneal=merge", "anneal.merge.last=2")
-    with pytest.raises(Refusal, match="datadecide"):
-        merged(store, config, source, device=CPU)
+def test_of_a_trajectory_on_the_hub_the_revisions_are_averaged(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text(trained_tokenizer(["a text of some words"], vocab_size=300).to_str())
+    asked: list[str] = []
+
+    def snapshot(repository: str, revision: str) -> Path:
+        asked.append(revision)
+        state = fresh_state(TrainConfig.new(**{**TRAINING, "seed": len(asked)}, model=OLMO1), device=CPU)
+        folder = tmp_path / f"native{len(asked)}"
+        folder.mkdir()
+        write_tensors(state.model.state_dict(), folder / "model.safetensors")
+        export_folder(folder, state.config, tmp_path / revision, tokenizer=tokenizer)
+        return tmp_path / revision
+
+    monkeypatch.setattr(fetched, "snapshot", snapshot)
+    config = composed("model=datadecide-4m", "checkpoint.step=2500", "anneal=merge", "anneal.merge.last=2")
+    chosen = published_checkpoint(store, config)
+    source = Source(key="0" * 32, folder=chosen, config=read_config(chosen, optimizer=False))
+    made = merged(store, config, source, device=CPU)
+    assert asked == ["step2500-seed-default", "step1250-seed-default"]
+    assert json.loads((made.folder / "merge.json").read_text())["steps"] == [1250, 2500]
+    late, early = (read_tensors(tmp_path / f"native{i}", "model") for i in (1, 2))
+    for name, tensor in read_tensors(made.folder, "model").items():
+        torch.testing.assert_close(tensor, (early[name] + late[name]) / 2, rtol=1e-6, atol=1e-9)
