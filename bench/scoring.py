@@ -27,7 +27,8 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
-from sweep.evaluate import CORE8, Pack, TaskRequests, load_task, log_likelihoods, prepare, records_table, scores
+from sweep.config import CORE8
+from sweep.evaluate import Pack, TaskRequests, load_task, log_likelihoods, prepare, records_table, scores
 
 LENGTH, TOKEN_BUDGET = 512, 4096
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_ARENA_MAX": "1"}

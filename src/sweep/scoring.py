@@ -89,7 +89,7 @@ def _pack_key(scoring: Scoring, name: str) -> str:
         made_of = digest(*(file_digest(f) for f in sorted(scoring.heldout.glob("heldout*.npy"))), limit)
     else:
         made_of = evaluate.protocol(name, limit=limit)
-    return digest("pack", PACK, made_of, tokenizer, scoring.max_length, TOKEN_BUDGET)
+    return digest("pack", PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, TOKEN_BUDGET)
 
 
 def _pack(scoring: Scoring, name: str) -> evaluate.Pack:

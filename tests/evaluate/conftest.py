@@ -11,7 +11,8 @@ from olmo.config import ModelConfig
 from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from sweep.evaluate import CORE8, TaskRequests, load_task
+from sweep.config import CORE8
+from sweep.evaluate import TaskRequests, load_task
 
 VOCAB, EOS, MAX_LENGTH, LIMIT = 512, 0, 1024, 24
 

@@ -11,7 +11,8 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from sweep.evaluate import CORE8, Pack, TaskRequests, prepare
+from sweep.config import CORE8
+from sweep.evaluate import Pack, TaskRequests, prepare
 
 from .conftest import EOS, MAX_LENGTH, Encode
 

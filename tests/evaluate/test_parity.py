@@ -13,7 +13,8 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer
 from transformers import Olmo2Config, Olmo2ForCausalLM, OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
-from sweep.evaluate import CORE8, TaskRequests, log_likelihoods, prepare, records_table, scores
+from sweep.config import CORE8
+from sweep.evaluate import TaskRequests, log_likelihoods, prepare, records_table, scores
 from sweep.evaluate.tasks import WheelTask
 
 from .conftest import EOS, LIMIT, MAX_LENGTH

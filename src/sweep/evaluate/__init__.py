@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.evaluate.heldout import heldout_pack
 from sweep.evaluate.pack import Pack, prepare
-from sweep.evaluate.protocols import CORE8, protocol
+from sweep.evaluate.protocols import protocol
 from sweep.evaluate.scores import HELDOUT, deltas, mean, read_records, records_table, scores, write_records
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sweep.evaluate.tasks import TaskRequests, load_task
 
 __all__ = [
-    "CORE8",
     "HELDOUT",
     "Pack",
     "TaskRequests",

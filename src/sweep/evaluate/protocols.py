@@ -45,7 +45,6 @@ SOURCES = {
     "sciq": _source("sciq/sciq.yaml", "sciq/none"),
     "winogrande": _source("winogrande/default.yaml", "winogrande/winogrande_xl", "winogrande/preprocess_winogrande.py"),
 }
-CORE8 = tuple(SOURCES)
 
 
 def source(name: str) -> Source:
