@@ -27,8 +27,8 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
-from sweep.config import CORE8
-from sweep.evaluate import Pack, TaskRequests, load_task, log_likelihoods, prepare, records_table, scores
+from sweep.config import CORE8, Task
+from sweep.evaluate import Likelihoods, Pack, TaskRequests, load_task, log_likelihoods, prepare, records_table, scores
 
 LENGTH, TOKEN_BUDGET = 512, 4096
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_ARENA_MAX": "1"}
@@ -138,7 +138,9 @@ def tokenizer_of(vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator((c for name in CORE8 for c in load_task(name, limit=200).contexts), trainer)
+    tokenizer.train_from_iterator(
+        (c for name in CORE8 for c in load_task(Task(name=name, limit=200)).contexts), trainer
+    )
     return tokenizer
 
 
@@ -176,7 +178,12 @@ def limit_gflop(model: OLMo, pack: Pack) -> float:
 def same_scores(pack: Pack, ours: np.ndarray, theirs: np.ndarray) -> bool:
     """Whether every accuracy of every task is the same."""
     values = [
-        [s.value for name in CORE8 for s in scores(name, records_table(pack, name, of)) if s.metric.startswith("acc")]
+        [
+            s.value
+            for name in CORE8
+            for s in scores(name, records_table(pack, name, Likelihoods(log_probability=of, greedy=None)))
+            if s.metric.startswith("acc")
+        ]
         for of in (ours, theirs)
     ]
     return values[0] == values[1]
@@ -184,7 +191,9 @@ def same_scores(pack: Pack, ours: np.ndarray, theirs: np.ndarray) -> bool:
 
 def compare(case: Case, *, quick: bool) -> tuple[float, float]:
     """Ratio and the largest difference of log-probabilities; prints a line of the table."""
-    tasks: list[TaskRequests] = [load_task(name, limit=case.quick_limit if quick else case.limit) for name in CORE8]
+    tasks: list[TaskRequests] = [
+        load_task(Task(name=name, limit=case.quick_limit if quick else case.limit)) for name in CORE8
+    ]
     tokenizer, model = tokenizer_of(case.vocab_size), olmo(case)
     limits = {"eos_token_id": 0, "max_length": LENGTH, "token_budget": TOKEN_BUDGET}
     prepare_s, pack = timed(lambda: prepare(tasks, tokenizer, **limits))

@@ -157,7 +157,7 @@ def test_sigkill_at_random_moments_changes_nothing(home: Path, tmp_path_factory:
 
 @pytest.mark.slow
 def test_the_same_command_twice_at_once_runs_once(home: Path) -> None:
-    words = ("anneal.steps=30", "tasks=heldout", *SMALL)
+    words = ("anneal.steps=30", "tasks=loss", *SMALL)
     with start(home, *words) as one, start(home, *words) as two:
         outputs = [process.communicate(timeout=300)[0] for process in (one, two)]
     assert [one.returncode, two.returncode] == [0, 0], outputs
@@ -167,13 +167,13 @@ def test_the_same_command_twice_at_once_runs_once(home: Path) -> None:
 
 @pytest.mark.slow
 def test_a_finished_run_that_mlflow_missed_is_sent_by_the_same_command(home: Path) -> None:
-    words = ("anneal.steps=2", "tasks=heldout", *SMALL)
+    words = ("anneal.steps=2", "tasks=loss", *SMALL)
     assert sweep(home, *words, "tracking=none")[0] == 0
     assert sweep(home, *words)[0] == 0
     with sqlite3.connect(home / "multirun" / "mlflow.db") as db:
         runs = dict(db.execute("select name, status from runs"))
     db.close()
-    assert runs == {"main": "FINISHED", "tiny-s@20 linear 2 heldout limit=3": "FINISHED"}
+    assert runs == {"main": "FINISHED", "tiny-s@20 linear 2 loss limit=3": "FINISHED"}
 
 
 @pytest.fixture
@@ -196,20 +196,20 @@ def test_an_annealed_state_is_a_checkpoint_like_any_other(home: Path, annealed: 
 
 @pytest.mark.slow
 def test_a_failing_run_leaves_the_others_alone_and_is_told(home: Path, annealed: Path) -> None:
-    local = ("model=local", f"checkpoint.path={annealed}", "tasks=heldout", "anneal.steps=3", "name=local")
+    local = ("model=local", f"checkpoint.path={annealed}", "tasks=loss", "anneal.steps=3", "name=local")
     code, output = sweep(home, "-m", *local, "checkpoint.step=26,27")
     assert code != 0
     assert "refused: checkpoint.step=27, but the checkpoint itself says 26" in output
     assert "Traceback" not in output
-    assert "linear 3 heldout (failed)" in output
+    assert "linear 3 loss (failed)" in output
     assert len(results(home, "local")) == 1
     with sqlite3.connect(home / "multirun" / "mlflow.db") as db:
         statuses = dict(db.execute("select name, status from runs"))
     db.close()
     assert statuses == {
         "local": "FAILED",
-        "local@26 linear 3 heldout": "FINISHED",
-        "local@27 linear 3 heldout": "FAILED",
+        "local@26 linear 3 loss": "FINISHED",
+        "local@27 linear 3 loss": "FAILED",
     }
 
 

@@ -71,6 +71,14 @@ class ChoiceRecord:
     """UTF-8 bytes of the choice, without the leading space."""
     gold: bool
     """Whether this choice is the right one; true for held-out text."""
+    delimiter: int = 1
+    """Characters in front that `characters` and `bytes` leave out: 1 for a space."""
+    unconditional_log_probability: float | None = None
+    """Log-probability of the choice after "Answer:" alone; None: not asked for."""
+    greedy: bool | None = None
+    """Whether each token was the likeliest; None: not asked for."""
+    subject: str | None = None
+    """Part of the task that is averaged by itself; None: the task has no parts."""
 
 
 @dataclass(frozen=True, kw_only=True)

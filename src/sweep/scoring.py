@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from olmo.model import OLMo
 from tokenizers import Tokenizer
@@ -18,7 +19,7 @@ from sweep.records import Score
 from sweep.store import Store, digest, file_digest
 
 RECORDS = "records.parquet"
-PACK = 1
+PACK = 2
 """Raised when the same task would be packed otherwise."""
 TOKEN_BUDGET = 4096
 """Tree nodes of a batch of a pack; the engine merges batches as its model's width allows."""
@@ -52,8 +53,8 @@ def record_files(
         def build(folder: Path) -> None:
             pack = evaluate.Pack.load(store.make("packs", pack_key, lambda at: _pack(scoring, name).save(at)))
             with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=pack.num_nodes) as bar:
-                log_probabilities = evaluate.log_likelihoods(model(), pack, progress=bar.advance)
-            evaluate.write_records(evaluate.records_table(pack, name, log_probabilities), folder / RECORDS)
+                found = evaluate.likelihoods(model(), pack, progress=bar.advance)
+            evaluate.write_records(evaluate.records_table(pack, name, found), folder / RECORDS)
 
         return build
 
@@ -64,21 +65,42 @@ def record_files(
 
 
 def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
-    """Every metric of every task, and the mean over the tasks."""
+    """Every metric of every task, and the aggregates of each suite."""
     tables = {name: evaluate.read_records(file) for name, file in files.items()}
-    return _labelled([s for name, table in tables.items() for s in evaluate.scores(name, table)], tasks)
+    found = _by_name(s for name, table in tables.items() for s in evaluate.scores(name, table))
+    chances = _chances(tables)
+    suites = tasks.suites.items()
+    made = [s for suite, of in suites if of.metrics for s in evaluate.aggregates(suite, of.metrics, found, chances)]
+    return _labelled([*found.values(), *made], tasks)
 
 
 def deltas(before: dict[str, Path], after: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
     """after - before of the same metrics, standard errors paired over documents."""
-    pairs = ((name, evaluate.read_records(before[name]), evaluate.read_records(after[name])) for name in before)
-    return _labelled([s for name, old, new in pairs for s in evaluate.deltas(name, old, new)], tasks)
+    old, new = ({name: evaluate.read_records(file) for name, file in of.items()} for of in (before, after))
+    first, second = (
+        _by_name(s for name, table in of.items() for s in evaluate.scores(name, table)) for of in (old, new)
+    )
+    paired = _by_name(s for name in old for s in evaluate.deltas(name, old[name], new[name]))
+    made = [
+        score
+        for suite, of in tasks.suites.items()
+        if of.metrics
+        for score in evaluate.aggregate_deltas(suite, of.metrics, first, second, paired, _chances(old))
+    ]
+    return _labelled([*paired.values(), *made], tasks)
+
+
+def _by_name(found: Iterable[Score]) -> dict[tuple[str, str], Score]:
+    return {(score.task, score.metric): score for score in found}
+
+
+def _chances(tables: Mapping[str, Any]) -> dict[str, float]:
+    found = {name: evaluate.chance_of(table) for name, table in tables.items() if name != evaluate.HELDOUT}
+    return {name: chance for name, chance in found.items() if chance is not None}
 
 
 def _labelled(found: list[Score], tasks: Tasks) -> tuple[Score, ...]:
-    """The scores and their mean, the limit in every name."""
-    if tasks.metrics:
-        found = [*found, evaluate.mean(found, tasks.metrics, tasks.name)]
+    """The scores, the limit in every name."""
     return tuple(dataclasses.replace(score, task=label(score.task, tasks.limit)) for score in found)
 
 
@@ -88,7 +110,7 @@ def _pack_key(scoring: Scoring, name: str) -> str:
         assert scoring.heldout is not None
         made_of = digest(*(file_digest(f) for f in sorted(scoring.heldout.glob("heldout*.npy"))), limit)
     else:
-        made_of = evaluate.protocol(name, limit=limit)
+        made_of = evaluate.protocol(scoring.tasks.tasks()[name])
     return digest("pack", PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, TOKEN_BUDGET)
 
 
@@ -107,7 +129,7 @@ def _pack(scoring: Scoring, name: str) -> evaluate.Pack:
             token_budget=TOKEN_BUDGET,
         )
     return evaluate.prepare(
-        [evaluate.load_task(name, limit=limit)],
+        [evaluate.load_task(scoring.tasks.tasks()[name])],
         Tokenizer.from_file(str(scoring.tokenizer)),
         eos_token_id=scoring.eos_token_id,
         max_length=scoring.max_length,

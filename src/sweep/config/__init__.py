@@ -16,7 +16,7 @@ from sweep.config.compute import Compute
 from sweep.config.data import Data
 from sweep.config.frozen import frozen
 from sweep.config.model import Checkpoint, Model, check_on_trajectory
-from sweep.config.tasks import CORE8, METRICS, Tasks
+from sweep.config.tasks import CORE8, METRICS, Suite, Task, Tasks
 from sweep.refusal import Refusal, at_least, explain
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "Data",
     "Model",
     "RunConfig",
+    "Suite",
+    "Task",
     "Tasks",
     "Tracking",
     "load",
@@ -95,9 +97,9 @@ def tree(choices: Any) -> dict[str, Any]:
 
 def params(config: RunConfig) -> dict[str, Any]:
     """Dotted name -> value of every choice that a table or MLflow shows, `name` leaves under their group's name."""
-    shown: dict[str, Any] = {"model": config.model.name, "seed": config.seed}
+    shown: dict[str, Any] = {"model": config.model.name, "tasks": config.tasks.name, "seed": config.seed}
     shown["model.parameters"] = config.model.parameters
     for group in ("checkpoint", "data", "anneal", "tasks", "compute"):
-        for field, value in vars(getattr(config, group)).items():
+        for field, value in tree(getattr(config, group)).items():
             shown[group if field == "name" else f"{group}.{field}"] = value
     return shown

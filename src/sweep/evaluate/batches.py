@@ -53,16 +53,21 @@ class Batch:
 
 
 class Batches:
-    """A pack's batches, joined while they have at most `most_nodes` nodes together; each is built when asked for."""
+    """A pack's batches from the `first` on, joined while they have at most `most_nodes` nodes together.
 
-    def __init__(self, pack: Pack, device: torch.device, *, most_nodes: int) -> None:
+    Each is built when asked for.
+    """
+
+    def __init__(self, pack: Pack, device: torch.device, *, most_nodes: int, first: int = 0) -> None:
         self._pack = pack
         self._device = device
         node, segment, row = (_ends(sizes) for sizes in (pack.batch_nodes, pack.batch_segments, pack.batch_rows))
         above = _ends(np.add.reduceat(pack.segment_above, segment[:-1]))
         self._above_node = pack.above + np.repeat(node[:-1], np.diff(above))
         self._row_node = pack.row + np.repeat(node[:-1], pack.batch_rows)
-        cuts = _cuts(node, min(most_nodes, pack.num_nodes // PARTS))
+        cuts = _cuts(node, min(most_nodes, pack.num_nodes // PARTS), first)
+        self.first = cuts
+        """(B + 1,) the pack's batch that each begins with."""
         self.node = node[cuts]
         """(B + 1,) where the nodes of each batch begin."""
         self.target = np.searchsorted(pack.target_row, row[cuts])
@@ -145,9 +150,9 @@ def _ends(sizes: NDArray[np.int32]) -> Ints:
     return np.concatenate(([0], np.cumsum(sizes)))
 
 
-def _cuts(ends: Ints, most: int) -> list[int]:
-    """Indices into `ends`, of which neighbours lie at most `most` apart where that can be."""
-    cuts = [0]
+def _cuts(ends: Ints, most: int, first: int) -> list[int]:
+    """Indices into `ends` from `first` on, of which neighbours lie at most `most` apart where that can be."""
+    cuts = [first]
     while cuts[-1] < len(ends) - 1:
         reach = int(np.searchsorted(ends, ends[cuts[-1]] + most, side="right")) - 1
         cuts.append(max(reach, cuts[-1] + 1))

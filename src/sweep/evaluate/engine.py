@@ -6,6 +6,7 @@ positions; everything runs in fp32 on the device the model is on.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,33 +20,74 @@ from torch import Tensor
 
 from sweep.evaluate.batches import Batch, Batches
 from sweep.evaluate.body import Body
-from sweep.evaluate.pack import Pack
+from sweep.evaluate.pack import Likelihoods, Pack
 from sweep.evaluate.scratch import Scratch
 
-BATCH_NUMBERS = 3 * 2**19
-"""Size of a batch's hidden states: it holds about seven times that at once."""
+log = logging.getLogger(__name__)
+
+MEMORY = 42 * 2**20
+"""Bytes that the activations of one thread's batch may take, unless a single tree takes more."""
+SMALLEST = 2**20
+"""Halving ends here: what doesn't fit then never will."""
+NODE_WIDTHS = 7
+"""Numbers held at once for each node of a batch, about, in widths of the model."""
 HEAD_ROWS, HEAD_COLUMNS = 512, 1024
 """Logits computed at a time: they stay in a CPU's cache between the product and the sum."""
 EXP_LIMIT = 60.0
 """Logits certainly below this in size are summed as exponentials without taking their maximum off first."""
 
 
-def log_likelihoods(model: OLMo, pack: Pack, *, progress: Callable[[int], None] | None = None) -> NDArray[np.float64]:
-    """(R,) summed log-probability of each request's continuation, in nats.
+def likelihoods(
+    model: OLMo, pack: Pack, *, memory: int = MEMORY, progress: Callable[[int], None] | None = None
+) -> Likelihoods:
+    """What the model says to each request of a pack.
 
-    `progress` is told of the nodes done, `pack.num_nodes` in all. ValueError for a model this engine can't run.
+    `progress` is told of the nodes done, `pack.num_nodes` in all. Where `memory` bytes a thread are more than there
+    are, it goes on with half as many, down to a tree at a time. ValueError for a model this engine can't run.
     """
     body = Body(model)
-    work = Batches(pack, body.device, most_nodes=max(1, BATCH_NUMBERS // body.config.d_model))
+    greedy = bool(pack.greedy.any())
     scored = np.empty(len(pack.target), dtype=np.float32)
-    with _workers(body.device) as pool:
-        for index, part in enumerate(pool.map(lambda index: _log_probabilities(body, work[index]), range(len(work)))):
-            scored[work.target[index] : work.target[index + 1]] = part
-            if progress is not None:
-                progress(int(work.node[index + 1] - work.node[index]))
+    likeliest = np.ones(len(pack.target), dtype=np.bool_)
+    done = 0
+    while done < len(pack.batch_nodes):
+        work = Batches(pack, body.device, most_nodes=most_nodes(body, memory), first=done)
+        try:
+            with _workers(body.device) as pool:
+                parts = pool.map(lambda index, work=work: _scored(body, work[index], greedy=greedy), range(len(work)))
+                for index, part in enumerate(parts):
+                    targets = slice(work.target[index], work.target[index + 1])
+                    scored[targets], likeliest[targets] = part
+                    done = work.first[index + 1]
+                    if progress is not None:
+                        progress(int(work.node[index + 1] - work.node[index]))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or memory < SMALLEST:
+                raise
+            memory //= 2
+            body.scratch = Scratch(body.device)
+            if body.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning("scoring ran out of memory: going on with %d MiB a thread", memory >> 20)
     total = np.zeros(len(pack.document))
     np.add.at(total, pack.target_request, scored)
-    return total
+    missed = np.bincount(pack.target_request, weights=~likeliest, minlength=len(pack.document))
+    return Likelihoods(log_probability=total, greedy=missed == 0 if greedy else None)
+
+
+def log_likelihoods(model: OLMo, pack: Pack, *, progress: Callable[[int], None] | None = None) -> NDArray[np.float64]:
+    """(R,) summed log-probability of each request's continuation, in nats."""
+    return likelihoods(model, pack, progress=progress).log_probability
+
+
+def most_nodes(body: Body, memory: int) -> int:
+    """Nodes of a batch whose activations take about `memory` bytes."""
+    return max(1, memory // (4 * NODE_WIDTHS * body.config.d_model))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch, on a GPU or a CPU, or Python found no memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager
@@ -64,12 +106,24 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
 
 
 @torch.inference_mode()
-def _log_probabilities(body: Body, batch: Batch) -> NDArray[np.float32]:
-    """Log-probability of each predicted token of a batch."""
+def _scored(body: Body, batch: Batch, *, greedy: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Log-probability of each predicted token of a batch, and whether it is the likeliest (true unless `greedy`)."""
     hidden = body.hidden(batch)
     normalizer = _log_normalizers(hidden, body.head, body.scratch)
     logit = (hidden[batch.target_row] * body.head[batch.target]).sum(1)
-    return (logit - normalizer[batch.target_row]).cpu().numpy()
+    scored = (logit - normalizer[batch.target_row]).cpu().numpy()
+    if not greedy:
+        return scored, np.ones(len(scored), dtype=np.bool_)
+    likeliest = torch.cat([_likeliest(rows, body.head) for rows in hidden.split(HEAD_ROWS)])
+    return scored, (likeliest[batch.target_row] == batch.target).cpu().numpy()
+
+
+def _likeliest(hidden: Tensor, head: Tensor) -> Tensor:
+    """(S,) the token with the largest logit, the first of equals."""
+    blocks = [(hidden @ columns.T).max(1) for columns in head.split(HEAD_COLUMNS)]
+    value, token = (torch.stack([getattr(block, name) for block in blocks]) for name in ("values", "indices"))
+    block = value.argmax(0)
+    return HEAD_COLUMNS * block + token.gather(0, block[None])[0]
 
 
 def _log_normalizers(hidden: Tensor, head: Tensor, scratch: Scratch) -> Tensor:
