@@ -26,7 +26,7 @@ class Row:
     anneal: str
     status: str
     mean: dict[str, Pair | None]
-    """"before", "after", "delta" -> mean accuracy over the tasks."""
+    """"before", "after", "delta" -> mean over the tasks of the first suite."""
     loss: dict[str, Pair | None]
     """The same of the held-out loss."""
     tokens: int | None
@@ -36,7 +36,8 @@ class Row:
 def row(config: RunConfig, events: Any) -> Row:
     """The row of a point, from its journal's events; None: it has no journal."""
     checkpoint, _, anneal = run_name(config).partition(" ")
-    mean_of, heldout = label(config.tasks.name, config.tasks.limit), label("heldout", config.tasks.limit)
+    suite = next(iter(config.tasks.suites), "")
+    mean_of, heldout = label(suite, config.tasks.limit), label("heldout", config.tasks.limit)
     scores = events.scores if events else {}
     outcome = (events.outcome if events else None) or {"status": "not finished" if events else "not started"}
     cost = (outcome.get("result") or {}).get("cost", {})
