@@ -104,6 +104,10 @@ class Cost:
     """Seconds of the updates in the result, whichever run did them."""
     updates_done: int
     """Updates this run did itself; the rest came from the store."""
+    scoring_s: float
+    """Wall seconds this run took for its scores before and after; what was in the store took none."""
+    preparing_s: float
+    """Of those, seconds for what no checkpoint changes: requests and tokens, made or read."""
     seconds: float
     """Wall seconds of the whole run."""
 

@@ -25,7 +25,7 @@ from sweep.plan import Plan, make_plan, run_key, run_name, training_flops
 from sweep.progress import reporting
 from sweep.records import Cost, RunResult, to_json
 from sweep.refusal import Refusal
-from sweep.scoring import Scoring, deltas, record_files, scores
+from sweep.scoring import Scoring, Spent, deltas, record_files, scores
 from sweep.showing import show_run
 from sweep.store import Store, digest, store_at
 from sweep.tracking import Journal
@@ -65,13 +65,18 @@ def _story(config: RunConfig, journal: Journal, *, store: Store) -> RunResult:
     training = _training(store, config, source, plan, device)
 
     log.info("%s: scoring the checkpoint, annealing %d updates, scoring again", run_name(config), config.anneal.steps)
-    before_files = record_files(store, scoring, weights=source.key, model=_model(source, device), when="before")
+    spent = Spent()
+    before_files = record_files(
+        store, scoring, weights=source.key, model=_model(source, device), when="before", spent=spent
+    )
     before = scores(before_files, config.tasks)
     journal.write("scores", when="before", scores=[to_json(s) for s in before])
 
     trained = train(store, training, on_step=lambda step: journal.write("step", **to_json(step)))
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
-    after_files = record_files(store, scoring, weights=trained.key, model=_model(annealed, device), when="after")
+    after_files = record_files(
+        store, scoring, weights=trained.key, model=_model(annealed, device), when="after", spent=spent
+    )
     after, delta = scores(after_files, config.tasks), deltas(before_files, after_files, config.tasks)
     journal.write("scores", when="after", scores=[to_json(s) for s in after])
     journal.write("scores", when="delta", scores=[to_json(s) for s in delta])
@@ -90,7 +95,7 @@ def _story(config: RunConfig, journal: Journal, *, store: Store) -> RunResult:
         delta=delta,
         final_state=trained.key,
         final_loss=trained.steps[-1].loss,
-        cost=_cost(source, plan, trained, time.perf_counter() - started),
+        cost=_cost(source, plan, trained, spent, time.perf_counter() - started),
         versions=_versions(),
     )
 
@@ -166,7 +171,7 @@ def _model(source: Source, device: torch.device) -> Callable[[], OLMo]:
     return model
 
 
-def _cost(source: Source, plan: Plan, trained: Trained, seconds: float) -> Cost:
+def _cost(source: Source, plan: Plan, trained: Trained, spent: Spent, seconds: float) -> Cost:
     sizes = source.config.model
     return Cost(
         tokens=plan.tokens,
@@ -179,6 +184,8 @@ def _cost(source: Source, plan: Plan, trained: Trained, seconds: float) -> Cost:
         ),
         anneal_s=sum(step.seconds for step in trained.steps),
         updates_done=trained.updates_done,
+        scoring_s=spent.scoring_s,
+        preparing_s=spent.preparing_s,
         seconds=seconds,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from sweep.config import Tasks
 from sweep.plan import label
 from sweep.progress import Progress
 from sweep.records import Score
+from sweep.refusal import Refusal
 from sweep.store import Store, digest, file_digest
 
 RECORDS = "records.parquet"
@@ -44,14 +46,32 @@ class Scoring:
         return (*self.tasks.metrics, *([evaluate.HELDOUT] if self.heldout and self.tasks.heldout else []))
 
 
+@dataclass(kw_only=True)
+class Spent:
+    """Seconds that scoring took so far."""
+
+    preparing_s: float = 0.0
+    """Making, or reading, what no checkpoint changes: requests and packs."""
+    scoring_s: float = 0.0
+    """All of it, preparing included."""
+
+
 def record_files(
-    store: Store, scoring: Scoring, *, weights: str, model: Callable[[], OLMo], when: str
+    store: Store, scoring: Scoring, *, weights: str, model: Callable[[], OLMo], when: str, spent: Spent
 ) -> dict[str, Path]:
     """Task -> its records.parquet for these weights; `model` is called only where something is missing."""
+    started = time.perf_counter()
+    if not scoring.names:
+        raise Refusal(
+            f"tasks={scoring.tasks.name} scores held-out text alone, and there is none for this checkpoint: "
+            "give data.heldout, or a task set"
+        )
 
     def builder(name: str, pack_key: str) -> Callable[[Path], None]:
         def build(folder: Path) -> None:
+            began = time.perf_counter()
             pack = evaluate.Pack.load(store.make("packs", pack_key, lambda at: _pack(scoring, name).save(at)))
+            spent.preparing_s += time.perf_counter() - began
             with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=pack.num_nodes) as bar:
                 found = evaluate.likelihoods(model(), pack, progress=bar.advance)
             evaluate.write_records(evaluate.records_table(pack, name, found), folder / RECORDS)
@@ -60,7 +80,9 @@ def record_files(
 
     packs = {name: _pack_key(scoring, name) for name in scoring.names}
     keys = {name: digest("scores", weights, pack_key, scoring.numerics) for name, pack_key in packs.items()}
+    spent.preparing_s += time.perf_counter() - started
     folders = store.make_all("scores", {keys[name]: builder(name, packs[name]) for name in scoring.names})
+    spent.scoring_s += time.perf_counter() - started
     return {name: folders[key] / RECORDS for name, key in keys.items()}
 
 
