@@ -16,13 +16,13 @@ FLOORS = [
     {"plan"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {"training", "trajectory", "scoring", "showing", "run"},
-    {"cli", "ui", "space", "__main__"},
+    {"cli", "ui", "space", "harness", "__main__"},
 ]
 SHARED = {0, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
 OWNERS = {
     "mlflow": {"tracking"},
-    "lm_eval": {"evaluate"},
+    "lm_eval": {"evaluate", "harness"},
     "olmo": {"checkpoints", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli"},
     "rich": {"table", "launch"},

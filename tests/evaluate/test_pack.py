@@ -87,8 +87,19 @@ def requests(*pairs: tuple[str, str]) -> TaskRequests:
     )
 
 
+SPLIT = tuple((word[:cut], word[cut:]) for word in ("something", "another", "question") for cut in range(1, 7))
+
+
 def test_trailing_spaces_and_empty_contexts_follow_lm_eval(tokenizer: Tokenizer, encode: Encode) -> None:
-    pairs = (("A man is ", "sitting"), ("A man  \n", " roof"), ("", " on a roof"), ("A", " man"), ("A man", " is it"))
+    pairs = (
+        ("A man is ", "sitting"),
+        ("A man  \n", " roof"),
+        ("", " on a roof"),
+        ("A", " man"),
+        ("A man", " is it"),
+        *(pair for pair in SPLIT if encode(*pair)[1]),
+    )
+    assert len(pairs) > 10
     made = requests(*pairs)
     read = chains(prepare([made], tokenizer, eos_token_id=EOS, max_length=50, token_budget=BUDGET))
     for request, pair in enumerate(pairs):

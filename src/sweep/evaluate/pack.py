@@ -213,7 +213,9 @@ def _chains(
     for request, (context, rest) in enumerate(pairs):
         whole = encoded[context + rest]
         if context:
+            # a token may cross the border: lm-eval keeps the context's own and cuts the whole's by their number
             num_scored = len(whole) - len(encoded[context])
+            whole = np.concatenate((encoded[context], whole[len(encoded[context]) :]))
         else:
             # lm-eval conditions a continuation without context on the end-of-text token, unless it begins with one
             num_scored = len(whole) - int(whole[0] == eos_token_id)
