@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import logging
 from pathlib import Path
@@ -14,7 +15,7 @@ from sweep.config.tasks import Task
 from sweep.evaluate.frozen import UNCONDITIONAL
 from sweep.evaluate.harness import requests_of
 from sweep.evaluate.requests import Request, TaskRequests, task_requests
-from sweep.refusal import Refusal, unknown
+from sweep.refusal import Refusal
 
 SCORED = ("multiple_choice", "loglikelihood")
 
@@ -53,7 +54,11 @@ def _definitions(task: Task) -> list[Any]:
     if manager is None or task.name not in manager.all_tasks:
         manager = _manager(task.include, defaults=True)
     if task.name not in manager.all_tasks:
-        raise Refusal(f"tasks.suites.custom.metrics.{unknown(task.name, manager.all_tasks)[:2000]}")
+        near = ", ".join(difflib.get_close_matches(task.name, manager.all_tasks))
+        raise Refusal(
+            f"tasks.suites.custom.metrics.{task.name} is neither in tasks.include={task.include} nor one of lm-eval's "
+            f"{len(manager.all_tasks)} tasks and groups" + (f"; near: {near}" if near else "")
+        )
     try:
         found = list(manager.load([task.name])["tasks"].values())
     except Exception as error:  # datasets, huggingface_hub and a task's own code raise dozens of kinds
