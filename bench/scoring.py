@@ -6,7 +6,8 @@ chosen on the first. MODEL is tiny-s, small-50k or large-50k; all by default.
 
 Times are CPU seconds. Ours is what each further checkpoint of a sweep costs; `prepare` comes once a sweep on top.
 `limit` is what the products of every distinct position and every predicting row take at the rate measured here;
-we do some less, projecting each token once and leaving out of the last layer what predicts nothing. Last line: the smallest ratio.
+we do some less, projecting each token once and leaving out of the last layer what predicts nothing. Last line: the
+smallest ratio.
 """
 
 from __future__ import annotations

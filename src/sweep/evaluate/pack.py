@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from sweep.evaluate.encoding import encode
 from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.trees import Chain, Int32, Tree, grow
 
@@ -209,7 +210,7 @@ def _chains(
 ) -> Iterator[Chain]:
     """The token chain of each request, by the rule of lm-eval's `_encode_pair` and HFLM's truncation from the left."""
     pairs = [_move_spaces(*pair) for pair in strings]
-    encoded = _encode({text for context, rest in pairs for text in (context, context + rest)}, tokenizer)
+    encoded = encode((text for context, rest in pairs for text in (context, context + rest)), tokenizer)
     for request, (context, rest) in enumerate(pairs):
         whole = encoded[context + rest]
         if context:
@@ -228,10 +229,3 @@ def _chains(
 def _move_spaces(context: str, continuation: str) -> tuple[str, str]:
     stripped = context.rstrip()
     return stripped, context[len(stripped) :] + continuation
-
-
-def _encode(texts: set[str], tokenizer: Tokenizer) -> dict[str, Int32]:
-    """Token ids of each text, without special tokens."""
-    unique = sorted(texts)
-    encodings = tokenizer.encode_batch_fast(unique, add_special_tokens=False)
-    return {text: np.array(e.ids, dtype=np.int32) for text, e in zip(unique, encodings, strict=True)}
