@@ -40,6 +40,7 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("anneal.shape=exponential", "anneal.shape=exponential never reaches 0: give anneal.final_fraction"),
         ("tasks.suites.core8.metrics.arc_hard=acc", "'arc_hard' is not one of arc_challenge.*did you mean arc_easy"),
         ("tasks.suites.core8.metrics.piqa=f1", "'f1' is not one of acc, acc_norm"),
+        ("tasks.suites.core8.metrics.piqa=perplexity", "'perplexity' is not one of acc, acc_norm"),
         ("tasks.suites.core8.split=test", "split=test is not one that core8 has: validation"),
         ("tasks.suites.core8.num_fewshot=5", "num_fewshot=5 is not allowed for core8: from 0 to 0"),
         ("tasks=mmlu tasks.suites.mmlu.num_fewshot=6", "num_fewshot=6 is not allowed for mmlu: from 0 to 5"),

@@ -22,15 +22,17 @@ FORMATS = ("mc", "rc")
 """OLMES's: the letters of listed choices are scored, or the choices themselves ("cloze")."""
 
 ACCURACIES = ("acc", "acc_norm", "acc_bytes", "acc_per_token", "acc_per_char", "acc_per_byte", "acc_uncond")
-METRICS = (
+CHOICE_METRICS = (
     *ACCURACIES,
     *(
         f"{of}{per}"
         for of in ("correct_prob", "norm_correct_prob", "margin")
         for per in ("", "_per_token", "_per_char")
     ),
-    *("bits_per_byte", "bits_per_byte_corr", "brier_score", "perplexity"),
+    *("bits_per_byte", "bits_per_byte_corr", "brier_score"),
 )
+METRICS = (*CHOICE_METRICS, "perplexity")
+"""The last of tasks with one continuation a document."""
 UNCONDITIONAL = ("acc_uncond",)
 """Metrics that need the choices scored without their question too."""
 SPELLINGS = {"acc_raw": "acc"}
@@ -107,9 +109,10 @@ class Suite:
     @model_validator(mode="after")
     def _protocol_allows(self) -> Suite:
         allowed = PROTOCOLS[self.protocol]
-        for task in self.metrics:
+        for task, metric in self.metrics.items():
             if allowed.tasks is not None:
                 one_of(task, allowed.tasks)
+                one_of(metric, CHOICE_METRICS)
         if self.split not in allowed.splits:
             splits = ", ".join("null" if split is None else split for split in allowed.splits)
             raise ValueError(f"split={self.split} is not one that {self.protocol} has: {splits}")
