@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,15 @@ import pytest
 import torch
 from olmo.config import TrainConfig
 
-from sweep.checkpoints import TrainingState, fresh_state
+from sweep.anneal import anneal
+from sweep.checkpoints import TrainingState, fresh_state, save_state
 from sweep.data import Instances
+from sweep.data.tokenizer import trained_tokenizer
 from sweep.store import Store
+from sweep.trajectory import Source as Checkpoint
+from tests.serving import served
+
+__all__ = ["served"]
 
 VOCAB, LENGTH, BATCH = 64, 16, 2
 
@@ -73,3 +80,19 @@ def instances(train_config: TrainConfig, tmp_path: Path) -> Instances:
 def state(train_config: TrainConfig) -> TrainingState:
     """A training before its first update."""
     return fresh_state(train_config, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def source(state: TrainingState, instances: Instances, train_config: TrainConfig, tmp_path: Path) -> Checkpoint:
+    """A local checkpoint after 30 updates of 2 instances; its data has 200."""
+    batch = instances.read(np.arange(2))
+    list(anneal(state.model, state.optimizer, [batch], np.array([1e-2]), max_grad_norm=1.0))
+    folder = tmp_path / "step30-unsharded"
+    folder.mkdir()
+    tokenizer = tmp_path / "tokenizer" / "tokenizer.json"
+    tokenizer.parent.mkdir()
+    tokenizer.write_text(trained_tokenizer(["a text"], vocab_size=300).to_str())
+    state.config.tokenizer.identifier = str(tokenizer)
+    state.position = dataclasses.replace(state.position, step=30, instances=60, lr=1e-2)
+    save_state(folder, state)
+    return Checkpoint(key="0" * 32, folder=folder, config=state.config)

@@ -21,7 +21,8 @@ def test_help_teaches(tmp_path: Path) -> None:
         "-m anneal.steps=250,1000,4000",
         "experiment=steps",
         "tasks.limit",
-        "model: local, tiny-l",
+        "olmo-7b, olmo-7b-0424",
+        "tiny-l, tiny-m",
         "shape: ",
     ):
         assert taught in shown.stdout
@@ -62,6 +63,9 @@ def test_shell_completion_offers_options_and_keys(typed: str, offered: set[str],
         (["-m", "anneal.steps=250", "anneal.shape=linear,linaer"], "did you mean linear"),
         (["model=tiny-xl"], "Available options in 'model'"),
         (["model=local", "checkpoint.path=/nowhere"], "checkpoint.path=/nowhere is not an OLMo unsharded checkpoint"),
+        (["-m", "anneal.steps=250,500", "hydra.launcher.workers=-1"], "hydra.launcher.workers=-1: must be at least 1"),
+        (["hydra.run.dir=elsewhere"], "hydra's output folder is"),
+        (["anneal.steps=="], "Error parsing override"),
         (["compute.device=cuda"], "there is no CUDA device"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from sweep.cli import CONF, typed
 from sweep.config import RunConfig, params
+from sweep.config.model import OTHERS, SIZES
 from sweep.refusal import Refusal
 
 
@@ -57,6 +59,31 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("checkpoint.path=/x", "checkpoint.path=/x goes with model=local"),
         ("model=local checkpoint.path=/nowhere", "checkpoint.path=/nowhere is not an OLMo unsharded checkpoint"),
         ("model=local", "model=local needs checkpoint.path"),
+        ("anneal.max_grad_norm=0", "anneal.max_grad_norm=0: must be above 0"),
+        ("tracking.uri=https://me:secret@host", "tracking.uri holds a password"),
+        ("name=store", "name=store: is a folder under multirun/"),
+        ("name=a/b", "name=a/b: is a folder under multirun/"),
+        ("data.paths=[]", r"data\.paths=\[\] must name files"),
+        ("data.paths=''", r"data\.paths=\[''\] must name files"),
+        ("data.dtype=float32", "data.dtype=float32: Input should be 'uint16' or 'uint32'"),
+        ("data.position=new", "data.position=new: Input should be 'continue' or 'fresh'"),
+        ("data=local", "data=local needs data.paths"),
+        ("data=mixture data.paths=[x]", "data.paths and data.sources contradict each other"),
+        ("data=mixture ~data.sources.original", "data.sources={} names no source"),
+        ("data=mixture data.sources.original.weight=0", "data.sources.original.weight=0: must be above 0"),
+        ("data=mixture data.sources.original.weight=nan", "must be a finite number"),
+        ("data.sources={a-b:{paths:[x],weight:1}}", "'a-b' must be a letter, then"),
+        ("data.paths=[x] data.root=/y", "data.root=/y goes with the checkpoint's own data"),
+        ("data.heldout=''", "data.heldout=: must be a path, or null"),
+        (
+            "model=olmo-7b checkpoint.step=59500",
+            "checkpoint.step=59500 is not a checkpoint of olmo-7b; nearest: 59000 and 60000; .*checkpoint.source=hub",
+        ),
+        ("model=olmo-7b checkpoint.step=null", "checkpoint.step=None: give the step of olmo-7b, e.g. 556000"),
+        ("model=olmo-7b checkpoint.path=/x", "checkpoint.path=/x goes with model=local, not with model=olmo-7b"),
+        ("model=datadecide-4m checkpoint.source=http", "checkpoint.source=http: datadecide-4m is on the Hub alone"),
+        ("model=datadecide-4m model.published.recipe=c5", "model.published.recipe=c5: 'c5' is not one of dolma1_7"),
+        ("checkpoint.source=ftp", "checkpoint.source=ftp"),
         ("seed=-1", "seed=-1: must not be negative"),
         ("compute.device=tpu", "compute.device=tpu"),
         ("compute.threads=0", "compute.threads=0: must be at least 1"),
@@ -97,6 +124,47 @@ def test_a_task_of_ones_own_is_added_by_name() -> None:
     assert (task.protocol, task.include, task.num_fewshot, task.split) == ("custom", "/folder", None, None)
 
 
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("model.architecture=null", "model.architecture=None: an embedded model is made here and needs it"),
+        ("model.pretraining=null", "model.pretraining=None: an embedded model is made here and needs it"),
+        ("~model.architecture", "model.architecture is missing"),
+        ("~model.architecture.n_heads", "model.architecture.n_heads is missing"),
+        ("+model.architecture.n_head=2", "model.architecture.n_head=2: .*not one of d_model.*did you mean n_heads"),
+        ("model.architecture.n_layers=two", "model.architecture.n_layers=two: must be a whole number, at least 1"),
+        ("model.architecture.d_model=65", r"model.architecture.d_model=65 must be a multiple of 2 \* n_heads = 4"),
+        ("+model.architecture.n_kv_heads=3", "model.architecture.n_kv_heads=3 must divide n_heads=2"),
+        ("+model.architecture.mlp_hidden_size=7", "model.architecture.mlp_hidden_size=7 must be even"),
+        ("+model.architecture.norm_after=3", "model.architecture.norm_after=3: must be bool"),
+        ("model.vocab_size=10", "model.vocab_size=10: must be from 258 to 65536"),
+        ("model.batch_size=0", "model.batch_size=0: must be at least 1"),
+        ("model.sequence_length=1", "model.sequence_length=1: must be at least 2"),
+        ("model.parameters=0", "model.parameters=0: must be at least 1"),
+        ("model.pretraining.steps=0", "model.pretraining.steps=0: must be at least 1"),
+        ("model.pretraining.checkpoint_interval=0", "checkpoint_interval=0: must be from 1 to model.pretraining.steps"),
+        ("model.pretraining.warmup_steps=0", "model.pretraining.warmup_steps=0: must be at least 1"),
+        ("model.pretraining.peak_lr=-1", "model.pretraining.peak_lr=-1: must be above 0 and at most 0.1"),
+        ("model.pretraining.seed=-1", "model.pretraining.seed=-1: must not be negative"),
+        ("model.pretraining.optimizer.betas=[0.9,1.5]", r"betas=\[0.9, 1.5\]: must be two numbers from 0 to below 1"),
+        ("model.pretraining.optimizer.eps=0", "model.pretraining.optimizer.eps=0: must be above 0"),
+        ("model.pretraining.optimizer.weight_decay=-1", "optimizer.weight_decay=-1: must not be negative"),
+        ("model.pretraining.optimizer.max_grad_norm=0", "max_grad_norm=0: must be above 0, or null for no clipping"),
+        ("+foo=1", "foo=1: 'foo' is not one of name, seed, model"),
+        ("+model.pretraining.stepz=3", "model.pretraining.stepz=3: .*did you mean steps"),
+    ],
+)
+def test_an_embedded_model_that_cant_be_made_is_refused(override: str, complaint: str) -> None:
+    with pytest.raises(Refusal, match=complaint):
+        composed(override)
+
+
+def test_an_architecture_is_spelt_as_ai2_olmo_spells_it() -> None:
+    from olmo.config import ModelConfig
+
+    assert {*SIZES, *OTHERS} <= {field.name for field in dataclasses.fields(ModelConfig)}
+
+
 def test_a_peak_given_twice_is_refused() -> None:
     with pytest.raises(Refusal, match=r"anneal\.peak_lr=0\.001 and anneal\.peak_scale=0\.5 contradict"):
         composed("anneal.peak_lr=1e-3", "anneal.peak_scale=0.5")
@@ -112,6 +180,12 @@ def test_the_configuration_is_frozen() -> None:
     config: Any = composed()
     with pytest.raises(AttributeError):
         config.anneal.steps = 3
+
+
+def test_a_mixtures_weights_are_params_of_their_own() -> None:
+    shown = params(composed("data=mixture", "+data.sources.math={paths: [x.npy], weight: 0.3}"))
+    assert (shown["data.sources.original.weight"], shown["data.sources.math.weight"]) == (0.7, 0.3)
+    assert shown["data.sources.math.paths"] == ("x.npy",)
 
 
 def test_params_carry_the_dotted_names_of_the_overrides() -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
-import random
+import shlex
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweep.tracking import read
+from sweep.progress import read_progress
+from sweep.tracking import outcome, read
+from tests.test_config import composed
 
 SMALL = (
     "model.architecture.d_model=16",
@@ -126,13 +130,37 @@ def test_one_after_another_in_one_process_gives_the_same_bits(
     assert results(other) == side_by_side
 
 
+def stage(home: Path) -> str:
+    """What the runs of the main sweep say they are at."""
+    reports = (read_progress(path.parent) for path in (home / "multirun" / "main").glob("*/progress.json"))
+    return "; ".join(report[0] for report in reports if report)
+
+
+def finished(home: Path) -> bool:
+    return any(
+        (outcome(path.parent) or {}).get("status") == "finished" for path in home.glob("multirun/main/*/journal.jsonl")
+    )
+
+
+PHASES: dict[str, Callable[[Path], bool]] = {
+    "preparation": lambda home: "pretraining" in stage(home),
+    "scoring the checkpoint": lambda home: "scoring before" in stage(home),
+    "annealing": lambda home: bool(list(home.glob("store/interim/[!.]*"))),
+    "scoring the annealed": lambda home: "scoring after" in stage(home),
+    "logging": finished,
+}
+
+
 @pytest.mark.slow
-def test_sigkill_at_random_moments_changes_nothing(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_sigkill_in_any_phase_changes_nothing(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     words = ("-m", "anneal.steps=60,120", *SMALL)
-    rng = random.Random(time.time())
-    for _ in range(5):
+    for phase, reached in PHASES.items():
+        for stale in (home / "multirun").glob("main/*/progress.json"):
+            stale.unlink()
         with start(home, *words) as process:
-            time.sleep(rng.uniform(3, 14))
+            while not reached(home):
+                assert process.poll() is None, f"ended before {phase}: {process.communicate()[0]}"
+                time.sleep(0.01)
             os.killpg(process.pid, signal.SIGKILL)
         workers = subprocess.run(["pgrep", "-f", str(home / "multirun")], text=True, capture_output=True, check=False)
         for pid in workers.stdout.split():
@@ -144,15 +172,18 @@ def test_sigkill_at_random_moments_changes_nothing(home: Path, tmp_path_factory:
     (other / "store" / "corpus").symlink_to((home / "store" / "corpus").readlink())
     assert sweep(other, *words)[0] == 0
     assert results(home) == results(other)
-    counts = {}
-    for place in (home, other):
-        with sqlite3.connect(place / "multirun" / "mlflow.db") as db:
-            counts[place] = (
-                db.execute("select count(*) from runs").fetchone()[0],
-                db.execute("select count(*) from metrics where key like 'train/%' or key like 'after/%'").fetchone()[0],
-            )
-        db.close()
-    assert counts[home] == counts[other], "one MLflow run a point, no point lost or doubled"
+    assert mlflow_counts(home) == mlflow_counts(other), "one MLflow run a point, no point lost or doubled"
+
+
+def mlflow_counts(home: Path) -> list[tuple[str, str, int]]:
+    """Name, status and number of metric points of every run."""
+    with sqlite3.connect(home / "multirun" / "mlflow.db") as db:
+        query = (
+            "select name, status, (select count(*) from metrics m where m.run_uuid = r.run_uuid) from runs r order by 1"
+        )
+        rows = db.execute(query).fetchall()
+    db.close()
+    return rows
 
 
 @pytest.mark.slow
@@ -208,8 +239,8 @@ def test_a_failing_run_leaves_the_others_alone_and_is_told(home: Path, annealed:
     db.close()
     assert statuses == {
         "local": "FAILED",
-        "local@26 linear 3 loss": "FINISHED",
-        "local@27 linear 3 loss": "FAILED",
+        f"local:{annealed.name[:20]}@26 linear 3 loss": "FINISHED",
+        f"local:{annealed.name[:20]}@27 linear 3 loss": "FAILED",
     }
 
 
@@ -219,6 +250,78 @@ def test_data_that_is_not_there_is_refused_before_any_scoring(home: Path, anneal
     local = ("model=local", f"checkpoint.path={annealed}", "anneal.steps=3", "tracking=none")
     code, output = sweep(home, *local, "data.paths=[/nowhere/tokens.npy]", "tasks.limit=5")
     assert code != 0
-    assert "refused: data.paths=['/nowhere/tokens.npy']: [Errno 2] No such file" in output
+    assert "refused: data.paths=['/nowhere/tokens.npy']" in output
+    assert "No such file" in output
     assert "Traceback" not in output
     assert set((home / "store" / "scores").iterdir()) == scored
+
+
+@pytest.mark.slow
+def test_runs_that_share_their_hold_make_it_once(home: Path) -> None:
+    words = ("-m", "anneal.hold_steps=4", "anneal.steps=6,9", "tasks=loss", "tracking=none", *SMALL)
+    code, output = sweep(home, *words, "hydra.launcher.workers=1")
+    assert code == 0, output
+    events = [read(path.parent) for path in (home / "multirun" / "main").glob("*/journal.jsonl")]
+    assert [[s["update"] for s in e.steps] for e in events] == [list(range(1, len(e.steps) + 1)) for e in events]
+    done = sorted(e.outcome["result"]["cost"]["updates_done"] for e in events if e.outcome)
+    assert done == [6 - 4, 9], "the longest goes first, and the other starts from its hold"
+
+
+@pytest.mark.slow
+def test_weights_that_are_not_kept_are_dropped_once_the_outcome_is_written(home: Path) -> None:
+    words = ("anneal.steps=3", "anneal.keep=false", "tasks=loss", "tracking=none", *SMALL)
+    assert sweep(home, *words)[0] == 0
+    [(result, _, _)] = results(home).values()
+    assert not (home / "store" / "states" / result["final_state"]).exists()
+    assert len(list((home / "store" / "states").glob("[!.]*"))) == 1, "the checkpoint stays"
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_runs_quietly_and_the_same_command_goes_on(home: Path) -> None:
+    words = ("-m", "anneal.steps=3000,4000", "tasks=loss", *SMALL)
+    with start(home, *words) as process:
+        while not list((home / "store").glob("interim/[!.]*")):
+            assert process.poll() is None
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode != 0
+    assert "interrupted: the same command goes on where this one stopped" in output
+    assert "Traceback" not in output
+    events = [read(path.parent) for path in (home / "multirun" / "main").glob("*/journal.jsonl")]
+    assert {e.outcome["status"] for e in events if e.outcome} == {"interrupted"}
+    workers = subprocess.run(["pgrep", "-f", str(home / "multirun")], text=True, capture_output=True, check=False)
+    assert workers.stdout == "", "no run goes on alone"
+
+
+@pytest.mark.slow
+def test_the_recorded_command_of_a_standard_sweeps_point_repeats_that_point(home: Path) -> None:
+    words = ("experiment=shape", "anneal.shape=linear,sqrt", "anneal.steps=3", "tasks=loss", "tracking=none", *SMALL)
+    assert sweep(home, *words)[0] == 0
+    journals = {path: path.read_bytes() for path in (home / "multirun" / "shape").glob("*/journal.jsonl")}
+    assert len(journals) == 2
+    for path in journals:
+        python, *again = shlex.split(read(path.parent).attempts[0]["command"])
+        assert (python, again[:2]) == ("python", ["-m", "sweep"])
+        code, output = sweep(home, *again[2:])
+        assert code == 0, output
+    assert journals == {path: path.read_bytes() for path in journals}, "done: nothing is redone"
+    assert not (home / "multirun" / "main").exists()
+
+
+@pytest.mark.slow
+def test_a_swept_name_makes_two_sweeps(home: Path) -> None:
+    words = ("-m", "name=one,two", "anneal.steps=2", "tasks=loss", *SMALL)
+    code, output = sweep(home, *words)
+    assert code == 0, output
+    assert "not started" not in output
+    assert len(results(home, "one")) == len(results(home, "two")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["tiny-s", "tiny-m", "tiny-l"])
+def test_a_trajectory_and_its_longest_anneal_stay_within_one_epoch_of_the_corpus(corpus: Path, size: str) -> None:
+    [summary] = corpus.glob("corpus/*/corpus.json")
+    tokens = json.loads(summary.read_text())["train"]["tokens"]
+    model = composed(f"model={size}").model
+    assert (model.pretraining.steps + 4000) * model.batch_size * model.sequence_length < tokens

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sweep.plan import (
-    expected_position,
-    label,
-    launch_order,
-    make_plan,
-    pretraining_rates,
-    run_folder,
-    run_key,
-    run_name,
-    training_flops,
-)
+from sweep import revisions
+from sweep.keys import numerics, pretraining_base, run_key
+from sweep.names import label, run_folder, run_name, run_names
+from sweep.plan import launch_order, make_plan, training_flops
+from sweep.pretrained import expected_position, pretraining_rates
 from sweep.refusal import Refusal
 from tests.test_config import composed
 
@@ -114,3 +109,45 @@ def test_a_scale_that_gives_an_absurd_learning_rate_is_refused() -> None:
     config = composed("anneal.peak_scale=100")
     with pytest.raises(Refusal, match=r"anneal\.peak_scale=100\.0 times .* is 0\.4: at most 0\.1"):
         make_plan(config, expected_position(config.model, 2000))
+
+
+def test_new_content_of_a_named_file_makes_another_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a")
+    local = ("model=local", f"checkpoint.path={tmp_path}")
+    before = run_key(composed(*local))
+    assert run_key(composed(*local)) == before
+    (tmp_path / "config.yaml").write_text("another")
+    assert run_key(composed(*local)) != before
+
+
+@pytest.mark.parametrize("revision", ["CORPUS", "NUMERICS", "REQUESTS", "PACK", "ENGINE"])
+def test_a_raised_revision_makes_another_run(revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = run_key(composed())
+    monkeypatch.setattr(revisions, revision, -1)
+    assert run_key(composed()) != before
+
+
+def test_the_embedded_trajectory_is_named_by_what_its_numbers_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, compute = composed().model, composed().compute
+    keys = [pretraining_base(model, numerics(compute, device)) for device in ("cpu", "cuda")]
+    keys.append(pretraining_base(model, numerics(composed("compute.threads=2").compute, "cpu")))
+    keys.append(pretraining_base(composed("model=tiny-m").model, numerics(compute, "cpu")))
+    monkeypatch.setattr(revisions, "CORPUS", -1)
+    keys.append(pretraining_base(model, numerics(compute, "cpu")))
+    assert len(set(keys)) == 5
+
+
+def test_rows_that_would_read_the_same_say_what_tells_them_apart() -> None:
+    one, two, other = composed("compute.threads=1"), composed("compute.threads=2"), composed("seed=1")
+    names = run_names([one, two, other])
+    assert names[0] == "tiny-s@2000 linear 1000 compute.threads=1"
+    assert names[1:] == ["tiny-s@2000 linear 1000 compute.threads=2", "tiny-s@2000 linear 1000 seed=1"]
+
+
+def test_files_that_a_pattern_finds_in_folders_below_count_too(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "deep" / "er" / "a.npy").write_bytes(b"12")
+    chosen = ("data=local", f"data.paths=['{tmp_path}/**/*.npy']")
+    before = run_key(composed(*chosen))
+    (tmp_path / "deep" / "er" / "a.npy").write_bytes(b"1234")
+    assert run_key(composed(*chosen)) != before

@@ -178,3 +178,21 @@ def test_space_shows_and_frees(store: Store, tmp_path: Path) -> None:
     ).stdout
     assert "freed 2.0 MB" in shown
     assert (store.keys("packs"), store.keys("states")) == (set(), {"b"})
+
+
+def test_a_heartbeat_outlives_a_file_system_that_is_away_for_a_while(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "HEARTBEAT_S", 0.05)
+    with store.lease("states", "k") as lease:
+        stamp = lease.path.stat().st_mtime_ns
+        with monkeypatch.context() as away:
+            away.setattr(lease_module.os, "utime", _away)
+            time.sleep(0.3)
+        time.sleep(0.3)
+        assert lease.path.stat().st_mtime_ns > stamp
+        lease.check()
+
+
+def _away(path: Path) -> None:
+    raise OSError("Stale file handle")

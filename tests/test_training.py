@@ -17,8 +17,9 @@ import torch
 from olmo.config import TrainConfig
 
 from sweep.checkpoints import fresh_state
-from sweep.data import Instances
-from sweep.plan import state_keys
+from sweep.data import Continued, Instances, Window
+from sweep.keys import state_keys
+from sweep.records import Position
 from sweep.schedule import learning_rates
 from sweep.store import Store
 from sweep.training import INTERIM, KEPT, Training, train
@@ -27,16 +28,21 @@ CPU = torch.device("cpu")
 RATES = learning_rates("linear", steps=30, peak=1e-2, hold_steps=10)
 
 
+def read(instances: Instances, position: Position, seed: int = 0) -> Window:
+    order = Continued(num_instances=len(instances), position=position, batch_size=2, shuffle_seed=seed)
+    return Window(instances, order, vocab_size=64)
+
+
 @pytest.fixture
 def training(train_config: TrainConfig, instances: Instances) -> Training:
+    position = fresh_state(train_config, device=CPU).position
     return Training(
         name="test",
         base="base",
         rates=RATES,
         start=lambda: fresh_state(train_config, device=CPU),
-        position=fresh_state(train_config, device=CPU).position,
-        data=instances,
-        shuffle_seed=0,
+        position=position,
+        data=read(instances, position),
         max_grad_norm=1.0,
         z_loss=0.0,
         save_interval=7,
@@ -118,9 +124,11 @@ def test_a_damaged_state_is_not_trusted(store: Store, training: Training) -> Non
     assert untimed(again.steps) == untimed(done.steps)
 
 
-def test_another_seed_sees_other_batches_of_the_same_data(store: Store, training: Training) -> None:
+def test_another_seed_sees_other_batches_of_the_same_data(
+    store: Store, training: Training, instances: Instances
+) -> None:
     one = train(store, training)
-    two = train(store, dataclasses.replace(training, base="seed 1", shuffle_seed=1))
+    two = train(store, dataclasses.replace(training, base="seed 1", data=read(instances, training.position, seed=1)))
     assert one.steps[0].loss != two.steps[0].loss
 
 
@@ -132,17 +140,20 @@ torch.set_num_threads(1)
 from pathlib import Path
 from olmo.config import TrainConfig
 from sweep.checkpoints import fresh_state
-from sweep.data import Instances
+from sweep.data import Continued, Instances, Window
 from sweep.schedule import learning_rates
 from sweep.store import Store
 from sweep.training import Training, train
 config = TrainConfig.load({config!r})
 cpu = torch.device("cpu")
+position = fresh_state(config, device=cpu).position
+instances = Instances([Path({data!r})], sequence_length=16)
+order = Continued(num_instances=len(instances), position=position, batch_size=2)
 def step(record):
     print(record.update, flush=True)
 train(Store({store!r}), Training(name="test", base="base", rates=learning_rates("linear", steps=300, peak=1e-2),
-    start=lambda: fresh_state(config, device=cpu), position=fresh_state(config, device=cpu).position,
-    data=Instances([Path({data!r})], sequence_length=16), shuffle_seed=0, max_grad_norm=1.0, z_loss=0.0,
+    start=lambda: fresh_state(config, device=cpu), position=position,
+    data=Window(instances, order, vocab_size=64), max_grad_norm=1.0, z_loss=0.0,
     save_interval=10, keep_interval=None, device=cpu), on_step=step)
 """
 

@@ -53,3 +53,25 @@ def test_the_page_is_served_on_loopback_until_interrupted(tmp_path: Path) -> Non
         assert b"MLflow" in urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=60) == 0
+
+
+def test_a_taken_port_is_said_and_not_linked_to(tmp_path: Path) -> None:
+    (tmp_path / "multirun").mkdir()
+    (tmp_path / "multirun" / "mlflow.db").touch()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        shown = subprocess.run(
+            [sys.executable, "-m", "sweep.ui", str(port)], cwd=tmp_path, text=True, capture_output=True, check=False
+        )
+    assert (shown.returncode, shown.stdout) == (1, "")
+    assert f"port {port} is taken" in shown.stderr
+
+
+def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "sweep.ui", "70000"], cwd=tmp_path, text=True, capture_output=True, check=False
+    )
+    assert shown.returncode == 2
+    assert "70000 is not a port" in shown.stderr

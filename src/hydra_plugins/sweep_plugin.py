@@ -6,7 +6,6 @@ A sweep is validated whole before its first run starts, its runs go side by side
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
+
+from sweep.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -47,39 +48,50 @@ class WorkersLauncher(LocalLauncher):
 
     def __init__(self, workers: int | None = None) -> None:
         super().__init__()
+        if workers is not None and workers < 1:
+            raise Refusal(f"hydra.launcher.workers={workers}: must be at least 1, or null for as many as there is room")
         self.workers = workers
 
     def __call__(self, *arguments: Any) -> JobReturn:
         """One run, in its process."""
-        from sweep.launch.local import stop_with_parent
+        from sweep.launch.local import begin_work
 
-        stop_with_parent()
+        begin_work()
         return super().__call__(*arguments)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """All runs; the returned outcomes hold the exceptions of what failed."""
-        from sweep.cli import announce, is_done
-        from sweep.plan import launch_order, run_folder
+        from sweep.cli import announce, expected_folder, is_done
+        from sweep.launch.local import cores, visible_gpus
+        from sweep.plan import launch_order
 
         assert self.config is not None
-        sweep_dir = Path(str(self.config.hydra.sweep.dir))
         points = _typed(self, job_overrides)
-        folders = [sweep_dir / run_folder(point) for point in points]
+        folders = [expected_folder(point) for point in points]
         todo = [i for i, point in enumerate(points) if not is_done(point, folders[i])]
         todo.sort(key=lambda i: launch_order(points[i]))
-        workers = self.workers or max(1, (os.cpu_count() or 1) // points[0].compute.threads)
+        gpus = [] if points[0].compute.device == "cpu" else visible_gpus()
+        workers = self.workers or len(gpus) or max(1, cores() // points[0].compute.threads)
         announce([points[i] for i in todo])
         if workers == 1 or len(todo) == 1:
             here = BasicLauncher()
             here.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
             found = dict(zip(todo, here.launch([job_overrides[i] for i in todo], initial_job_idx), strict=True))
         else:
-            found = self._launch(job_overrides, todo, folders, workers=workers, logs=sweep_dir / ".submitit")
+            logs = Path(str(self.config.hydra.sweep.dir)) / ".submitit"
+            found = self._launch(job_overrides, todo, folders, workers=workers, gpus=gpus, logs=logs)
         done = JobReturn(_return_value=None, status=JobStatus.COMPLETED)
         return [found.get(i, done) for i in range(len(points))]
 
     def _launch(
-        self, job_overrides: Sequence[Sequence[str]], todo: list[int], folders: list[Path], *, workers: int, logs: Path
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        todo: list[int],
+        folders: list[Path],
+        *,
+        workers: int,
+        gpus: list[str],
+        logs: Path,
     ) -> dict[int, JobReturn]:
         if not todo:
             return {}
@@ -88,7 +100,7 @@ class WorkersLauncher(LocalLauncher):
         log.info("%d runs to do, %d at a time; logs in %s", len(todo), workers, logs)
         state = Singleton.get_state()
         arguments = [(list(job_overrides[i]), "hydra.sweep.dir", i, str(i), state) for i in todo]
-        results = run_all(self, arguments, [folders[i] for i in todo], workers=workers, logs=logs)
+        results = run_all(self, arguments, [folders[i] for i in todo], workers=workers, gpus=gpus, logs=logs)
         return {i: _job_return(result) for i, result in zip(todo, results, strict=True)}
 
 

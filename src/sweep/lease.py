@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -10,6 +11,8 @@ import uuid
 from pathlib import Path
 
 from filelock import FileLock
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 EXPIRY_S = 60.0
@@ -83,11 +86,14 @@ class Lease:
 
     def _keep_alive(self) -> None:
         while not self._done.wait(HEARTBEAT_S):
-            with self._lock:
-                if self._current().get("token") != self.token:
-                    self._lost.set()
-                    return
-                os.utime(self.path)
+            try:
+                with self._lock:
+                    if self._current().get("token") != self.token:
+                        self._lost.set()
+                        return
+                    os.utime(self.path)
+            except OSError as error:  # a file system that is away comes back, or the lease expires for others
+                log.warning("the heartbeat of %s failed: %s", self.path.name, error)
 
 
 def write_durably(path: Path, text: str) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 from dataclasses import dataclass
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
-
-T = TypeVar("T")
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,22 +135,3 @@ class RunResult:
 def to_json(record: Any) -> dict[str, Any]:
     """A record as JSON-ready dict."""
     return dataclasses.asdict(record)
-
-
-def from_json(kind: type[T], data: dict[str, Any]) -> T:
-    """The record of `kind` that `to_json` gave `data` for; TypeError where a field is missing or unknown."""
-    hints = get_type_hints(kind)
-    unknown = set(data) - set(hints)
-    if unknown:
-        raise TypeError(f"{kind.__name__} has no field {sorted(unknown)}")
-    return kind(**{name: _revive(hints[name], value) for name, value in data.items()})
-
-
-def _revive(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return from_json(hint, value)
-    if get_origin(hint) is tuple:
-        return tuple(_revive(get_args(hint)[0], item) for item in value)
-    if get_origin(hint) in (Union, types.UnionType) and value is not None:
-        return _revive(next(a for a in get_args(hint) if a is not type(None)), value)
-    return value

@@ -37,7 +37,9 @@ def explain(problem: Mapping[str, Any]) -> str:
     """One of pydantic's problems in our words: the dotted key, the value, what is allowed."""
     place = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
-    if not place or (problem["type"] == "value_error" and not isinstance(problem["input"], str | int | float)):
+    if problem["type"] == "missing":
+        return f"{place} is missing"
+    if not place or (problem["type"] == "value_error" and not isinstance(problem["input"], str | int | float | list)):
         return message
     value = problem["input"]
     if isinstance(value, float) and not math.isfinite(value):

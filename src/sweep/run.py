@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import importlib.metadata
+import json
 import logging
-import os
-import platform
-import socket
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from olmo.model import OLMo
 
-from sweep import data
-from sweep.checkpoints import TrainingState, data_paths, load_state, matrix_parameters, read_position
-from sweep.config import RunConfig, params, tree
-from sweep.plan import Plan, make_plan, run_key, run_name, training_flops
+from sweep import revisions
+from sweep.attempt import attempt, versions
+from sweep.checkpoints import (
+    TrainingState,
+    load_model,
+    load_state,
+    matrix_parameters,
+    read_position,
+    z_loss,
+)
+from sweep.config import RunConfig, params
+from sweep.keys import numerics, run_key
+from sweep.lease import Lease, LeaseLost
+from sweep.names import run_name
+from sweep.plan import Plan, make_plan, training_flops
 from sweep.progress import reporting
-from sweep.records import Cost, RunResult, to_json
+from sweep.reading import Reading, read_data
+from sweep.records import Cost, RunResult, StepRecord, to_json
 from sweep.refusal import Refusal
 from sweep.scoring import Scoring, Spent, deltas, record_files, scores
 from sweep.showing import show_run
@@ -34,18 +41,20 @@ from sweep.trajectory import Source, checkpoint, resolve
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("torch", "ai2-olmo", "lm-eval", "transformers", "numpy", "hydra-core", "mlflow")
-ENGINE = 1
-"""Of the scoring engine; raised when it gives other numbers."""
 
+def run(config: RunConfig, folder: Path, *, multirun: Path, command: str, lease: Lease) -> RunResult:
+    """The outcome of one point; everything on the way is in the journal in `folder`, failures too.
 
-def run(config: RunConfig, folder: Path, *, multirun: Path, command: str) -> RunResult:
-    """The outcome of one point; everything on the way is in the journal in `folder`, failures too."""
+    `lease` is the right to write there; LeaseLost where another process took it over.
+    """
+    store = store_at(multirun)
     with reporting(folder), Journal(folder) as journal:
-        journal.write("attempt", **_attempt(config, command))
+        journal.write("attempt", **attempt(config, command))
         show_run(config, folder, multirun=multirun)
         try:
-            result = _story(config, journal, store=store_at(multirun))
+            result = _story(config, journal, lease, store=store)
+        except LeaseLost:
+            raise  # the journal is somebody else's now
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             journal.write("outcome", status=status, error=f"{type(error).__name__}: {error}", result=None)
@@ -53,16 +62,23 @@ def run(config: RunConfig, folder: Path, *, multirun: Path, command: str) -> Run
             raise
         journal.write("outcome", status="finished", error=None, result=to_json(result))
     show_run(config, folder, multirun=multirun)
+    if not config.anneal.keep and result.cost.updates_done:  # made here; what another run made is not ours to drop
+        with store.lease(KEPT, result.final_state):
+            store.drop(KEPT, result.final_state)
     return result
 
 
-def _story(config: RunConfig, journal: Journal, *, store: Store) -> RunResult:
+def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store) -> RunResult:
     started = time.perf_counter()
     device = _compute(config)
     source = checkpoint(store, config, device=device)
     plan = make_plan(config, read_position(source.folder, source.config))
     scoring = _scoring(store, config, source, device)
-    training = _training(store, config, source, plan, device)
+    reading = read_data(store, config, source, plan, scoring.tokenizer)
+    facts = journal.path.parent / "data.json"
+    facts.write_text(json.dumps(reading.facts, indent=1) + "\n")
+    journal.write("artifact", name="data.json", path=str(facts))
+    training = _training(config, source, plan, reading, device)
 
     log.info("%s: scoring the checkpoint, annealing %d updates, scoring again", run_name(config), config.anneal.steps)
     spent = Spent()
@@ -72,19 +88,18 @@ def _story(config: RunConfig, journal: Journal, *, store: Store) -> RunResult:
     before = scores(before_files, config.tasks)
     journal.write("scores", when="before", scores=[to_json(s) for s in before])
 
-    trained = train(store, training, on_step=lambda step: journal.write("step", **to_json(step)))
+    trained = _anneal(store, training, journal, lease, hold_steps=config.anneal.hold_steps)
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
     after_files = record_files(
         store, scoring, weights=trained.key, model=_model(annealed, device), when="after", spent=spent
     )
+    lease.check()
     after, delta = scores(after_files, config.tasks), deltas(before_files, after_files, config.tasks)
     journal.write("scores", when="after", scores=[to_json(s) for s in after])
     journal.write("scores", when="delta", scores=[to_json(s) for s in delta])
     for when, files in {"before": before_files, "after": after_files}.items():
         for name, file in files.items():
             journal.write("artifact", name=f"records/{when}/{name}.parquet", path=str(file))
-    if not config.anneal.keep:
-        store.drop(KEPT, trained.key)
     return RunResult(
         key=run_key(config),
         name=run_name(config),
@@ -96,24 +111,36 @@ def _story(config: RunConfig, journal: Journal, *, store: Store) -> RunResult:
         final_state=trained.key,
         final_loss=trained.steps[-1].loss,
         cost=_cost(source, plan, trained, spent, time.perf_counter() - started),
-        versions=_versions(),
+        versions=versions(),
     )
 
 
-def _training(store: Store, config: RunConfig, source: Source, plan: Plan, device: torch.device) -> Training:
-    position = plan.position
-    paths = config.data.paths or data_paths(source.config)
-    if not paths:
-        raise Refusal("data.paths=null takes the paths of the checkpoint's config.yaml, which names none")
-    dtype = config.data.dtype or source.config.data.memmap_dtype
-    try:
-        files = [resolve(store, path) for path in paths]
-        instances = data.Instances(files, sequence_length=position.sequence_length, dtype=dtype)
-    except (OSError, ValueError) as error:
-        raise Refusal(f"data.paths={list(paths)}: {error}") from error
+def _anneal(store: Store, training: Training, journal: Journal, lease: Lease, *, hold_steps: int) -> Trained:
+    """Follow the learning rates; the hold first, as a training of its own, so that runs which share it make it once."""
+    written = 0
+
+    def write(step: StepRecord) -> None:
+        nonlocal written
+        if step.update > written:
+            lease.check()
+            journal.write("step", **to_json(step))
+            written = step.update
+
+    if hold_steps:
+        name, rates = f"{training.name}: hold", training.rates[:hold_steps]
+        held = train(store, dataclasses.replace(training, name=name, rates=rates), on_step=write)
+        whole = train(store, training, on_step=write)
+        return dataclasses.replace(whole, updates_done=held.updates_done + whole.updates_done)
+    return train(store, training, on_step=write)
+
+
+def _training(config: RunConfig, source: Source, plan: Plan, reading: Reading, device: torch.device) -> Training:
     settings = {"weight_decay": plan.weight_decay, "max_grad_norm": plan.max_grad_norm, "seed": config.seed}
-    read = [_version_of(path, file) for path, file in zip(paths, files, strict=True)]
-    base = digest("anneal", source.key, read, dtype, settings, _numerics(config, device))
+    if penalty := z_loss(source.config):
+        settings["z_loss"] = penalty
+    base = digest(
+        "anneal", source.key, reading.identity, reading.dtype, settings, numerics(config.compute, device.type)
+    )
 
     def start() -> TrainingState:
         state = load_state(source.folder, source.config, device=device)
@@ -127,37 +154,38 @@ def _training(store: Store, config: RunConfig, source: Source, plan: Plan, devic
         base=base,
         rates=plan.learning_rates,
         start=start,
-        position=position,
-        data=instances,
-        shuffle_seed=config.seed,
+        position=plan.position,
+        data=reading.window,
         max_grad_norm=plan.max_grad_norm,
-        z_loss=source.config.auxiliary_loss_multiplier if source.config.softmax_auxiliary_loss else 0.0,
+        z_loss=penalty,
         save_interval=config.anneal.save_interval,
         keep_interval=None,
         device=device,
     )
 
 
-def _version_of(path: str, file: Path) -> list[Any]:
-    """What names a data file's content: its key in the store; elsewhere its path, size and time of change."""
-    if path.startswith("store://"):
-        return [path]
-    stat = file.stat()
-    return [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
-
-
 def _scoring(store: Store, config: RunConfig, source: Source, device: torch.device) -> Scoring:
     tokenizer = resolve(store, config.data.tokenizer or source.config.tokenizer.identifier)
     if not tokenizer.is_file():
-        raise Refusal(f"data.tokenizer={config.data.tokenizer}: {tokenizer} is not a file")
+        raise Refusal(
+            f"data.tokenizer={config.data.tokenizer}: {tokenizer} is not a file, nor one of ai2-olmo's tokenizers"
+        )
     heldout = Path(config.data.heldout) if config.data.heldout else tokenizer.parent
+    if not (heldout / "heldout.npy").is_file():
+        if config.data.heldout is not None:
+            raise Refusal(f"data.heldout={config.data.heldout}: there is no heldout.npy in it")
+        if config.tasks.heldout and not config.tasks.metrics:
+            raise Refusal(
+                f"tasks={config.tasks.name} scores held-out documents alone, and data.heldout=null: "
+                f"there is no heldout.npy beside {tokenizer}"
+            )
     return Scoring(
         tasks=config.tasks,
         tokenizer=tokenizer,
         eos_token_id=source.config.model.eos_token_id,
         max_length=source.config.model.max_sequence_length,
         heldout=heldout if (heldout / "heldout.npy").is_file() else None,
-        numerics=digest(ENGINE, _numerics(config, device)),
+        numerics=digest(revisions.ENGINE, numerics(config.compute, device.type)),
     )
 
 
@@ -166,7 +194,7 @@ def _model(source: Source, device: torch.device) -> Callable[[], OLMo]:
 
     @functools.cache
     def model() -> OLMo:
-        return load_state(source.folder, source.config, device=device).model.eval()
+        return load_model(source.folder, source.config, device=device).eval()
 
     return model
 
@@ -197,38 +225,3 @@ def _compute(config: RunConfig) -> torch.device:
     if config.compute.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(config.compute.device)
-
-
-def _numerics(config: RunConfig, device: torch.device) -> str:
-    return f"{device.type} fp32 {config.compute.threads} threads"
-
-
-def _attempt(config: RunConfig, command: str) -> dict[str, Any]:
-    return {
-        "key": run_key(config),
-        "name": run_name(config),
-        "sweep": config.name,
-        "params": params(config),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "versions": _versions(),
-        "git": _git(),
-        "config_yaml": yaml.safe_dump(tree(config), sort_keys=False),
-        "command": command,
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
-
-
-def _git() -> dict[str, Any] | None:
-    """Commit of the working folder and whether it has changes; None outside a repository."""
-
-    def git(*words: str) -> str:
-        return subprocess.check_output(["git", *words], text=True, stderr=subprocess.DEVNULL).strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None

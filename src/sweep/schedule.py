@@ -78,3 +78,16 @@ def warmup(steps: int, *, peak: float, warmup_steps: int) -> np.ndarray:
     start = 0.1 * peak
     rising = start + (peak - start) * np.arange(1, steps + 1) / warmup_steps
     return np.where(np.arange(1, steps + 1) < warmup_steps, rising, peak)
+
+
+def scheduled(
+    t: float, *, shape: str, peak: float, t_warmup: float, t_max: float, final_fraction: float, start: float
+) -> float:
+    """Learning rate at `t` of a training from scratch: linear from `start` to the peak at t_warmup, `shape` to t_max.
+
+    From t_max on it stays at its last value, as ai2-olmo's `CosWithWarmup` and `LinearWithWarmup` do.
+    """
+    if t < t_warmup:
+        return start + (peak - start) * t / t_warmup
+    progress = min((t - t_warmup) / (t_max - t_warmup), 1.0)
+    return peak * SHAPES[shape](progress, final_fraction)

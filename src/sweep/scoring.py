@@ -12,17 +12,14 @@ from typing import Any
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
-from sweep import data, evaluate
+from sweep import data, evaluate, revisions
 from sweep.config import Tasks
-from sweep.plan import label
+from sweep.names import label
 from sweep.progress import Progress
 from sweep.records import Score
-from sweep.refusal import Refusal
 from sweep.store import Store, digest, file_digest
 
 RECORDS = "records.parquet"
-PACK = 2
-"""Raised when the same task would be packed otherwise."""
 TOKEN_BUDGET = 4096
 """Tree nodes of a batch of a pack; the engine merges batches as its model's width allows."""
 
@@ -61,11 +58,6 @@ def record_files(
 ) -> dict[str, Path]:
     """Task -> its records.parquet for these weights; `model` is called only where something is missing."""
     started = time.perf_counter()
-    if not scoring.names:
-        raise Refusal(
-            f"tasks={scoring.tasks.name} scores held-out text alone, and there is none for this checkpoint: "
-            "give data.heldout, or a task set"
-        )
 
     def builder(name: str, pack_key: str) -> Callable[[Path], None]:
         def build(folder: Path) -> None:
@@ -133,7 +125,7 @@ def _pack_key(scoring: Scoring, name: str) -> str:
         made_of = digest(*(file_digest(f) for f in sorted(scoring.heldout.glob("heldout*.npy"))), limit)
     else:
         made_of = evaluate.protocol(scoring.tasks.tasks()[name])
-    return digest("pack", PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, TOKEN_BUDGET)
+    return digest("pack", revisions.PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, TOKEN_BUDGET)
 
 
 def _pack(scoring: Scoring, name: str) -> evaluate.Pack:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import RunConfig, Tracking
-from sweep.plan import run_folder
+from sweep.names import run_folder, run_names
 from sweep.table import draw, row
 from sweep.tracking import read
 
@@ -27,22 +27,27 @@ def show_run(config: RunConfig, folder: Path, *, multirun: Path) -> None:
 
 
 def show_sweep(configs: list[RunConfig], *, multirun: Path) -> None:
-    """Bring the sweep's parent run up to date, and print the table of these points."""
-    config = configs[0]
-    folders = [multirun / config.name / run_folder(point) for point in configs]
-    folders = [folder for folder in folders if (folder / "journal.jsonl").is_file()]
-    if config.tracking.enabled and folders:
+    """Bring the parent run of each sweep up to date, and print the table of these points."""
+    points = {multirun / config.name / run_folder(config): config for config in configs}
+    there = {folder: config for folder, config in points.items() if (folder / "journal.jsonl").is_file()}
+    tracked = {folder: config for folder, config in there.items() if config.tracking.enabled}
+    if tracked:
         from sweep.tracking.projection import project_safely, project_sweep_safely
 
         # a run may have ended while MLflow was away, or been killed before MLflow had its outcome;
         # where MLflow does not answer for one run it is not asked for the others
-        all(project_safely(folder, **_where(config, multirun)) for folder in folders)
-        project_sweep_safely(multirun / config.name, **_where(config, multirun))
-    journals = {folder: read(folder, steps=False) for folder in folders}
-    rows = [row(point, journals.get(multirun / config.name / run_folder(point))) for point in configs]
-    sys.stdout.write(draw(config.name, rows))
-    sys.stdout.write(f"runs      {multirun / config.name}\n")
-    if config.tracking.enabled:
+        all(project_safely(folder, **_where(config, multirun)) for folder, config in tracked.items())
+        for folder, config in {folder.parent: config for folder, config in tracked.items()}.items():
+            project_sweep_safely(folder, **_where(config, multirun))
+    names = run_names(list(points.values()))
+    journals = {folder: read(folder, steps=False) for folder in there}
+    rows = [
+        row(config, name, journals.get(folder)) for name, (folder, config) in zip(names, points.items(), strict=True)
+    ]
+    sweeps = dict.fromkeys(config.name for config in configs)
+    sys.stdout.write(draw(", ".join(sweeps), rows))
+    sys.stdout.write("".join(f"runs      {multirun / name}\n" for name in sweeps))
+    if tracked:
         sys.stdout.write("compare   make ui   (or python -m sweep.ui)\n")
 
 

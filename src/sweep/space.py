@@ -9,11 +9,15 @@ from pathlib import Path
 from sweep.store import store_at
 
 KINDS = {
+    "checkpoints": "published checkpoints: downloaded again when needed",
     "corpus": "embedded corpora: rebuilt in half a minute",
     "interim": "states that only an interrupted anneal goes on from",
+    "listings": "sizes and versions of files behind HTTP: asked for again",
     "packs": "tokenised tasks: rebuilt in seconds",
     "scores": "per-document records: rescoring needs the weights",
     "states": "checkpoints of embedded models and annealed states: retrained when needed",
+    "tokens": "your own text, tokenised: done again when needed",
+    "windows": "batches fetched over HTTP: fetched again when needed",
 }
 
 
@@ -26,13 +30,14 @@ def main() -> None:
     freed = store.tidy()
     for entry in store.usage():
         if entry.kind in free:
-            store.drop(entry.kind, entry.key)
+            with store.lease(entry.kind, entry.key):  # whoever works on it now ends first
+                store.drop(entry.kind, entry.key)
             freed += entry.bytes
     sys.stdout.write(f"{store.root}\n")
     usage = store.usage()
     for kind, meaning in KINDS.items():
         sizes = [entry.bytes for entry in usage if entry.kind == kind]
-        sys.stdout.write(f"{kind:8} {len(sizes):6} entries {sum(sizes) / 1e6:10.1f} MB   {meaning}\n")
+        sys.stdout.write(f"{kind:11} {len(sizes):6} entries {sum(sizes) / 1e6:10.1f} MB   {meaning}\n")
     sys.stdout.write(f"freed {freed / 1e6:.1f} MB\n")
 
 

@@ -73,6 +73,11 @@ class Store:
         self._set_aside(path)
         return None
 
+    def digests(self, kind: str, key: str) -> dict[str, str]:
+        """File -> SHA-256 of an entry that `get` has given."""
+        manifest = json.loads((self.path(kind, key) / MANIFEST).read_text())
+        return {name: sha for name, (_, sha) in manifest.items()}
+
     @contextlib.contextmanager
     def writing(self, kind: str, key: str) -> Iterator[Path]:
         """A folder to fill; it becomes the entry when the block ends well, and vanishes when it doesn't."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sweep.config import RunConfig
-from sweep.plan import label, run_name
+from sweep.names import label
 
 CAPTION = "mean: accuracy over the tasks in %; val loss: nats a token on held-out documents; ± one standard error"
 Pair = tuple[float, float]
@@ -33,9 +33,9 @@ class Row:
     seconds: float | None
 
 
-def row(config: RunConfig, events: Any) -> Row:
-    """The row of a point, from its journal's events; None: it has no journal."""
-    checkpoint, _, anneal = run_name(config).partition(" ")
+def row(config: RunConfig, name: str, events: Any) -> Row:
+    """The row of a point under its name, from its journal's events; None: it has no journal."""
+    checkpoint, _, anneal = name.partition(" ")
     suite = next(iter(config.tasks.suites), "")
     mean_of, heldout = label(suite, config.tasks.limit), label("heldout", config.tasks.limit)
     scores = events.scores if events else {}
@@ -67,7 +67,7 @@ def draw(title: str, rows: Iterable[Row]) -> str:
         table.add_row(r.checkpoint, anneal, *mean, *loss, tokens, "–" if r.seconds is None else f"{r.seconds:.0f}")
     table.caption = CAPTION
     text = io.StringIO()
-    Console(file=text, width=160).print(table)
+    Console(file=text, width=220).print(table)
     return text.getvalue()
 
 

@@ -15,9 +15,9 @@ import torch
 
 from sweep.anneal import anneal
 from sweep.checkpoints import TrainingState, load_state, read_config, save_state
-from sweep.data import Instances, advance, window
+from sweep.data import Window
+from sweep.keys import state_keys
 from sweep.lease import Lease
-from sweep.plan import state_keys
 from sweep.progress import Progress
 from sweep.records import Position, StepRecord, to_json
 from sweep.store import Store
@@ -41,8 +41,8 @@ class Training:
     """Loads the state that update 1 starts from."""
     position: Position
     """Where that state stands."""
-    data: Instances
-    shuffle_seed: int
+    data: Window
+    """Where the batches come from."""
     max_grad_norm: float | None
     z_loss: float
     save_interval: int
@@ -105,17 +105,10 @@ def read_steps(folder: Path) -> list[StepRecord]:
 def _updates(training: Training, state: TrainingState, done: int) -> Iterator[StepRecord]:
     """Do the updates after the first `done`, keeping `state.position` true."""
     rates, position = training.rates, training.position
-    indices = window(
-        len(training.data),
-        position=position,
-        batch_size=position.batch_size,
-        num_updates=len(rates),
-        shuffle_seed=training.shuffle_seed,
-    )[done:]
     records = anneal(
         state.model,
         state.optimizer,
-        (training.data.read(batch) for batch in indices),
+        training.data.batches(done, len(rates)),
         rates[done:],
         max_grad_norm=training.max_grad_norm,
         z_loss=training.z_loss,
@@ -124,13 +117,7 @@ def _updates(training: Training, state: TrainingState, done: int) -> Iterator[St
     )
     with Progress(training.name, total=len(rates), done=done) as bar:
         for record in records:
-            state.position = advance(
-                position,
-                record.update,
-                num_instances=len(training.data),
-                batch_size=position.batch_size,
-                lr=record.lr,
-            )
+            state.position = training.data.after(record.update, lr=record.lr)
             yield record
             bar.advance(1, f"loss {record.loss:.3f} lr {record.lr:.1e}")
 

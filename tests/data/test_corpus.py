@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from sweep.data import build, key, read_heldout
+from sweep.data import build, read_heldout
 from sweep.data.corpus import divided, write
 from sweep.data.documents import SOURCES, Content, Document, scored_contents, train_documents
 from sweep.data.overlap import normalised
@@ -138,15 +138,6 @@ def test_refusals_name_the_folder_and_what_became_of_the_documents(tmp_path):
     (tmp_path / "full/a").touch()
     with pytest.raises(ValueError, match=r"full is not empty"):
         write(tmp_path / "full", documents, [], vocab_size=300, num_heldout=1, progress=print)
-
-
-def test_the_key_follows_recipe_wheel_and_vocabulary(monkeypatch):
-    keys = [key(2048), key(4096)]
-    monkeypatch.setattr("sweep.data.corpus.RECIPE", -1)
-    keys.append(key(2048))
-    monkeypatch.setattr("sweep.data.corpus.wheel_version", lambda: "0.0.0")
-    keys.append(key(2048))
-    assert len(set(keys)) == 4
 
 
 def test_a_small_part_of_the_wheel_is_built_twice_alike_with_progress(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What names a score: everything that decides its number, and nothing else."""
+"""Scoring by whole suites: what is in the store afterwards, what it took, and what is refused first."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer, models
 
 from sweep import evaluate
-from sweep.config import CORE8
 from sweep.evaluate import protocols
 from sweep.refusal import Refusal
-from sweep.scoring import Scoring, Spent, _pack_key, deltas, record_files, scores
+from sweep.scoring import Scoring, Spent, deltas, record_files, scores
 from sweep.store import Store
 from tests.test_config import composed
 
@@ -35,15 +34,6 @@ def scoring(tmp_path: Path) -> Scoring:
 
 def with_(scoring: Scoring, **changes: Any) -> Scoring:
     return Scoring(**vars(scoring) | changes)
-
-
-@pytest.mark.parametrize("change", [{"eos_token_id": 1}, {"max_length": 64}])
-def test_a_pack_is_named_by_what_its_tokens_depend_on(scoring: Scoring, change: dict[str, int]) -> None:
-    assert _pack_key(scoring, "piqa") != _pack_key(with_(scoring, **change), "piqa")
-
-
-def test_a_pack_is_shared_by_devices_and_threads(scoring: Scoring) -> None:
-    assert _pack_key(scoring, "piqa") == _pack_key(with_(scoring, numerics="cuda"), "piqa")
 
 
 @pytest.mark.parametrize(
@@ -132,12 +122,6 @@ def test_what_preparing_took_is_told(tokenizer: Tokenizer, scoring: Scoring, sto
     assert 0 < spent.preparing_s < spent.scoring_s
 
 
-def test_nothing_to_score_is_refused(scoring: Scoring, store: Store) -> None:
-    nothing = with_(scoring, tasks=composed("tasks=loss").tasks)
-    with pytest.raises(Refusal, match=r"tasks=loss scores held-out text alone.*data\.heldout"):
-        record_files(store, nothing, weights="w", model=make_olmo, when="before", spent=Spent())
-
-
 def test_a_task_whose_data_are_missing_is_refused_before_any_forward_pass(
     scoring: Scoring, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -151,8 +135,3 @@ def test_a_task_whose_data_are_missing_is_refused_before_any_forward_pass(
 
     with pytest.raises(Refusal, match="winogrande needs"):
         record_files(store, scoring, weights="w", model=model, when="before", spent=Spent())
-
-
-def test_the_core_tasks_are_defined_once() -> None:
-    assert set(CORE8) == set(protocols.SOURCES)
-    assert not hasattr(protocols, "CORE8") and not hasattr(evaluate, "CORE8")

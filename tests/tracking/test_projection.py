@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy i
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with a schema and the experiment: making one takes seconds, copying it none."""
     folder = tmp_path_factory.mktemp("empty")
-    projection.prepare(f"sqlite:///{folder}/mlflow.db", "untouched", folder / "mlartifacts")
+    projection._connect(f"sqlite:///{folder}/mlflow.db", "untouched", folder / "mlartifacts", 60.0)
     return folder / "mlflow.db"
 
 
@@ -47,7 +47,7 @@ def where(tmp_path: Path, empty: Path) -> dict[str, Any]:
 def runs(where: dict[str, Any]) -> list[MlflowRun]:
     """The points' runs, without parents."""
     client = MlflowClient(where["tracking_uri"])
-    found = client.search_runs([projection.prepare(*where.values())])
+    found = client.search_runs([projection._connect(*where.values(), 60.0)[1]])
     return [run for run in found if "sweep.parent" not in run.data.tags]
 
 
@@ -348,7 +348,7 @@ def test_a_locked_database_costs_little_and_one_warning(
 ) -> None:
     """MLflow itself waits for 20 s."""
     folder = run()
-    projection.prepare(*where.values())
+    projection._connect(*where.values(), 60.0)
     lock = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     assert projection.project_safely(folder, **where) is None

@@ -1,25 +1,36 @@
-"""Checkpoints in, checkpoints out: ai2-olmo's unsharded format."""
+"""Checkpoints in, checkpoints out: ai2-olmo's unsharded format, and Hugging Face folders to and from it."""
 
+from sweep.checkpoints.folders import export_folder, import_folder
+from sweep.checkpoints.huggingface import architecture
 from sweep.checkpoints.olmo import (
     TrainingState,
-    data_paths,
     fresh_state,
     identity,
+    load_model,
     load_state,
     matrix_parameters,
     read_config,
     read_position,
     save_state,
 )
+from sweep.checkpoints.settings import check_followed, data_paths, z_loss
+from sweep.checkpoints.tokenizers import shipped_tokenizer
 
 __all__ = [
     "TrainingState",
+    "architecture",
+    "check_followed",
     "data_paths",
+    "export_folder",
     "fresh_state",
     "identity",
+    "import_folder",
+    "load_model",
     "load_state",
     "matrix_parameters",
     "read_config",
     "read_position",
     "save_state",
+    "shipped_tokenizer",
+    "z_loss",
 ]

@@ -6,7 +6,7 @@ them. A training state in the store is such a folder, so an annealed model is a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,17 @@ from olmo.config import ActivationType, ModelConfig, TrainConfig
 from olmo.model import OLMo
 from olmo.optim import get_param_groups
 
+from sweep.checkpoints.settings import check_clipping
 from sweep.checkpoints.tensors import read_entry, read_pt, read_tensors, write_tensors
 from sweep.records import Position
+from sweep.refusal import Refusal
 from sweep.store import digest, file_digest
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
 """What of the saved param groups stays in force."""
-NOT_FOLLOWED = ("label_mask_paths", "generate_doc_lengths", "instance_filter")
-"""Settings of a training's data that change its loss and that this version does not follow."""
+FILES = {"config": ("yaml",), "model": ("safetensors", "pt"), "optim": ("safetensors", "pt"), "train": ("pt",)}
+"""The folder's files: name -> endings."""
 
 
 @dataclass
@@ -38,44 +40,61 @@ class TrainingState:
     """The training's own configuration, in ai2-olmo's names."""
 
 
-def read_config(folder: Path) -> TrainConfig:
-    """The training configuration of a checkpoint; FileNotFoundError names what is missing."""
-    for stem, endings in {"config": ["yaml"], "model": ["safetensors", "pt"], "train": ["pt"]}.items():
-        if not any((folder / f"{stem}.{ending}").is_file() for ending in endings):
+def read_config(folder: Path, *, optimizer: bool = True) -> TrainConfig:
+    """The training configuration of a checkpoint; FileNotFoundError names what is missing, ValueError what is broken.
+
+    Without `optimizer` a checkpoint of weights alone is one too: some releases have lost the rest (allenai/OLMo#796).
+    """
+    for stem, endings in FILES.items():
+        if (optimizer or stem != "optim") and not _has(folder, stem):
             raise FileNotFoundError(
                 f"{folder} is not an OLMo unsharded checkpoint: {stem}.{' or .'.join(endings)} is missing"
             )
-    config = TrainConfig.load(folder / "config.yaml", validate_paths=False)
-    for name in NOT_FOLLOWED:
-        if getattr(config.data, name, None):
-            raise ValueError(f"{folder / 'config.yaml'} has data.{name}, which changes the loss and is not supported")
-    return config
+    path = folder / "config.yaml"
+    try:
+        return TrainConfig.load(path, validate_paths=False)
+    except Exception as error:  # ai2-olmo's, OmegaConf's, YAML's and Python's own: whatever the text provokes
+        raise ValueError(f"{path} is not a training configuration of ai2-olmo: {error}") from error
 
 
 def read_position(folder: Path, config: TrainConfig) -> Position:
-    """Where the checkpoint says it stands; reads no weights."""
+    """Where the checkpoint says it stands; reads no weights. Refusal where it doesn't say.
+
+    Older releases of ai2-olmo counted otherwise; they are read as `Trainer.load_trainer_state_dict` reads them. The
+    learning rate of a checkpoint without optimizer is 0.
+    """
     train = read_pt(folder / "train.pt")
+    if "global_step" not in train:
+        raise Refusal(f"{folder / 'train.pt'} has no global_step: where the checkpoint stands is not known")
     batch_size, sequence_length = config.global_train_batch_size, config.model.max_sequence_length
-    instances = train["global_train_examples_seen_this_epoch"]
-    return Position(
+    batches = train.get("global_data_step", train["global_step"])
+    instances = train.get("global_train_examples_seen", batches * batch_size)
+    position = Position(
         step=train["global_step"],
-        epoch=train["epoch"] or 0,
-        instances=instances,
-        tokens=train["global_train_tokens_seen"],
-        lr=float(_param_groups(folder)[0]["lr"]),
+        epoch=train.get("epoch") or 0,
+        instances=train.get("global_train_examples_seen_this_epoch", instances),
+        tokens=train.get("global_train_tokens_seen", instances * sequence_length),
+        lr=float(_param_groups(folder)[0]["lr"]) if _has(folder, "optim") else 0.0,
         batch_size=batch_size,
         sequence_length=sequence_length,
         data_seed=config.seed if config.data.seed is None else config.data.seed,
         max_grad_norm=config.max_grad_norm,
     )
+    check_clipping(config, position)
+    return position
+
+
+def load_model(folder: Path, config: TrainConfig, *, device: torch.device) -> OLMo:
+    """The checkpoint's weights in ai2-olmo's model, on `device`; nothing else is read."""
+    model = OLMo(_here(config).model, init_params=False)
+    weights, _ = model._make_state_dict_compatible(read_tensors(folder, "model"))
+    model.load_state_dict(weights)
+    return model.to(device)
 
 
 def load_state(folder: Path, config: TrainConfig, *, device: torch.device) -> TrainingState:
     """The training as the checkpoint left it: weights, Adam's moments and their settings, on `device`."""
-    model = OLMo(_here(config).model, init_params=False)
-    weights, _ = model._make_state_dict_compatible(read_tensors(folder, "model"))
-    model.load_state_dict(weights)
-    model.to(device)
+    model = load_model(folder, config, device=device)
     optimizer = _optimizer(model, config)
     _restore(optimizer, read_tensors(folder, "optim"))
     return TrainingState(model, optimizer, read_position(folder, config), config)
@@ -113,11 +132,18 @@ def save_state(folder: Path, state: TrainingState) -> None:
     }
     named = [{**group, "params": list(group["param_names"])} for group in groups]
     write_tensors({"state": moments, "param_groups": named}, folder / "optim.safetensors")
+    write_position(
+        folder, step=position.step, epoch=position.epoch, instances=position.instances, tokens=position.tokens
+    )
+
+
+def write_position(folder: Path, *, step: int, epoch: int, instances: int, tokens: int) -> None:
+    """Write `train.pt`, ai2-olmo's own keys: where a checkpoint stands."""
     train = {
-        "epoch": position.epoch,
-        "global_step": position.step,
-        "global_train_examples_seen_this_epoch": position.instances,
-        "global_train_tokens_seen": position.tokens,
+        "epoch": epoch,
+        "global_step": step,
+        "global_train_examples_seen_this_epoch": instances,
+        "global_train_tokens_seen": tokens,
         "world_size": 1,
         "checkpoints": [],
         "unsharded_checkpoints": [],
@@ -126,15 +152,13 @@ def save_state(folder: Path, state: TrainingState) -> None:
     torch.save(train, folder / "train.pt")
 
 
-def identity(folder: Path) -> str:
-    """Digest of a checkpoint folder's content: what an anneal of it is named by."""
-    files = sorted(f for f in folder.iterdir() if f.stem in ("config", "model", "optim", "train"))
-    return digest("checkpoint", {f.name: file_digest(f) for f in files})
+def identity(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
+    """Digest of a checkpoint folder's content: what an anneal of it is named by.
 
-
-def data_paths(config: TrainConfig) -> Sequence[str]:
-    """The token memmaps the checkpoint was trained on, as its configuration spells them."""
-    return tuple(config.data.paths or ())
+    `known` spares reading the files where somebody has checked their SHA-256.
+    """
+    names = sorted(f.name for f in folder.iterdir() if f.stem in FILES)
+    return digest("checkpoint", {name: known[name] if known else file_digest(folder / name) for name in names})
 
 
 def matrix_parameters(sizes: ModelConfig) -> int:
@@ -144,6 +168,10 @@ def matrix_parameters(sizes: ModelConfig) -> int:
     attention = sizes.d_model * (sizes.d_model // sizes.n_heads * heads + sizes.d_model)
     feed_forward = sizes.d_model * hidden * (3 if sizes.activation_type == ActivationType.swiglu else 4) // 2
     return sizes.n_layers * (attention + feed_forward) + sizes.d_model * (sizes.embedding_size or sizes.vocab_size)
+
+
+def _has(folder: Path, stem: str) -> bool:
+    return any((folder / f"{stem}.{ending}").is_file() for ending in FILES[stem])
 
 
 def _here(config: TrainConfig) -> TrainConfig:
@@ -173,7 +201,8 @@ def _param_groups(folder: Path) -> list[dict[str, Any]]:
 def _restore(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> None:
     """Put saved moments and hyperparameters in force; parameters are matched by name.
 
-    DDP trainings number the parameters in the order of their groups, FSDP trainings name them.
+    DDP trainings number the parameters in the order of their groups, FSDP trainings name them. An optimizer saved with
+    one group, before there were two, decays no norm, bias or embedding, as in ai2-olmo's `fix_optim_state_dict`.
     """
     names = {p: name for g in optimizer.param_groups for name, p in zip(g["param_names"], g["params"], strict=True)}
     moments: dict[str, Any] = {}
@@ -182,13 +211,20 @@ def _restore(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> None:
         for name, ident in zip(group.get("param_names", group["params"]), group["params"], strict=True):
             plain = str(name).replace("_fsdp_wrapped_module.", "")
             moments[plain] = saved["state"][ident]
-            hyperparameters[plain] = group
+            hyperparameters[plain] = {key: group[key] for key in HYPERPARAMETERS}
     missing = set(names.values()) - set(moments)
     if missing:
         raise ValueError(f"the checkpoint's optimizer has no state for {', '.join(sorted(missing)[:3])}")
     for group in optimizer.param_groups:
         kept = hyperparameters[group["param_names"][0]]
-        group.update({key: kept[key] for key in HYPERPARAMETERS})
+        if len(saved["param_groups"]) == 1 < len(optimizer.param_groups) and group["weight_decay"] == 0:
+            kept = {**kept, "weight_decay": 0.0}
+        elif other := [name for name in group["param_names"] if hyperparameters[name] != kept]:
+            raise ValueError(
+                f"the checkpoint's optimizer treats {group['param_names'][0]} as {kept} and {other[0]} as "
+                f"{hyperparameters[other[0]]}, but its config.yaml puts both into one group (optimizer.decay_*)"
+            )
+        group.update(kept)
         for name, parameter in zip(group["param_names"], group["params"], strict=True):
             state = {moment: moments[name][moment].to(parameter.device) for moment in MOMENTS}
             state["step"] = torch.as_tensor(state["step"], dtype=torch.float32)

@@ -6,18 +6,20 @@ The fields' dotted names are the YAML keys, the overrides, the MLflow params and
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError, field_validator, model_validator
 
 from sweep.config.anneal import Anneal
 from sweep.config.compute import Compute
-from sweep.config.data import Data
+from sweep.config.data import Data, Source
 from sweep.config.frozen import frozen
 from sweep.config.model import Checkpoint, Model, check_on_trajectory
+from sweep.config.published import check_listed
 from sweep.config.tasks import CORE8, METRICS, Suite, Task, Tasks
-from sweep.refusal import Refusal, at_least, explain
+from sweep.refusal import Refusal, at_least, explain, unknown
 
 __all__ = [
     "CORE8",
@@ -28,6 +30,7 @@ __all__ = [
     "Data",
     "Model",
     "RunConfig",
+    "Source",
     "Suite",
     "Task",
     "Tasks",
@@ -36,6 +39,9 @@ __all__ = [
     "params",
     "tree",
 ]
+
+
+RESERVED = ("store", "mlartifacts")
 
 
 @frozen
@@ -47,6 +53,15 @@ class Tracking:
     """MLflow tracking URI; None: MLFLOW_TRACKING_URI, else a local SQLite file beside the runs."""
     experiment: str
     enabled: bool
+
+    @model_validator(mode="after")
+    def _no_secret(self) -> Tracking:
+        if self.uri is not None and re.search(r"://[^/@]*:[^/@]*@", self.uri):
+            raise ValueError(
+                "tracking.uri holds a password, which Hydra would write into multirun.yaml: "
+                "give it in the environment, MLFLOW_TRACKING_URI or MLFLOW_TRACKING_PASSWORD"
+            )
+        return self
 
 
 @frozen
@@ -64,6 +79,15 @@ class RunConfig:
     tasks: Tasks
     tracking: Tracking
     compute: Compute
+    files: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    """Files on this machine that the choices name -> size and time of change in ns: new content makes another run."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_word(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.=+-]*", name) or name in RESERVED:
+            raise ValueError(f"is a folder under multirun/: one word of letters, digits and _.=+-, not {RESERVED}")
+        return name
 
     @field_validator("seed")
     @classmethod
@@ -75,10 +99,12 @@ class RunConfig:
         step, path = self.checkpoint.step, self.checkpoint.path
         if self.model.source == "local" and path is None:
             raise ValueError("model=local needs checkpoint.path, the folder of an OLMo unsharded checkpoint")
+        if self.model.source != "local" and path is not None:
+            raise ValueError(f"checkpoint.path={path} goes with model=local, not with model={self.model.name}")
         if self.model.source == "embedded":
-            if path is not None:
-                raise ValueError(f"checkpoint.path={path} goes with model=local, not with model={self.model.name}")
             check_on_trajectory(self.model, step)
+        if self.model.published is not None:
+            check_listed(self.model.name, self.model.published, step, self.checkpoint.source)
         return self
 
 
@@ -87,7 +113,19 @@ def load(plain: Mapping[str, Any]) -> RunConfig:
     try:
         return TypeAdapter(RunConfig).validate_python(plain)
     except ValidationError as error:
-        raise Refusal("\n".join(explain(problem) for problem in error.errors())) from None
+        raise Refusal("\n".join(_in_words(problem) for problem in error.errors())) from None
+
+
+def _in_words(problem: Mapping[str, Any]) -> str:
+    if problem["type"] != "unexpected_keyword_argument":
+        return explain(problem)
+    *above, key = problem["loc"]
+    group: Any = RunConfig
+    for name in above:
+        hint = get_type_hints(group)[name]
+        group = next((kind for kind in get_args(hint) if dataclasses.is_dataclass(kind)), hint)
+    allowed = [field.name for field in dataclasses.fields(group)]
+    return f"{'.'.join(problem['loc'])}={problem['input']}: {unknown(key, allowed)}"
 
 
 def tree(choices: Any) -> dict[str, Any]:
@@ -99,7 +137,17 @@ def params(config: RunConfig) -> dict[str, Any]:
     """Dotted name -> value of every choice that a table or MLflow shows, `name` leaves under their group's name."""
     shown: dict[str, Any] = {"model": config.model.name, "tasks": config.tasks.name, "seed": config.seed}
     shown["model.parameters"] = config.model.parameters
+    if config.model.published is not None and config.model.published.recipe is not None:
+        shown |= {"model.recipe": config.model.published.recipe, "model.run": config.model.published.run}
     for group in ("checkpoint", "data", "anneal", "tasks", "compute"):
         for field, value in tree(getattr(config, group)).items():
-            shown[group if field == "name" else f"{group}.{field}"] = value
+            shown |= _leaves(group if field == "name" else f"{group}.{field}", value)
+    if config.data.sources is None:
+        del shown["data.sources"]
     return shown
+
+
+def _leaves(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {leaf: v for key, below in value.items() for leaf, v in _leaves(f"{name}.{key}", below).items()}

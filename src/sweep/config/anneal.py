@@ -69,11 +69,18 @@ class Anneal:
             raise ValueError("must be between 0 and 1")
         return fraction
 
-    @field_validator("weight_decay", "max_grad_norm")
+    @field_validator("weight_decay")
     @classmethod
     def _not_negative(cls, value: float | None) -> float | None:
         if value is not None and value < 0:
             raise ValueError("must not be negative")
+        return value
+
+    @field_validator("max_grad_norm")
+    @classmethod
+    def _positive(cls, value: float | None) -> float | None:
+        if value is not None and value <= 0:
+            raise ValueError("must be above 0, or null for the checkpoint's own")
         return value
 
     @model_validator(mode="after")

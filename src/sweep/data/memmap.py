@@ -2,55 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from sweep.data.remote import NPY_MAGIC, RemoteFile, Wanted, fetch
+
 DTYPES = ("uint8", "uint16", "uint32", "uint64")
-_NPY_MAGIC = b"\x93NUMPY"
 
 
 class Instances:
     """The instances of `sequence_length` tokens of concatenated raw memmaps; each file's remainder is ignored."""
 
-    def __init__(self, paths: Sequence[Path], *, sequence_length: int, dtype: str = "uint16") -> None:
+    def __init__(self, files: Sequence[Path | RemoteFile], *, sequence_length: int, dtype: str = "uint16") -> None:
         """Raises FileNotFoundError for an absent file; ValueError for no file, a wrong dtype, a file with a header."""
         if dtype not in DTYPES:
             raise ValueError(f"memmap dtype {dtype!r} is unknown; one of {', '.join(DTYPES)}")
         if sequence_length < 1:
             raise ValueError(f"sequence_length is {sequence_length}; it must be at least 1")
-        if not paths:
+        if not files:
             raise ValueError("no memmap file is given; at least one is needed")
-        self.paths = tuple(Path(path) for path in paths)
+        self.files = tuple(files)
         self.sequence_length = sequence_length
-        self._files = [_rows(path, sequence_length, np.dtype(dtype)) for path in self.paths]
-        self._ends = np.cumsum([len(rows) for rows in self._files])
+        self.dtype = np.dtype(dtype)
+        self._counts = [self._count(file) for file in files]
+        self._ends = np.cumsum(self._counts)
+        self._mapped: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    @property
+    def remote(self) -> bool:
+        """Whether any of the files is behind a network."""
+        return any(isinstance(file, RemoteFile) for file in self.files)
+
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Token ids int64 (N, T) of the instances `indices` (N,); IndexError where one is outside [0, len)."""
+        tokens = np.empty((len(indices), self.sequence_length), dtype=self.dtype)
+        self.read_into(tokens, indices)
+        return tokens.astype(np.int64)
+
+    def read_into(
+        self, tokens: np.ndarray, indices: np.ndarray, *, progress: Callable[[int], None] = lambda size: None
+    ) -> None:
+        """Put the instances `indices` (N,) into `tokens` (N, T) of this dtype; `progress` gets bytes read."""
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
-            names = ", ".join(str(path) for path in self.paths)
+            names = ", ".join(str(file.url if isinstance(file, RemoteFile) else file) for file in self.files)
             raise IndexError(f"instances {indices.min()} to {indices.max()} asked of {len(self)} in {names}")
-        tokens = np.empty((len(indices), self.sequence_length), dtype=np.int64)
         owner = np.searchsorted(self._ends, indices, side="right")
+        wanted: list[Wanted] = []
         for number in np.unique(owner):
-            mine = owner == number
-            start = self._ends[number] - len(self._files[number])
-            tokens[mine] = self._files[number][indices[mine] - start]
-        return tokens
+            slots = np.flatnonzero(owner == number)
+            rows = indices[slots] - (self._ends[number] - self._counts[number])
+            file = self.files[number]
+            if isinstance(file, RemoteFile):
+                wanted.append(Wanted(file, rows, slots))
+            else:
+                tokens[slots] = self._rows(number, file)[rows]
+                progress(len(slots) * self._instance_bytes)
+        if wanted:
+            fetch(wanted, tokens, progress=progress)
 
+    @property
+    def _instance_bytes(self) -> int:
+        return self.dtype.itemsize * self.sequence_length
 
-def _rows(path: Path, sequence_length: int, dtype: np.dtype) -> np.ndarray:
-    """The whole instances of one file, (n, T), not yet read."""
-    with path.open("rb") as f:
-        if f.read(len(_NPY_MAGIC)) == _NPY_MAGIC:
-            raise ValueError(f"{path} has a NumPy header; OLMo's memmaps are raw (write them with `array.tofile`)")
-    count = path.stat().st_size // (dtype.itemsize * sequence_length)
-    if count == 0:  # an empty file can't be mapped
-        return np.empty((0, sequence_length), dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="r", shape=(count, sequence_length))
+    def _count(self, file: Path | RemoteFile) -> int:
+        """Whole instances of a file."""
+        if isinstance(file, RemoteFile):
+            return file.size // self._instance_bytes
+        with file.open("rb") as f:
+            if f.read(len(NPY_MAGIC)) == NPY_MAGIC:
+                raise ValueError(f"{file} has a NumPy header; OLMo's memmaps are raw (write them with `array.tofile`)")
+        return file.stat().st_size // self._instance_bytes
+
+    def _rows(self, number: int, file: Path) -> np.ndarray:
+        """The instances of one local file, (n, T), mapped on first use."""
+        if number not in self._mapped:
+            shape = (self._counts[number], self.sequence_length)
+            self._mapped[number] = np.memmap(file, dtype=self.dtype, mode="r", shape=shape)
+        return self._mapped[number]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,9 @@ _KEPT = bytes(byte if chr(byte).isalnum() and byte < 128 else 32 for byte in ran
 """A byte's stand-in: itself, or a space."""
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 """Odd 64-bit base of the rolling hash (golden ratio)."""
+
+_UNKNOWN = 2**63
+"""Stands for every word that no indexed text has."""
 
 
 def words_of(text: str) -> list[bytes]:
@@ -43,6 +46,9 @@ class Numbering:
     def __init__(self) -> None:
         self._numbers: defaultdict[bytes, int] = defaultdict(itertools.count().__next__)
 
+    def __iter__(self) -> Iterator[tuple[bytes, int]]:
+        return iter(self._numbers.items())
+
     def words(self, texts: Iterable[str]) -> Words:
         """The texts as word numbers."""
         numbers: list[int] = []
@@ -69,10 +75,40 @@ def containing(texts: Words, wholes: Words, *, lengths: range) -> np.ndarray:
     """Whether each of `texts` has one of `wholes`, of as many words as `lengths` allows, whole: bool (texts,)."""
     contains = np.zeros(len(texts.lengths), dtype=bool)
     for length in lengths:
-        fits = wholes.lengths == length
-        numbers = wholes.numbers[np.repeat(fits, wholes.lengths)]
-        contains |= sharing(texts, Words(numbers, wholes.lengths[fits]), run=length)
+        contains |= sharing(texts, _of_length(wholes, length), run=length)
     return contains
+
+
+class Index:
+    """Runs of words of some texts, to look others up in; what it holds doesn't grow with these."""
+
+    def __init__(self, texts: Iterable[str], wholes: Iterable[str], *, run: int, shortest: int) -> None:
+        """`run` words in a row of `texts` count, and each of `wholes` that has from `shortest` words to below that."""
+        numbering = Numbering()
+        words, others = numbering.words(texts), numbering.words(wholes)
+        self._numbers = dict(numbering)
+        self._hashes = {run: np.unique(_runs(words, run)[0])}
+        for length in range(shortest, run):
+            self._hashes[length] = np.unique(_runs(_of_length(others, length), length)[0])
+
+    def found_in(self, texts: Sequence[str]) -> np.ndarray:
+        """Whether each text holds one of the runs: bool (texts,)."""
+        found = [words_of(text) for text in texts]
+        numbers = [self._numbers.get(word, _UNKNOWN) for words in found for word in words]
+        words = Words(np.array(numbers, dtype=np.uint64), np.array([len(words) for words in found], dtype=np.int64))
+        holds = np.zeros(len(texts), dtype=bool)
+        for run, known in self._hashes.items():
+            mine, owners = _runs(words, run)
+            if len(known):
+                at = np.searchsorted(known, mine).clip(max=len(known) - 1)
+                holds[owners[known[at] == mine]] = True
+        return holds
+
+
+def _of_length(texts: Words, length: int) -> Words:
+    """The texts of so many words."""
+    fits = texts.lengths == length
+    return Words(texts.numbers[np.repeat(fits, texts.lengths)], texts.lengths[fits])
 
 
 def _in_table(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:

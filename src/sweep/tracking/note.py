@@ -61,8 +61,8 @@ def _score_rows(events: Events) -> Iterator[tuple[str, ...]]:
 
 def _chosen(events: Events) -> dict[str, str]:
     """Task -> the metric that enters its suite's mean."""
-    suites = events.attempts[-1]["params"].get("tasks.suites", {})
-    return {task: metric for suite in suites.values() for task, metric in suite["metrics"].items()}
+    split = {key.partition(".metrics."): value for key, value in events.attempts[-1]["params"].items()}
+    return {task: metric for (suite, _, task), metric in split.items() if task and suite.startswith("tasks.suites.")}
 
 
 def _point_row(run: Events) -> tuple[str, ...]:

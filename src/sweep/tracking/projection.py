@@ -45,11 +45,6 @@ PATIENT_S, SAFE_S = 600.0, 20.0
 """Seconds after which a call gives up, and a safe one; a request under way may add its own timeout."""
 
 
-def prepare(tracking_uri: str, experiment: str, artifact_root: Path) -> str:
-    """Make schema, experiment and its view, once for all workers; the experiment's id."""
-    return _connect(tracking_uri, experiment, artifact_root, PATIENT_S)[1]
-
-
 def project(
     run_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path, within_s: float = PATIENT_S
 ) -> str:

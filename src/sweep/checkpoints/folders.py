@@ -1,0 +1,110 @@
+"""Hugging Face folders on disk <-> ai2-olmo's unsharded checkpoint folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from olmo.config import ModelConfig, TrainConfig
+from olmo.model import OLMo
+from tokenizers import Tokenizer
+
+from sweep.checkpoints.huggingface import architecture, config_json, from_native, to_native
+from sweep.checkpoints.olmo import load_model, write_position
+from sweep.checkpoints.tensors import read_pt, write_tensors
+from sweep.refusal import Refusal
+
+STEMS = ("model.safetensors", "pytorch_model.bin")
+"""The weights of a Hub folder, each also in shards under `NAME.index.json`."""
+END = "<|endoftext|>"
+"""What ends a document in every tokenizer of OLMo's. Early OLMo 1 configurations call token 0 so, which is another one;
+allenai/OLMo's `scripts/convert_olmo_to_hf_new.py` mends the same."""
+
+
+def import_folder(snapshot: Path, into: Path, *, training: Mapping[str, Any], step: int, tokens: int) -> None:
+    """Write `into` as the OLMo checkpoint of a local Hub snapshot: config.yaml, model.safetensors, train.pt.
+
+    `training` is a tree for `TrainConfig.new` without `model`: what the Hub doesn't tell. `step` and `tokens` (exact,
+    all in the first epoch) say where the checkpoint stands. There is no optimizer. ValueError names what is wrong.
+    """
+    found = json.loads((snapshot / "config.json").read_text())
+    sizes = architecture(found)
+    try:
+        config = TrainConfig.new(**training, model=sizes)
+    except Exception as error:  # ai2-olmo's, OmegaConf's and Python's own: whatever the trees provoke
+        raise ValueError(f"{snapshot / 'config.json'} and the given training don't fit ai2-olmo: {error}") from error
+    weights = _read_weights(snapshot)
+    if "d_model" in found:
+        weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+    else:
+        weights = from_native(weights, tied=config.model.weight_tying)
+    weights = _checked(weights, config.model, snapshot)
+    into.mkdir(parents=True, exist_ok=True)
+    config.save(into / "config.yaml")
+    write_tensors(weights, into / "model.safetensors")
+    write_position(into, step=step, epoch=0, instances=tokens // config.model.max_sequence_length, tokens=tokens)
+
+
+def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: Path) -> None:
+    """Write `into` as the native Hugging Face folder of a checkpoint: config, weights in fp32, tokenizer.
+
+    Refusal naming the setting where transformers has no class of this architecture. The files are spelled so that
+    transformers 4 reads them too.
+    """
+    found = config_json(config.model)
+    words = Tokenizer.from_file(str(tokenizer))
+    if (size := words.get_vocab_size()) > (rows := found["vocab_size"]):
+        raise Refusal(f"{tokenizer} has {size} tokens, more than the {rows} rows of the embedding")
+    if (end := words.token_to_id(END)) is not None:
+        found["eos_token_id"] = end
+    flat = config.update_with()
+    flat.model.block_group_size = 1
+    weights = to_native(load_model(folder, flat, device=torch.device("cpu")).state_dict(), config.model)
+    into.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(weights, into / "model.safetensors", {"format": "pt"})
+    _write_json(into / "config.json", {**found, "torch_dtype": "float32"})
+    ends = {name: found[name] for name in ("eos_token_id", "pad_token_id")}
+    _write_json(into / "generation_config.json", {"_from_model_config": True, **ends})
+    shutil.copyfile(tokenizer, into / "tokenizer.json")
+    named = {f"{name}_token": words.id_to_token(found[f"{name}_token_id"]) for name in ("eos", "pad")}
+    behaviour = {"clean_up_tokenization_spaces": False, "model_max_length": config.model.max_sequence_length}
+    _write_json(into / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **named, **behaviour})
+
+
+def _read_weights(snapshot: Path) -> dict[str, torch.Tensor]:
+    for name in STEMS:
+        if (snapshot / name).is_file():
+            return _read(snapshot / name)
+        if (index := snapshot / f"{name}.index.json").is_file():
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            if outside := [shard for shard in shards if Path(shard).name != shard]:
+                raise ValueError(f"{index} names {outside[0]}, which is not in its own folder")
+            return {key: tensor for shard in shards for key, tensor in _read(snapshot / shard).items()}
+    raise FileNotFoundError(f"{snapshot} has no weights: neither {' nor '.join(STEMS)}, nor their .index.json")
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(file) if file.suffix == ".safetensors" else read_pt(file)
+
+
+def _checked(weights: dict[str, torch.Tensor], sizes: ModelConfig, snapshot: Path) -> dict[str, torch.Tensor]:
+    """The weights under the names of this architecture's model; ValueError where names or shapes are not its own."""
+    model = OLMo(dataclasses.replace(sizes, init_device="meta"), init_params=False)
+    weights, _ = model._make_state_dict_compatible(weights)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    wrong = [name for name in sorted({*shapes, *found}) if shapes.get(name) != found.get(name)]
+    if wrong:
+        told = "; ".join(f"{name}: {found.get(name)}, must be {shapes.get(name)}" for name in wrong[:3])
+        raise ValueError(f"the weights in {snapshot} are not those of its config.json: {told}")
+    return weights
+
+
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n")

@@ -1,0 +1,79 @@
+"""Revisions on the Hugging Face Hub, through its own client: its cache, HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from pathlib import Path
+
+import httpx
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.file_download import repo_folder_name
+
+from sweep.refusal import Refusal
+
+UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError, httpx.HTTPError)
+OFFLINE = (
+    "no Hub could be reached: fetch it once where there is a network (the cache is at HF_HOME), name a mirror in "
+    "HF_ENDPOINT, or take a copy on disk with model=local checkpoint.path=FOLDER"
+)
+
+
+def snapshot(repo: str, revision: str) -> Path:
+    """The folder of a revision in the Hub's cache, fetched as far as it isn't there; one format of the weights alone.
+
+    `revision` may hold * for what only the Hub knows. Refusal where it isn't to be had.
+    """
+    place = f"{repo}@{revision}"
+    try:
+        name = _resolved(repo, revision)
+        place = f"{repo}@{name}"
+        patterns = ["*.json", "tokenizer*", "*.safetensors"]
+        if not constants.HF_HUB_OFFLINE:
+            files = HfApi().list_repo_files(repo, revision=name)
+            if not any(file.endswith(".safetensors") for file in files):
+                patterns[-1] = "*.bin"
+        return Path(snapshot_download(repo, revision=name, allow_patterns=patterns))
+    except RevisionNotFoundError as error:
+        raise Refusal(f"{place} is not on the Hub: there is no such revision") from error
+    except RepositoryNotFoundError as error:
+        raise Refusal(f"{place} is not on the Hub: no such repository, or not for this token") from error
+    except HfHubHTTPError as error:
+        raise Refusal(f"{place}: the Hub answered {error}") from error
+    except UNREACHABLE as error:
+        raise Refusal(f"{place}: {OFFLINE} ({type(error).__name__})") from error
+
+
+def _resolved(repo: str, pattern: str) -> str:
+    """The one revision that `pattern` means, among those of the Hub, or offline among those in the cache."""
+    if "*" not in pattern:
+        return pattern
+    if constants.HF_HUB_OFFLINE:
+        refs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model") / "refs"
+        names = sorted(path.name for path in refs.glob("*"))
+        where = f"in the cache at {constants.HF_HUB_CACHE} (HF_HUB_OFFLINE is set)"
+    else:
+        found = HfApi().list_repo_refs(repo)
+        names = sorted(ref.name for ref in (*found.branches, *found.tags))
+        where = "on the Hub"
+    if matches := fnmatch.filter(names, pattern):
+        return matches[0]
+    raise Refusal(f"{repo}@{pattern} is not {where}; nearest: {', '.join(_nearest(names, pattern)) or 'none'}")
+
+
+def _nearest(names: list[str], pattern: str) -> list[str]:
+    """The revisions spelt alike whose steps come closest to that of `pattern`."""
+
+    def step(name: str) -> int | None:
+        found = re.search(r"step(\d+)", name)
+        return int(found[1]) if found else None
+
+    alike = [name for name in names if step(name) is not None and name.split("step")[0] == pattern.split("step")[0]]
+    return sorted(alike, key=lambda name: abs((step(name) or 0) - (step(pattern) or 0)))[:2]

@@ -1,0 +1,210 @@
+"""ai2-olmo's architectures and tensors <-> those of transformers' `OlmoForCausalLM` and `Olmo2ForCausalLM`.
+
+True to `olmo/model.py` of ai2-olmo 0.6.0 and `models/olmo`, `models/olmo2` of transformers 5: `att_proj` holds q, k, v,
+`ff_proj` holds up and gate in that order, and the head is the embedding where the two are tied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from olmo.config import ModelConfig
+
+from sweep.refusal import Refusal, unknown
+
+EITHER: dict[str, tuple[Any, ...]] = {
+    "activation_type": ("swiglu",),
+    "block_type": ("sequential",),
+    "rope": (True,),
+    "alibi": (False,),
+    "include_bias": (False,),
+    "bias_for_layer_norm": (False, None),
+    "embedding_layer_norm": (False,),
+    "scale_logits": (False,),
+}
+CLASSES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "olmo": {
+        **EITHER,
+        "norm_after": (False,),
+        "layer_norm_type": ("default", "low_precision"),
+        "layer_norm_with_affine": (False,),
+        "layer_norm_eps": (1e-5,),
+        "attention_layer_norm": (False,),
+    },
+    "olmo2": {
+        **EITHER,
+        "norm_after": (True,),
+        "layer_norm_type": ("rms",),
+        "layer_norm_with_affine": (True,),
+        "attention_layer_norm": (True,),
+        "attention_layer_norm_with_affine": (True,),
+        "clip_qkv": (None,),
+    },
+}
+"""`model_type` -> the settings its class is made for; the first value is what a native config.json means."""
+NOT_OF_THE_HUB = {
+    "flash_attention": False,
+    "attention_dropout": 0.0,
+    "residual_dropout": 0.0,
+    "embedding_dropout": 0.0,
+}
+"""Settings of a training that a native config.json doesn't have, as the published ones had them."""
+HEAD = "transformer.ff_out.weight"
+TOP = {
+    "model.embed_tokens.weight": "transformer.wte.weight",
+    "model.norm.weight": "transformer.ln_f.weight",
+    "lm_head.weight": HEAD,
+}
+"""Tensors outside the blocks, transformers' name -> ai2-olmo's; what an architecture lacks is in neither file."""
+BLOCK = {
+    "self_attn.o_proj.weight": "attn_out.weight",
+    "mlp.down_proj.weight": "ff_out.weight",
+    "self_attn.q_norm.weight": "q_norm.weight",
+    "self_attn.k_norm.weight": "k_norm.weight",
+    "post_attention_layernorm.weight": "attn_norm.weight",
+    "post_feedforward_layernorm.weight": "ff_norm.weight",
+}
+"""Tensors of a block."""
+JOINED = {
+    "att_proj.weight": ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
+    "ff_proj.weight": ("mlp.up_proj.weight", "mlp.gate_proj.weight"),
+}
+"""Tensors of a block that ai2-olmo holds in one."""
+
+
+def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
+    """ai2-olmo's `ModelConfig`, its own names, of a Hub folder's config.json; Refusal where no class of OLMo has it.
+
+    Three layouts: `olmo`, `olmo2`, and `hf_olmo`, whose config.json holds the ModelConfig's own fields (also under
+    `model_type: olmo`, before transformers had a class of that name).
+    """
+    if "d_model" in config_json:
+        names = {field.name for field in fields(ModelConfig)} - {"init_device", "precision"}
+        return {name: value for name, value in config_json.items() if name in names}
+    kind = config_json.get("model_type", "none")
+    if kind not in CLASSES:
+        raise Refusal(f"config.json: model_type: {unknown(str(kind), [*CLASSES, 'hf_olmo'])}")
+    given = _Given(config_json)
+    rope = config_json.get("rope_parameters") or config_json.get("rope_scaling") or {}
+    given.must("hidden_act", "silu")
+    given.must("attention_bias", False)
+    if (shape := rope.get("rope_type", rope.get("type", "default"))) != "default":
+        raise Refusal(f"config.json: rope_type={shape}; ai2-olmo has only default")
+    width, heads, rows = given["hidden_size"], given["num_attention_heads"], given["vocab_size"]
+    given.must("head_dim", width // heads)
+    theta = rope.get("rope_theta", config_json.get("rope_theta", 10000))
+    if theta != int(theta):
+        raise Refusal(f"config.json: rope_theta={theta}; ai2-olmo has only whole numbers")
+    eos = config_json.get("eos_token_id", 50279)
+    eos = eos[0] if isinstance(eos, list) else eos
+    padding = config_json.get("pad_token_id", 1)
+    own = {"clip_qkv": config_json.get("clip_qkv")} if kind == "olmo" else {"layer_norm_eps": given["rms_norm_eps"]}
+    return {
+        **NOT_OF_THE_HUB,
+        **{name: allowed[0] for name, allowed in CLASSES[kind].items()},
+        "d_model": width,
+        "n_heads": heads,
+        "n_kv_heads": config_json.get("num_key_value_heads") or heads,
+        "n_layers": given["num_hidden_layers"],
+        "mlp_hidden_size": 2 * given["intermediate_size"],
+        "max_sequence_length": given["max_position_embeddings"],
+        "rope_theta": int(theta),
+        "vocab_size": rows,
+        "embedding_size": rows,
+        "weight_tying": config_json.get("tie_word_embeddings", False),
+        "eos_token_id": eos,
+        "pad_token_id": eos if padding is None else padding,
+        **own,
+    }
+
+
+def config_json(config: ModelConfig) -> dict[str, Any]:
+    """The native config.json of an architecture; Refusal naming what neither class has, and what is allowed."""
+    kind = "olmo2" if config.norm_after else "olmo"
+    for name, allowed in CLASSES[kind].items():
+        if (value := getattr(config, name)) not in allowed:
+            raise Refusal(
+                f"model.{name}={value} has no equal in transformers' class for model_type={kind} "
+                f"(model.norm_after={config.norm_after}); allowed: {', '.join(map(str, allowed))}"
+            )
+    hidden = config.mlp_hidden_size if config.mlp_hidden_size is not None else config.mlp_ratio * config.d_model
+    own = {"clip_qkv": config.clip_qkv} if kind == "olmo" else {"rms_norm_eps": config.layer_norm_eps}
+    return {
+        "architectures": [{"olmo": "OlmoForCausalLM", "olmo2": "Olmo2ForCausalLM"}[kind]],
+        "model_type": kind,
+        "vocab_size": config.embedding_size or config.vocab_size,
+        "hidden_size": config.d_model,
+        "intermediate_size": hidden // 2,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.effective_n_kv_heads,
+        "hidden_act": "silu",
+        "max_position_embeddings": config.max_sequence_length,
+        "rope_theta": float(config.rope_theta),
+        "rope_scaling": None,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "initializer_range": config.init_std,
+        "tie_word_embeddings": config.weight_tying,
+        "bos_token_id": None,
+        "eos_token_id": config.eos_token_id,
+        "pad_token_id": config.pad_token_id,
+        "use_cache": True,
+        **own,
+    }
+
+
+def from_native(tensors: Mapping[str, torch.Tensor], *, tied: bool) -> dict[str, torch.Tensor]:
+    """ai2-olmo's state dict of a native one; ValueError where a tensor is missing or has no place in it.
+
+    A tied head that the file holds a second time must equal the embedding.
+    """
+    left = {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
+    found = {ours: left.pop(theirs) for theirs, ours in TOP.items() if theirs in left}
+    if tied and (head := found.pop(HEAD, None)) is not None and not torch.equal(head, found["transformer.wte.weight"]):
+        raise ValueError("config.json has tie_word_embeddings=true, but lm_head.weight is not the embedding")
+    for index in range(len({name.split(".")[2] for name in left if name.startswith("model.layers.")})):
+        theirs, ours = f"model.layers.{index}.", f"transformer.blocks.{index}."
+        for name, parts in JOINED.items():
+            if missing := [part for part in parts if theirs + part not in left]:
+                raise ValueError(f"the weights have no {theirs}{missing[0]}")
+            found[ours + name] = torch.cat([left.pop(theirs + part) for part in parts])
+        for part, name in BLOCK.items():
+            if theirs + part in left:
+                found[ours + name] = left.pop(theirs + part)
+    if left:
+        raise ValueError(f"the weights have {', '.join(sorted(left)[:3])}, which ai2-olmo's model has not")
+    return found
+
+
+def to_native(tensors: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
+    """The native state dict of ai2-olmo's, with `block_group_size` 1; inverse of `from_native`."""
+    found = {theirs: tensors[ours] for theirs, ours in TOP.items() if ours in tensors}
+    kv = config.d_model // config.n_heads * config.effective_n_kv_heads
+    for index in range(config.n_layers):
+        theirs, ours = f"model.layers.{index}.", f"transformer.blocks.{index}."
+        for name, parts in JOINED.items():
+            rows = [config.d_model, kv, kv] if name == "att_proj.weight" else len(tensors[ours + name]) // 2
+            split = tensors[ours + name].split(rows)
+            found |= {theirs + part: tensor for part, tensor in zip(parts, split, strict=True)}
+        found |= {theirs + part: tensors[ours + name] for part, name in BLOCK.items() if ours + name in tensors}
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+class _Given:
+    """A config.json that is asked for what it must have."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._values:
+            raise Refusal(f"config.json has no {name}")
+        return self._values[name]
+
+    def must(self, name: str, value: Any) -> None:
+        if (found := self._values.get(name, value)) != value:
+            raise Refusal(f"config.json: {name}={found} has no equal in ai2-olmo; allowed: {value}")

@@ -1,0 +1,67 @@
+"""What of a training's settings decides its updates: followed as ai2-olmo 0.6.0's trainer does it, or refused.
+
+The list is of `olmo/train.py`, `olmo/optim.py` and `olmo/data`. What concerns speed, memory, logging and saving alone
+(compile, fsdp, ddp, activation checkpointing, `record_update_metrics`, ...) changes no update and is not in it;
+`precision` and flash attention change rounding, and the run's own numerics stand in its key.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+from olmo.config import SchedulerUnits, TrainConfig
+
+from sweep.records import Position
+from sweep.refusal import Refusal
+
+FOLLOWED: dict[str, tuple[object, ...]] = {
+    "optimizer.name": ("adamw",),
+    "optimizer.selective_updates": (False,),
+    "max_grad_norm_ratio": (None,),
+    "data.label_mask_paths": (None, []),
+    "data.generate_attention_mask": (False,),
+    "data.generate_doc_lengths": (False,),
+    "data.instance_filter": (None,),
+    "model.attention_dropout": (0,),
+    "model.residual_dropout": (0,),
+    "model.embedding_dropout": (0,),
+}
+"""Settings that change an update -> the values under which ours is the same."""
+Z_LOSS = 1e-4
+"""What ai2-olmo 0.6.0's trainer multiplies the z-loss by: it reads `auxiliary_loss_multiplier` nowhere, and the OLMo 2
+paper (arXiv 2501.00656, sec. 3.3.3) says 1e-4 where the training's config.yaml says 1e-5."""
+
+
+def check_followed(config: TrainConfig) -> None:
+    """Refusal naming the setting, its value and what is allowed, where an anneal would not be this training's."""
+    for name, allowed in FOLLOWED.items():
+        value = operator.attrgetter(name)(config)
+        if value not in allowed:
+            raise Refusal(
+                f"the checkpoint's config.yaml has {name}={value}, which changes the training and is not followed; "
+                f"allowed: {allowed[0]}"
+            )
+
+
+def check_clipping(config: TrainConfig, position: Position) -> None:
+    """Refusal where the gradient clip is still being warmed up at the checkpoint."""
+    scheduler = config.scheduler
+    until, factor = scheduler.grad_clip_warmup_steps, scheduler.grad_clip_warmup_factor
+    done = position.tokens if scheduler.units == SchedulerUnits.tokens else position.step
+    if config.max_grad_norm is not None and until is not None and factor is not None and done <= until:
+        raise Refusal(
+            f"the checkpoint's config.yaml has scheduler.grad_clip_warmup_steps={until:g} {scheduler.units}, and the "
+            f"checkpoint stands at {done}: an anneal inside this warmup is not followed; allowed: later checkpoints"
+        )
+
+
+def z_loss(config: TrainConfig) -> float:
+    """What the training multiplied log(Z)^2 by; flash-attn's fused loss adds it to the gradient in any case."""
+    return Z_LOSS if config.softmax_auxiliary_loss or config.fused_loss else 0.0
+
+
+def data_paths(config: TrainConfig) -> Sequence[str]:
+    """The token memmaps the checkpoint was trained on, in the order they are read, as its configuration spells them."""
+    datasets = config.data.datasets or {}
+    return tuple(config.data.paths or [path for label in sorted(datasets) for path in datasets[label]])

@@ -1,0 +1,41 @@
+"""AdamW as a pretraining used it."""
+
+from __future__ import annotations
+
+from pydantic import ValidationInfo, field_validator
+
+from sweep.config.frozen import frozen
+
+
+@frozen
+class Optimizer:
+    """AdamW as the pretraining used it."""
+
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    """Decoupled; on matrices only unless the two fields below say otherwise."""
+    decay_norm_and_bias: bool
+    decay_embeddings: bool
+    max_grad_norm: float | None
+
+    @field_validator("betas")
+    @classmethod
+    def _below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("must be two numbers from 0 to below 1")
+        return betas
+
+    @field_validator("eps", "max_grad_norm")
+    @classmethod
+    def _above_zero(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and value <= 0:
+            raise ValueError("must be above 0" + (", or null for no clipping" if info.field_name != "eps" else ""))
+        return value
+
+    @field_validator("weight_decay")
+    @classmethod
+    def _not_negative(cls, decay: float) -> float:
+        if decay < 0:
+            raise ValueError("must not be negative")
+        return decay

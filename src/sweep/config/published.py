@@ -1,0 +1,100 @@
+"""What is known of a published training before anything of it is loaded, in its authors' own numbers and names."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Literal
+
+from pydantic import model_validator
+
+from sweep.config.frozen import frozen
+from sweep.config.optimizer import Optimizer
+from sweep.refusal import unknown
+
+
+@frozen
+class Scheduler:
+    """Linear warmup, then a decay; ai2-olmo's `SchedulerConfig` and its names."""
+
+    name: Literal["cosine_with_warmup", "linear_with_warmup"]
+    units: Literal["steps", "tokens"]
+    """Of the two fields below."""
+    t_warmup: float
+    t_max: float
+    """Where the decay ends; the training may have stopped before."""
+    peak_lr: float
+    alpha_f: float
+    """Last learning rate over the peak."""
+    warmup_min_lr: float | None
+    """Where the warmup starts; None: a tenth of the peak."""
+
+
+@frozen
+class Published:
+    """A published training: where its checkpoints are, and what made them."""
+
+    cite: str
+    """Where these facts were read."""
+    http: str | None
+    """URL of a checkpoint's folder, with {step} and {folder} to fill in; None: only the Hub has it."""
+    hub: str | None
+    """Repository on the Hugging Face Hub."""
+    revision: str | None
+    """Its revisions: {step} to fill in, * for what the Hub alone knows."""
+    steps: tuple[tuple[int, int, int, str], ...]
+    """The checkpoints there are: from the first step to the last, one every so many, all in {folder}."""
+    tokenizer: str
+    """`identifier` as ai2-olmo spells it."""
+    data: str
+    """The training's data, in words."""
+    data_dtype: Literal["uint16", "uint32"]
+    data_seed: int
+    optimizer: Optimizer
+    z_loss: float | None
+    scheduler: Scheduler | None
+    """None: not known well enough to compute the learning rate at a step."""
+    known_lrs: dict[int, float]
+    """Learning rates on record as in force at a step, where the scheduler above does not give them."""
+    recipe: str | None
+    """Data recipe, of a suite that trains one model on many."""
+    recipes: tuple[str, ...]
+    """The recipes there are."""
+    run: str | None
+    """Which of several seeds."""
+    size: str | None = None
+    """As the repository's name spells it."""
+
+    @model_validator(mode="after")
+    def _a_known_recipe(self) -> Published:
+        if self.recipe is not None and self.recipe not in self.recipes:
+            raise ValueError(f"model.published.recipe={self.recipe}: {unknown(self.recipe, self.recipes)}")
+        return self
+
+
+def folder_of(published: Published, step: int) -> str | None:
+    """The {folder} of the checkpoint at `step`; None where the list has no such checkpoint."""
+    for first, last, every, folder in published.steps:
+        if first <= step <= last and (step - first) % every == 0:
+            return folder
+    return None
+
+
+def nearest_steps(published: Published, step: int) -> list[int]:
+    """The listed checkpoints before and after `step`."""
+    listed = sorted({s for first, last, every, _ in published.steps for s in range(first, last + 1, every)})
+    place = bisect_left(listed, step)
+    return listed[max(0, place - 1) : place + 1]
+
+
+def check_listed(name: str, published: Published, step: int | None, source: str) -> None:
+    """ValueError with the nearest ones where the chosen source has no checkpoint at `step`."""
+    if step is None:
+        raise ValueError(f"checkpoint.step=None: give the step of {name}, e.g. {published.steps[-1][1]}")
+    if source == "http" and published.http is None:
+        raise ValueError(f"checkpoint.source=http: {name} is on the Hub alone, {published.hub}")
+    if source == "hub" and published.hub is None:
+        raise ValueError(f"checkpoint.source=hub: {name} is not on the Hub")
+    if folder_of(published, step) is None and not (source == "hub" and published.http):
+        near = " and ".join(map(str, nearest_steps(published, step)))
+        more = "; the Hub may have more: checkpoint.source=hub" if published.http and published.hub else ""
+        raise ValueError(f"checkpoint.step={step} is not a checkpoint of {name}; nearest: {near}{more}")

