@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -59,21 +60,21 @@ def record_files(
     """Task -> its records.parquet for these weights; `model` is called only where something is missing."""
     started = time.perf_counter()
 
-    def builder(name: str, pack_key: str) -> Callable[[Path], None]:
-        def build(folder: Path) -> None:
-            began = time.perf_counter()
-            pack = evaluate.Pack.load(store.make("packs", pack_key, lambda at: _pack(scoring, name).save(at)))
-            spent.preparing_s += time.perf_counter() - began
-            with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=pack.num_nodes) as bar:
-                found = evaluate.likelihoods(model(), pack, progress=bar.advance)
-            evaluate.write_records(evaluate.records_table(pack, name, found), folder / RECORDS)
-
-        return build
+    def build(name: str, folder: Path) -> None:
+        began = time.perf_counter()
+        pack = evaluate.Pack.load(store.make("packs", packs[name], making[name]))
+        spent.preparing_s += time.perf_counter() - began
+        with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=pack.num_nodes) as bar:
+            found = evaluate.likelihoods(model(), pack, progress=bar.advance)
+        evaluate.write_records(evaluate.records_table(pack, name, found), folder / RECORDS)
 
     packs = {name: _pack_key(scoring, name) for name in scoring.names}
     keys = {name: digest("scores", weights, pack_key, scoring.numerics) for name, pack_key in packs.items()}
+    making = {name: functools.partial(_make_pack, scoring, name) for name in scoring.names}
+    missing = [name for name in scoring.names if not store.has("scores", keys[name])]
+    store.make_all("packs", {packs[name]: making[name] for name in missing})  # refuses before any forward pass
     spent.preparing_s += time.perf_counter() - started
-    folders = store.make_all("scores", {keys[name]: builder(name, packs[name]) for name in scoring.names})
+    folders = store.make_all("scores", {keys[name]: functools.partial(build, name) for name in scoring.names})
     spent.scoring_s += time.perf_counter() - started
     return {name: folders[key] / RECORDS for name, key in keys.items()}
 
@@ -126,6 +127,10 @@ def _pack_key(scoring: Scoring, name: str) -> str:
     else:
         made_of = evaluate.protocol(scoring.tasks.tasks()[name])
     return digest("pack", revisions.PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, TOKEN_BUDGET)
+
+
+def _make_pack(scoring: Scoring, name: str, folder: Path) -> None:
+    _pack(scoring, name).save(folder)
 
 
 def _pack(scoring: Scoring, name: str) -> evaluate.Pack:

@@ -89,6 +89,9 @@ def test_a_groups_tasks_are_its_subjects(include: Path) -> None:
     task = load_task(own("both", include))
     assert sorted(set(task.subjects or ())) == ["no_space", "sums"]
     assert len(set(task.documents)) == 16
+    in_front = dict(zip(task.subjects or (), task.delimiters, strict=True))
+    assert in_front == {"no_space": 0, "sums": 1}
+    assert {task.characters[choice] for choice in range(2, 48, 3)} == {len("many")}
 
 
 def test_examples_are_those_that_lm_eval_shows(include: Path) -> None:
@@ -123,6 +126,8 @@ def test_its_name_is_that_of_its_requests(include: Path) -> None:
         ("wrong", {}, "without one right choice"),
         ("sums", {"num_fewshot": 2}, "neither a training nor a few-shot split.*allowed: 0"),
         ("sums", {"split": "test"}, r"tasks\.suites\.custom\.split=test: sums has no such split"),
+        ("sums", {"metric": "perplexity"}, r"sums=perplexity: sums is a multiple_choice task; allowed: acc, acc_norm"),
+        ("rest", {"metric": "acc_norm"}, "rest=acc_norm: rest is a loglikelihood task; allowed: acc, perplexity"),
         ("sums", {"source": "wheel"}, r"tasks\.source=wheel.*auto, hub"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from tokenizers import Tokenizer
 from sweep.evaluate import TaskRequests, engine, likelihoods, log_likelihoods, prepare
 from sweep.evaluate.batches import Batches
 from sweep.evaluate.body import Body
+from sweep.evaluate.scratch import CPU, GPU
+from sweep.refusal import Refusal
 
 from .conftest import EOS, MAX_LENGTH, OLMO2, Encode, make_olmo
 
@@ -75,6 +78,12 @@ def test_lower_precision_weights_are_scored_in_fp32(core8: dict[str, TaskRequest
 def test_the_budget_changes_nothing(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
     small, large = (scored(core8["sciq"], tokenizer, olmo, token_budget=budget) for budget in (1, 5000))
     assert small == pytest.approx(large, abs=1e-4)
+
+
+def test_the_sizes_for_a_gpu_give_the_same(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
+    pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
+    few, many = (likelihoods(olmo, pack, sizes=sizes).log_probability for sizes in (GPU, CPU))
+    assert few == pytest.approx(many, abs=1e-4)
 
 
 def test_scoring_twice_gives_the_same_bits(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
@@ -158,10 +167,9 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
 ) -> None:
     pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
     expected = log_likelihoods(olmo, pack)
-    monkeypatch.setattr("sweep.evaluate.batches.PARTS", 1)
     sizes = short_of_memory(monkeypatch, most_nodes=1500, kind=kind, says=says)
     told: list[int] = []
-    found = likelihoods(olmo, pack, progress=told.append).log_probability
+    found = likelihoods(olmo, pack, sizes=replace(CPU, parts=1), progress=told.append).log_probability
     assert found == pytest.approx(expected, abs=1e-4)
     assert sizes[0] > 1500 >= sizes[-1]
     assert sum(told) == pack.num_nodes, "what was done before isn't done again"
@@ -188,11 +196,13 @@ def test_another_error_is_raised_at_once(
 
 def test_a_batch_keeps_to_the_budget(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
     pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
-    body = Body(olmo)
+    body = Body(olmo, CPU)
     most = engine.most_nodes(body, 2**20)
-    work = Batches(pack, body.device, most_nodes=most)
+    work = Batches(pack, body.device)
+    runs = work.cut(most)
     largest_tree = int(pack.batch_nodes.max())
-    assert all(len(work[index].ids) <= max(most, largest_tree) for index in range(len(work)))
+    assert all(len(work[run].ids) == work.nodes(run) <= max(most, largest_tree) for run in runs)
+    assert sum(work.nodes(run) for run in runs) == pack.num_nodes > most
 
 
 @pytest.mark.parametrize(
@@ -209,5 +219,5 @@ def test_a_batch_keeps_to_the_budget(core8: dict[str, TaskRequests], tokenizer: 
 def test_what_is_not_supported_is_named(setting: str, value: Any) -> None:
     model = make_olmo()
     setattr(model.config, setting, value)
-    with pytest.raises(ValueError, match=rf"model\.{setting}"):
-        Body(model)
+    with pytest.raises(Refusal, match=rf"model\.{setting}"):
+        Body(model, CPU)

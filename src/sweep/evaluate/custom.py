@@ -11,7 +11,7 @@ from typing import Any
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
-from sweep.config.tasks import Task
+from sweep.config.tasks import CHOICE_METRICS, CONTINUATION_METRICS, Task
 from sweep.evaluate.frozen import UNCONDITIONAL
 from sweep.evaluate.harness import requests_of
 from sweep.evaluate.requests import Request, TaskRequests, task_requests
@@ -39,13 +39,11 @@ def load_custom(task: Task) -> TaskRequests:
     for definition in definitions:
         of = definition.task_name if len(definitions) > 1 else None
         requests += requests_of(definition, task, first=requests[-1].document + 1 if requests else 0, of=of)
-    first = definitions[0]
     return task_requests(
         task.name,
         requests,
-        delimiter=first.config.target_delimiter,
         unconditional=UNCONDITIONAL if task.unconditional else None,
-        greedy=first.OUTPUT_TYPE == "loglikelihood",
+        greedy=definitions[0].OUTPUT_TYPE == "loglikelihood",
     )
 
 
@@ -87,6 +85,9 @@ def _check(definition: Any, task: Task) -> None:
             f"{place}: {definition.task_name} is a {kind} task; {' and '.join(SCORED)} ones can be scored; "
             "run lm-eval itself for the others"
         )
+    allowed = CHOICE_METRICS if kind == "multiple_choice" else CONTINUATION_METRICS
+    if task.metric not in allowed:
+        raise Refusal(f"{place}={task.metric}: {definition.task_name} is a {kind} task; allowed: {', '.join(allowed)}")
     config = definition.config
     if task.num_fewshot is not None:
         definition.set_config(key="num_fewshot", value=task.num_fewshot)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,57 +22,74 @@ from torch import Tensor
 from sweep.evaluate.batches import Batch, Batches
 from sweep.evaluate.body import Body
 from sweep.evaluate.pack import Likelihoods, Pack
-from sweep.evaluate.scratch import Scratch
+from sweep.evaluate.scratch import CPU, GPU, Scratch, Sizes
 
 log = logging.getLogger(__name__)
 
-MEMORY = 42 * 2**20
-"""Bytes that the activations of one thread's batch may take, unless a single tree takes more."""
 SMALLEST = 2**20
 """Halving ends here: what doesn't fit then never will."""
 NODE_WIDTHS = 7
 """Numbers held at once for each node of a batch, about, in widths of the model."""
-HEAD_ROWS, HEAD_COLUMNS = 512, 1024
-"""Logits computed at a time: they stay in a CPU's cache between the product and the sum."""
 EXP_LIMIT = 60.0
 """Logits certainly below this in size are summed as exponentials without taking their maximum off first."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """The part of a pack that one of several processes scores; all of them then know the whole."""
+
+    rank: int
+    size: int
+    total: Callable[[Tensor], None]
+    """Replaces a tensor by its sum over the processes, all of which call it."""
+
+
 def likelihoods(
-    model: OLMo, pack: Pack, *, memory: int = MEMORY, progress: Callable[[int], None] | None = None
+    model: OLMo,
+    pack: Pack,
+    *,
+    sizes: Sizes | None = None,
+    share: Share | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Likelihoods:
     """What the model says to each request of a pack.
 
-    `progress` is told of the nodes done, `pack.num_nodes` in all. Where `memory` bytes a thread are more than there
-    are, it goes on with half as many, down to a tree at a time. ValueError for a model this engine can't run.
+    `sizes` are by default those for the device that the model is on. Where `sizes.memory` bytes a thread are more than
+    there are, it goes on with half as many, down to a tree at a time. `progress` is told of the nodes done,
+    `pack.num_nodes` in all processes together. Refusal for a model this engine can't run.
     """
-    body = Body(model)
-    greedy = bool(pack.greedy.any())
-    scored = np.empty(len(pack.target), dtype=np.float32)
-    likeliest = np.ones(len(pack.target), dtype=np.bool_)
-    done = 0
-    while done < len(pack.batch_nodes):
-        work = Batches(pack, body.device, most_nodes=most_nodes(body, memory), first=done)
+    sizes = sizes or (GPU if model.device.type == "cuda" else CPU)
+    body, memory, greedy = Body(model, sizes), sizes.memory, bool(pack.greedy.any())
+    scored = np.zeros(len(pack.target), dtype=np.float32)
+    likeliest = np.zeros(len(pack.target), dtype=np.uint8)
+    work = Batches(pack, body.device)
+    left = work.cut(min(most_nodes(body, memory), pack.num_nodes // sizes.parts))
+    if share is not None:
+        left = left[share.rank :: share.size]
+    while left:
         try:
             with _workers(body.device) as pool:
-                parts = pool.map(lambda index, work=work: _scored(body, work[index], greedy=greedy), range(len(work)))
-                for index, part in enumerate(parts):
-                    targets = slice(work.target[index], work.target[index + 1])
-                    scored[targets], likeliest[targets] = part
-                    done = work.first[index + 1]
+                parts = pool.map(lambda run: _scored(body, work[run], greedy=greedy), left.copy())
+                for part in parts:
+                    run = left.pop(0)
+                    scored[work.targets(run)], likeliest[work.targets(run)] = part
                     if progress is not None:
-                        progress(int(work.node[index + 1] - work.node[index]))
+                        progress(work.nodes(run))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or memory < SMALLEST:
                 raise
             memory //= 2
+            left = [piece for run in left for piece in work.cut(most_nodes(body, memory), run)]
             body.scratch = Scratch(body.device)
             if body.device.type == "cuda":
                 torch.cuda.empty_cache()
             log.warning("scoring ran out of memory: going on with %d MiB a thread", memory >> 20)
+    if share is not None:
+        share.total(torch.from_numpy(scored))
+        share.total(torch.from_numpy(likeliest))
     total = np.zeros(len(pack.document))
     np.add.at(total, pack.target_request, scored)
-    missed = np.bincount(pack.target_request, weights=~likeliest, minlength=len(pack.document))
+    missed = np.bincount(pack.target_request, weights=likeliest == 0, minlength=len(pack.document))
     return Likelihoods(log_probability=total, greedy=missed == 0 if greedy else None)
 
 
@@ -98,10 +116,11 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(num_threads if device.type == "cpu" else 1)
     try:
-        with ThreadPoolExecutor(num_threads if device.type == "cpu" else 1) as pool:
-            yield pool
+        yield pool
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)
 
 
@@ -109,33 +128,33 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
 def _scored(body: Body, batch: Batch, *, greedy: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Log-probability of each predicted token of a batch, and whether it is the likeliest (true unless `greedy`)."""
     hidden = body.hidden(batch)
-    normalizer = _log_normalizers(hidden, body.head, body.scratch)
+    normalizer = _log_normalizers(hidden, body)
     logit = (hidden[batch.target_row] * body.head[batch.target]).sum(1)
     scored = (logit - normalizer[batch.target_row]).cpu().numpy()
     if not greedy:
         return scored, np.ones(len(scored), dtype=np.bool_)
-    likeliest = torch.cat([_likeliest(rows, body.head) for rows in hidden.split(HEAD_ROWS)])
+    likeliest = torch.cat([_likeliest(rows, body) for rows in hidden.split(body.sizes.head_rows)])
     return scored, (likeliest[batch.target_row] == batch.target).cpu().numpy()
 
 
-def _likeliest(hidden: Tensor, head: Tensor) -> Tensor:
+def _likeliest(hidden: Tensor, body: Body) -> Tensor:
     """(S,) the token with the largest logit, the first of equals."""
-    blocks = [(hidden @ columns.T).max(1) for columns in head.split(HEAD_COLUMNS)]
+    width = body.sizes.head_columns
+    blocks = [(hidden @ columns.T).max(1) for columns in body.head.split(width)]
     value, token = (torch.stack([getattr(block, name) for block in blocks]) for name in ("values", "indices"))
     block = value.argmax(0)
-    return HEAD_COLUMNS * block + token.gather(0, block[None])[0]
+    return width * block + token.gather(0, block[None])[0]
 
 
-def _log_normalizers(hidden: Tensor, head: Tensor, scratch: Scratch) -> Tensor:
+def _log_normalizers(hidden: Tensor, body: Body) -> Tensor:
     """(S,) log-sum-exp of the logits of each row of `hidden` (S, D), block by block."""
-    # no logit exceeds the product of the norms
-    small = bool(hidden.norm(dim=1).max() * head.norm(dim=1).max() < EXP_LIMIT)
+    small = bool(hidden.norm(dim=1).max() * body.head_norm < EXP_LIMIT)
     parts = []
-    for rows in hidden.split(HEAD_ROWS):
+    for rows in hidden.split(body.sizes.head_rows):
         scaled = rows / math.log(2) if small else rows  # torch has a faster exp2 than exp
         logits = (
-            torch.mm(scaled, columns.T, out=scratch.take("logits", len(rows), len(columns)))
-            for columns in head.split(HEAD_COLUMNS)
+            torch.mm(scaled, columns.T, out=body.scratch.take("logits", len(rows), len(columns)))
+            for columns in body.head.split(body.sizes.head_columns)
         )
         if small:
             parts.append(torch.stack([block.exp2_().sum(1) for block in logits]).sum(0).log_())

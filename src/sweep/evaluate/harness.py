@@ -55,8 +55,11 @@ def requests_of(
 ) -> Iterator[Request]:
     """The requests of one of lm-eval's multiple-choice tasks over its first documents, counted from `first`."""
     definition.set_fewshot_seed(FEWSHOT_SEED)
+    between = definition.config.target_delimiter
     for index, row in enumerate(documents(definition, task)):
-        context = definition.fewshot_context(row, num_fewshot=definition.config.num_fewshot)
+        context = definition.fewshot_context(
+            row, num_fewshot=definition.config.num_fewshot, gen_prefix=definition.doc_to_prefix(row)
+        )
         instances = definition.construct_requests(doc=row, ctx=context, metadata=(definition.task_name, None, 1))
         if definition.OUTPUT_TYPE == "loglikelihood":
             context, rest = instances.args
@@ -68,7 +71,7 @@ def requests_of(
         # with acc_mutual_info lm-eval asks for the choices alone, too
         for instance in instances[:count]:
             context, rest = instance.args
-            yield Request(first + index, instance.idx, context, rest, instance.idx == gold, of)
+            yield Request(first + index, instance.idx, context, rest, instance.idx == gold, of, between)
 
 
 def documents(definition: ConfigurableTask, task: Task) -> Iterable[Row]:

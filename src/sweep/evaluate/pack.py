@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from sweep.evaluate.encoding import encode
 from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.trees import Chain, Int32, Tree, grow
+from sweep.refusal import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ def prepare(
 ) -> Pack:
     """The pack of the tasks' requests; a batch holds at most `token_budget` nodes, or a single larger tree.
 
-    Inputs longer than `max_length` lose their beginning, as in lm-eval's HFLM. ValueError where a continuation alone
+    Inputs longer than `max_length` lose their beginning, as in lm-eval's HFLM. Refusal where a continuation alone
     is longer.
     """
     subjects = ("", *sorted({name for task in tasks for name in task.subjects or ()} - {""}))
@@ -222,7 +223,7 @@ def _chains(
             num_scored = len(whole) - int(whole[0] == eos_token_id)
             whole = whole if whole[0] == eos_token_id else np.concatenate(([eos_token_id], whole)).astype(np.int32)
         if not 0 < num_scored <= max_length:
-            raise ValueError(f"tasks: a continuation has {num_scored} tokens; 1 to {max_length} are allowed: {rest!r}")
+            raise Refusal(f"tasks: a continuation has {num_scored} tokens; 1 to {max_length} are allowed: {rest!r}")
         yield Chain(request, whole[-(max_length + 1) :], num_scored)
 
 

@@ -85,7 +85,8 @@ def subjects() -> tuple[str, ...]:
 
 def protocol(task: Task) -> str:
     """Digest of everything that decides a task's requests; Refusal where its data can't be had."""
-    made_of = {k: v for k, v in vars(task).items() if k not in ("include", "source")}
+    made_of = {k: v for k, v in vars(task).items() if k not in ("include", "source", "metric")}
+    made_of["unconditional"] = task.unconditional
     if task.protocol == "custom":
         return digest("requests", REQUESTS, made_of, _requests(task))
     return digest("requests", REQUESTS, wheels(), made_of, [content(path) for path in _files(task)])

@@ -41,13 +41,15 @@ class Request:
     continuation: str
     gold: bool
     subject: str | None = None
+    delimiter: str = " "
+    """Between context and choice; the beginning of `continuation`, but no part of the choice."""
 
 
 def task_requests(
-    task: str, requests: list[Request], *, delimiter: str = " ", unconditional: str | None = None, greedy: bool = False
+    task: str, requests: list[Request], *, unconditional: str | None = None, greedy: bool = False
 ) -> TaskRequests:
     """The requests of a task, with the lengths of their choices."""
-    scored = [request.continuation.removeprefix(delimiter) for request in requests]
+    scored = [request.continuation.removeprefix(request.delimiter) for request in requests]
     return TaskRequests(
         task=task,
         contexts=tuple(request.context for request in requests),
