@@ -1,33 +1,110 @@
-"""`python bench/anneal.py [MODEL]`: our update against ai2-olmo's own parts, same model, batches, dtype and threads.
+"""`python bench/anneal.py [--models tiny-s,20m] [--threads 1,2] [--dtypes fp32,bf16] [--updates 40]`: tokens a second.
 
-Both sides run in this process, update by update in turn, so that a noisy machine slows them alike. The last line is the
-ratio of median tokens per second.
+Our update against ai2-olmo's own parts, driven as its trainer drives them, and against Hugging Face's Trainer on the
+converted model: same weights, batches, optimizer, dtype and threads. The three take turns update by update in one
+process, so that a noisy machine slows them alike. Model FLOPs are shown as a share of this machine's measured
+matrix-product peak. The last line has the smallest ratios, and our best setting's.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
 from hydra import compose, initialize_config_dir
 from olmo.config import TrainConfig
 from olmo.model import OLMo
 from olmo.optim import build_optimizer, build_scheduler
+from scoring import native
 
-from sweep.anneal import anneal
-from sweep.checkpoints import fresh_state
+from sweep.anneal import anneal, prepare
+from sweep.checkpoints import fresh_state, matrix_parameters
 from sweep.cli import CONF, typed
+from sweep.config import Model
 from sweep.trajectory import embedded_config
 
-WARMUP, UPDATES = 5, 60
+WARMUP = 5
+SIZES: dict[str, dict[str, Any]] = {
+    "20m": {"d_model": 384, "n_layers": 6, "n_heads": 6, "mlp_ratio": 8, "vocab_size": 16384, "batch_size": 2},
+}
+"""Made from tiny-s, for the bench alone."""
 
 
-def theirs(config: TrainConfig, batches: list[np.ndarray]) -> Iterator[float]:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", default="tiny-s,20m")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--dtypes", default="fp32,bf16")
+    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--compile", action="store_true", help="also ours with compute.compile")
+    options = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
+    worst, best = {"ai2-olmo": np.inf, "Trainer": np.inf}, np.inf
+    head = ("model", "threads", "dtype", "ours", "ai2-olmo", "Trainer", "peak GFLOP/s", "ours/peak")
+    sys.stdout.write("| " + " | ".join((*head, "ours/ai2-olmo", "ours/Trainer")) + " |\n|" + 10 * "---|" + "\n")
+    for name in options.models.split(","):
+        for threads in map(int, options.threads.split(",")):
+            torch.set_num_threads(threads)
+            speeds: dict[str, dict[str, float]] = {}
+            for dtype in options.dtypes.split(","):
+                for compiled in (False, True)[: 1 + options.compile]:
+                    config = embedded_config(model_of(name))
+                    speed = measured(config, dtype, compiled=compiled, updates=options.updates)
+                    speeds[f"{dtype} compiled" if compiled else dtype] = speed
+            for dtype, speed in speeds.items():
+                peak = peak_flops(dtype.split()[0])
+                share = speed["ours"] * flops_a_token(config) / peak
+                ratios = {who: speed["ours"] / speed[who] for who in worst}
+                if " " not in dtype:
+                    worst = {who: min(worst[who], ratios[who]) for who in worst}
+                figures = [f"{speed[who]:.0f}" for who in ("ours", *worst)]
+                row = (name, str(threads), dtype, *figures, f"{peak / 1e9:.0f}", f"{share:.0%}")
+                sys.stdout.write("| " + " | ".join((*row, *(f"{r:.2f}" for r in ratios.values()))) + " |\n")
+                sys.stdout.flush()
+            fp32 = max(speeds["fp32"][who] for who in worst) if "fp32" in speeds else np.nan
+            best = min(best, max(speed["ours"] for speed in speeds.values()) / fp32)
+    equal = ", ".join(f"{ratio:.2f} of {who}" for who, ratio in worst.items())
+    sys.stdout.write(
+        f"tokens a second. ratio at equal dtype at least {equal}; best setting over their fp32 {best:.2f}\n"
+    )
+
+
+def measured(config: TrainConfig, dtype: str, *, compiled: bool, updates: int) -> dict[str, float]:
+    """Median tokens a second of each side."""
+    rng = np.random.default_rng(0)
+    shape = (config.global_train_batch_size, config.model.max_sequence_length)
+    batches = [rng.integers(2, config.model.vocab_size, shape) for _ in range(WARMUP + updates)]
+    seconds: dict[str, list[float]] = {"ours": [], "ai2-olmo": [], "Trainer": []}
+    mine, others = ours(config, batches, dtype, compiled=compiled), theirs(config, batches, dtype)
+
+    def turn(trainers: float) -> None:
+        for who, spent in {"ours": next(mine), "ai2-olmo": next(others), "Trainer": trainers}.items():
+            seconds[who].append(spent)
+
+    hugging_face(config, batches, dtype, turn)
+    tokens = shape[0] * shape[1]
+    assert len(seconds["ours"]) == len(batches)
+    return {who: tokens / statistics.median(spent[WARMUP:]) for who, spent in seconds.items()}
+
+
+def ours(config: TrainConfig, batches: list[np.ndarray], dtype: str, *, compiled: bool) -> Iterator[float]:
+    state = fresh_state(config, device=torch.device("cpu"))
+    prepare(state.model, activation_checkpointing=False, compile=compiled)
+    rates, clip = np.full(len(batches), 1e-3), config.max_grad_norm
+    for record in anneal(state.model, state.optimizer, batches, rates, max_grad_norm=clip, precision=dtype):
+        yield record.seconds
+
+
+def theirs(config: TrainConfig, batches: list[np.ndarray], dtype: str) -> Iterator[float]:
     """Seconds of each update as ai2-olmo's trainer makes it: its model, loss, clipping, scheduler and optimizer."""
     model = OLMo(config.model)
     optimizer, scheduler = build_optimizer(config, model), build_scheduler(config)
@@ -35,8 +112,9 @@ def theirs(config: TrainConfig, batches: list[np.ndarray]) -> Iterator[float]:
         started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
         ids = torch.from_numpy(batch)
-        logits = model(ids).logits[..., :-1, :].contiguous().view(-1, config.model.vocab_size)
-        loss = F.cross_entropy(logits, ids[..., 1:].contiguous().view(-1), reduction="sum") / ids.numel()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+            logits = model(ids).logits[..., :-1, :].contiguous().view(-1, config.model.vocab_size)
+            loss = F.cross_entropy(logits, ids[..., 1:].contiguous().view(-1), reduction="sum") / ids.numel()
         loss.backward()
         optimizer.clip_grads_and_collect_metrics(step, collect_param_metrics=False)
         for group in optimizer.param_groups:
@@ -46,29 +124,62 @@ def theirs(config: TrainConfig, batches: list[np.ndarray]) -> Iterator[float]:
         yield time.perf_counter() - started
 
 
-def ours(config: TrainConfig, batches: list[np.ndarray]) -> Iterator[float]:
-    state = fresh_state(config, device=torch.device("cpu"))
-    rates = np.full(len(batches), 1e-3)
-    for record in anneal(state.model, state.optimizer, batches, rates, max_grad_norm=config.max_grad_norm):
-        yield record.seconds
+def hugging_face(config: TrainConfig, batches: list[np.ndarray], dtype: str, turn: Any) -> None:
+    """Train with Hugging Face's Trainer; after each of its updates `turn(seconds)` is called."""
+    source = fresh_state(config, device=torch.device("cpu")).model.eval()
+    model = native(source)
+    with torch.no_grad():
+        ids = torch.from_numpy(batches[0])
+        assert (model(ids).logits - source(ids).logits).abs().max() < 1e-3, "the converted model is another one"
+    model.config.use_cache = False
+
+    class Turns(transformers.TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.started = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            turn(time.perf_counter() - self.started)
+
+    rows = np.concatenate(batches)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = transformers.TrainingArguments(
+            output_dir=folder, use_cpu=True, bf16=dtype == "bf16", max_steps=len(batches), report_to=[],
+            per_device_train_batch_size=config.global_train_batch_size, learning_rate=1e-3, weight_decay=0.1,
+            adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=config.max_grad_norm, lr_scheduler_type="constant",
+            optim="adamw_torch_fused", logging_strategy="no", save_strategy="no", disable_tqdm=True,
+        )  # fmt: skip
+        data = [{"input_ids": row, "labels": row} for row in torch.from_numpy(rows)]
+        trainer = transformers.Trainer(model, arguments, train_dataset=data, callbacks=[Turns()])
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    name = sys.argv[1] if len(sys.argv) > 1 else "tiny-s"
+def model_of(name: str) -> Model:
+    """A shipped embedded model, or one of the bench's own sizes."""
+    overrides = [f"model={'tiny-s' if name in SIZES else name}"]
+    overrides += [
+        f"model.{'' if key in ('vocab_size', 'batch_size') else 'architecture.'}{key}={value}"
+        for key, value in SIZES.get(name, {}).items()
+    ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = typed(compose("config", overrides=[f"model={name}"])).model
-    config = embedded_config(chosen)
-    rng = np.random.default_rng(0)
-    shape = (config.global_train_batch_size, config.model.max_sequence_length)
-    batches = [rng.integers(2, config.model.vocab_size, shape) for _ in range(WARMUP + UPDATES)]
-    pairs = list(zip(ours(config, batches), theirs(config, batches), strict=True))[WARMUP:]
-    mine, other = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
-    tokens = shape[0] * shape[1]
-    sys.stdout.write(f"{name}: {chosen.parameters:,} parameters, {shape[0]}x{shape[1]} tokens, fp32, 1 thread, CPU\n")
-    for who, seconds in {"sweep": mine, "ai2-olmo": other}.items():
-        sys.stdout.write(f"{who:9} {1e3 * seconds:7.1f} ms an update {tokens / seconds:9.0f} tokens/s\n")
-    sys.stdout.write(f"ratio {other / mine:.2f}\n")
+        return typed(compose("config", overrides=overrides)).model
+
+
+def flops_a_token(config: TrainConfig) -> float:
+    """Model FLOPs of an update for each token: 6 a matrix parameter, plus attention (arXiv 2204.02311, app. B)."""
+    sizes = config.model
+    return 6 * matrix_parameters(sizes) + 12 * sizes.n_layers * sizes.d_model * sizes.max_sequence_length
+
+
+def peak_flops(dtype: str) -> float:
+    """Floating-point operations a second of a product of two 1024 x 1024 matrices: the best of several."""
+    a = torch.randn(1024, 1024, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32)
+    seconds = []
+    for _ in range(8):
+        started = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - started)
+    return 2 * 1024**3 / min(seconds)
 
 
 if __name__ == "__main__":

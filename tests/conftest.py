@@ -12,6 +12,7 @@ from olmo.config import TrainConfig
 
 from sweep.anneal import anneal
 from sweep.checkpoints import TrainingState, fresh_state, save_state
+from sweep.config import Compute
 from sweep.data import Instances
 from sweep.data.tokenizer import trained_tokenizer
 from sweep.store import Store
@@ -21,6 +22,9 @@ from tests.serving import served
 __all__ = ["served"]
 
 VOCAB, LENGTH, BATCH = 64, 16, 2
+COMPUTE = Compute(
+    device="cpu", threads=1, precision="fp32", micro_batch_size=None, activation_checkpointing=False, compile=False
+)
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,10 @@ from olmo.config import TrainConfig
 from olmo.model import OLMo
 from olmo.optim import build_optimizer, build_scheduler
 
-from sweep.anneal import Diverged, anneal
+from sweep.anneal import anneal, prepare
 from sweep.checkpoints import TrainingState, fresh_state
 from sweep.data import Instances, window
+from sweep.health import Diverged
 from sweep.schedule import learning_rates
 
 UPDATES = 40
@@ -64,6 +65,21 @@ def test_records_say_what_was_done(state: TrainingState, instances: Instances) -
     assert records[-1].param_norm == pytest.approx(norm)
 
 
+def test_every_tenth_update_says_how_far_the_parameters_went(state: TrainingState, instances: Instances) -> None:
+    batches = [instances.read(np.array([i, i + 1])) for i in range(20)]
+    distances = []
+    old = [p.detach().clone() for p in state.model.parameters()]
+    records = []
+    for record in anneal(state.model, state.optimizer, batches, np.full(20, 1e-2), max_grad_norm=1.0):
+        new = [p.detach().clone() for p in state.model.parameters()]
+        distances.append(sum((a - b).square().sum() for a, b in zip(old, new, strict=True)).sqrt().item())
+        old = new
+        records.append(record)
+    assert [r.update for r in records if r.update_norm is not None] == [10, 20]
+    assert records[9].update_norm == pytest.approx(distances[9])
+    assert records[19].update_norm == pytest.approx(distances[19])
+
+
 def test_gradients_are_clipped_by_their_global_norm(state: TrainingState, instances: Instances) -> None:
     batch = [instances.read(np.array([0, 1]))]
     next(anneal(state.model, state.optimizer, batch, np.array([1e-3]), max_grad_norm=1e-3))
@@ -81,8 +97,58 @@ def test_z_loss_is_minimised_and_not_reported(train_config: TrainConfig, instanc
     assert records[1].grad_norm > records[0].grad_norm
 
 
+def test_micro_batches_add_up_to_the_batch(train_config: TrainConfig, instances: Instances) -> None:
+    batch = [instances.read(np.arange(6))]
+    whole, parts = (fresh_state(train_config, device=torch.device("cpu")) for _ in range(2))
+    settings = {"max_grad_norm": 1.0, "z_loss": 1e-2}
+    (one,) = anneal(whole.model, whole.optimizer, batch, np.array([1e-2]), **settings)
+    (two,) = anneal(parts.model, parts.optimizer, batch, np.array([1e-2]), micro_batch_size=4, **settings)
+    assert (two.loss, two.grad_norm) == pytest.approx((one.loss, one.grad_norm), rel=1e-6)
+    assert two.tokens == one.tokens == 6 * 16
+    for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_bf16_is_near_and_keeps_weights_and_optimizer_in_fp32(train_config: TrainConfig, instances: Instances) -> None:
+    batches = [instances.read(np.array([i, i + 1])) for i in range(20)]
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        state = fresh_state(train_config, device=torch.device("cpu"))
+        rates = np.full(20, 1e-2)
+        records = anneal(state.model, state.optimizer, batches, rates, max_grad_norm=1.0, precision=precision)
+        losses[precision] = [record.loss for record in records]
+        moments = [m for of_one in state.optimizer.state.values() for m in of_one.values()]
+        assert {t.dtype for t in [*state.model.parameters(), *moments]} == {torch.float32}
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert all(loss != torch.tensor(loss).bfloat16().item() for loss in losses["bf16"][:3]), "the loss is not rounded"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch 2.13's compiler warns of its own doings
+def test_compiled_blocks_give_the_same_losses(train_config: TrainConfig, instances: Instances) -> None:
+    batches = [instances.read(np.array([i, i + 1])) for i in range(5)]
+    losses = []
+    for compiled in (False, True):
+        state = fresh_state(train_config, device=torch.device("cpu"))
+        names = set(state.model.state_dict())
+        prepare(state.model, activation_checkpointing=False, compile=compiled)
+        losses.append(
+            [r.loss for r in anneal(state.model, state.optimizer, batches, np.full(5, 1e-2), max_grad_norm=1)]
+        )
+        assert set(state.model.state_dict()) == names, "a compiled model is saved like any other"
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 def test_a_loss_that_is_no_number_ends_the_run(state: TrainingState, instances: Instances) -> None:
     torch.nn.init.constant_(state.model.transformer.wte.weight, float("nan"))
     batches = [instances.read(np.array([0, 1]))]
-    with pytest.raises(Diverged, match="update 1"):
+    with pytest.raises(Diverged, match=r"update 1: the training loss is nan .*learning rate 0\.001"):
+        list(anneal(state.model, state.optimizer, batches, np.array([1e-3]), max_grad_norm=1.0))
+
+
+def test_a_gradient_that_is_no_number_ends_the_run(state: TrainingState, instances: Instances) -> None:
+    state.model.transformer.wte.weight.register_hook(lambda gradient: gradient * float("inf"))
+    batches = [instances.read(np.array([0, 1]))]
+    with pytest.raises(Diverged, match=r"update 1: the training loss is 4\.\d+ and its gradient's norm (inf|nan)"):
         list(anneal(state.model, state.optimizer, batches, np.array([1e-3]), max_grad_norm=1.0))

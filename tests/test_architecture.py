@@ -11,11 +11,11 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "sweep"
 FLOORS = [
-    {"schedule", "records", "revisions", "store", "lease", "refusal", "progress", "files"},
+    {"schedule", "records", "health", "loss", "revisions", "store", "lease", "refusal", "progress", "files", "ranks"},
     {"config"},
-    {"pretrained", "keys", "names", "plan"},
+    {"pretrained", "keys", "names", "plan", "memory"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
-    {"attempt", "training", "fetched", "trajectory", "scoring", "sources", "reading", "showing", "run"},
+    {"attempt", "training", "fetched", "trajectory", "scoring", "sources", "reading", "preparation", "showing", "run"},
     {"cli", "ui", "space", "export", "harness", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
@@ -29,7 +29,18 @@ OWNERS = {
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": set(),
-    "torch": {"checkpoints", "anneal", "evaluate", "training", "trajectory", "run", "harness"},
+    "torch": {
+        "loss",
+        "ranks",
+        "checkpoints",
+        "anneal",
+        "evaluate",
+        "training",
+        "trajectory",
+        "preparation",
+        "run",
+        "harness",
+    },
     "transformers": set(),
     "datasets": {"evaluate"},
     "pyarrow": {"data", "evaluate"},
@@ -93,7 +104,18 @@ def test_a_file_is_a_room(path: Path) -> None:
 
 def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
     for path in FILES:
-        if room(path) in {"schedule", "records", "config", "keys", "names", "pretrained", "plan", "table"}:
+        if room(path) in {
+            "schedule",
+            "records",
+            "health",
+            "config",
+            "keys",
+            "names",
+            "pretrained",
+            "plan",
+            "memory",
+            "table",
+        }:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
 
 

@@ -87,6 +87,8 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("seed=-1", "seed=-1: must not be negative"),
         ("compute.device=tpu", "compute.device=tpu"),
         ("compute.threads=0", "compute.threads=0: must be at least 1"),
+        ("compute.micro_batch_size=0", "compute.micro_batch_size=0: must be at least 1"),
+        ("compute.precision=fp16", "compute.precision=fp16: Input should be 'fp32' or 'bf16'"),
     ],
 )
 def test_it_is_refused(override: str, complaint: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -325,3 +326,26 @@ def test_a_trajectory_and_its_longest_anneal_stay_within_one_epoch_of_the_corpus
     tokens = json.loads(summary.read_text())["train"]["tokens"]
     model = composed(f"model={size}").model
     assert (model.pretraining.steps + 4000) * model.batch_size * model.sequence_length < tokens
+
+
+@pytest.mark.slow
+def test_two_ranks_under_torchrun_give_what_one_process_gives(home: Path) -> None:
+    words = ("anneal.steps=8", "model.batch_size=2", "tracking=none", *SMALL)
+    code, output = sweep(home, *words, "name=one")
+    assert code == 0, output
+    shutil.rmtree(home / "store" / "states")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    two = subprocess.run(
+        [sys.executable, *launcher, "-m", "sweep", *words, "name=two"],
+        cwd=home,
+        env={**os.environ, "SWEEP_STORE": str(home / "store"), "OMP_NUM_THREADS": "1"},
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("sweep two") == 1, "one rank shows the table"
+    (alone,), (shared,) = results(home, "one").values(), results(home, "two").values()
+    for (_, lr, loss, norm), step in zip(alone[1], shared[1], strict=True):
+        assert step[1:] == pytest.approx((lr, loss, norm), rel=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sweep import revisions
-from sweep.keys import numerics, pretraining_base, run_key
+from sweep.keys import anneal_numerics, numerics, pretraining_base, run_key
 from sweep.names import label, run_folder, run_name, run_names
 from sweep.plan import launch_order, make_plan, training_flops
 from sweep.pretrained import expected_position, pretraining_rates
@@ -71,6 +71,9 @@ def test_the_trajectory_warms_up_then_stays() -> None:
         "tasks.limit=9",
         "model=tiny-m",
         "compute.threads=2",
+        "compute.precision=bf16",
+        "compute.micro_batch_size=1",
+        "compute.compile=true",
     ],
 )
 def test_a_choice_that_changes_numbers_changes_key_and_folder(override: str) -> None:
@@ -79,10 +82,33 @@ def test_a_choice_that_changes_numbers_changes_key_and_folder(override: str) -> 
 
 
 @pytest.mark.parametrize(
-    "override", ["name=other", "tracking=none", "anneal.save_interval=3", "anneal.keep=false", "anneal.steps=1000"]
+    "override",
+    [
+        "name=other",
+        "tracking=none",
+        "anneal.save_interval=3",
+        "anneal.keep=false",
+        "anneal.steps=1000",
+        "compute.activation_checkpointing=true",
+    ],
 )
 def test_a_choice_that_changes_no_number_keeps_the_key(override: str) -> None:
     assert run_key(composed(override)) == run_key(composed())
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("compute.threads=1", "cpu fp32 1 threads"),
+        ("compute.activation_checkpointing=true", "cpu fp32 1 threads"),
+        ("compute.micro_batch_size=8", "cpu fp32 1 threads"),
+        ("compute.micro_batch_size=4", "cpu fp32 1 threads micro batch 4"),
+        ("compute.precision=bf16", "cpu bf16 1 threads"),
+        ("compute.compile=true", "cpu fp32 1 threads compiled"),
+    ],
+)
+def test_state_keys_say_what_decides_the_bits_and_nothing_else(override: str, words: str) -> None:
+    assert anneal_numerics(composed(override).compute, "cpu", batch_size=8) == words
 
 
 def test_names_say_the_point_in_a_few_words() -> None:

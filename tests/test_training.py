@@ -18,11 +18,13 @@ from olmo.config import TrainConfig
 
 from sweep.checkpoints import fresh_state
 from sweep.data import Continued, Instances, Window
+from sweep.health import MARGIN, STREAK, Diverged, check_losses
 from sweep.keys import state_keys
-from sweep.records import Position
+from sweep.records import Position, StepRecord
 from sweep.schedule import learning_rates
 from sweep.store import Store
 from sweep.training import INTERIM, KEPT, Training, train
+from tests.conftest import COMPUTE
 
 CPU = torch.device("cpu")
 RATES = learning_rates("linear", steps=30, peak=1e-2, hold_steps=10)
@@ -48,6 +50,7 @@ def training(train_config: TrainConfig, instances: Instances) -> Training:
         save_interval=7,
         keep_interval=None,
         device=CPU,
+        compute=COMPUTE,
     )
 
 
@@ -132,12 +135,68 @@ def test_another_seed_sees_other_batches_of_the_same_data(
     assert one.steps[0].loss != two.steps[0].loss
 
 
+def test_a_diverging_training_fails_with_its_records_and_leaves_no_state(store: Store, training: Training) -> None:
+    seen = []
+    wild = dataclasses.replace(training, rates=np.full(60, 1.0), save_interval=1)
+    with pytest.raises(Diverged, match=rf"update \d+: .*learning rate 1\).* for {STREAK} updates"):
+        train(store, wild, on_step=seen.append)
+    assert [step.update for step in seen] == list(range(1, len(seen) + 1))
+    assert len(seen) < 60
+    assert store.keys(INTERIM) | store.keys(KEPT) == set()
+
+
+def steps_with(losses: list[float]) -> list[StepRecord]:
+    return [
+        StepRecord(update=i, lr=1e-3, loss=loss, grad_norm=1.0, param_norm=1.0, tokens=i, seconds=0.1)
+        for i, loss in enumerate(losses, 1)
+    ]
+
+
+FIRST_LOSSES = [4.0, 5.0] + 8 * [4.0]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [STREAK * [5.0 + MARGIN], [9.0, 4.0] + (STREAK - 1) * [9.0], 3 * STREAK * [4.0]],
+    ids=["at the bound", "one sound loss in between", "sound"],
+)
+def test_a_training_goes_on_while_one_of_its_last_losses_is_sound(later: list[float]) -> None:
+    for last in range(1, len(later) + 1):
+        check_losses(steps_with(FIRST_LOSSES + later[:last]), vocab_size=50_000)
+
+
+def test_losses_that_stay_above_the_first_ones_are_divergence() -> None:
+    with pytest.raises(Diverged, match=f"update {10 + STREAK}: the training loss is 7.1 "):
+        check_losses(steps_with(FIRST_LOSSES + STREAK * [5.1 + MARGIN]), vocab_size=50_000)
+
+
+def test_first_losses_worse_than_guessing_are_no_measure() -> None:
+    with pytest.raises(Diverged, match=f"update {STREAK}: the training loss is 50 "):
+        check_losses(steps_with(STREAK * [50.0]), vocab_size=50_000)
+
+
+@pytest.mark.parametrize(
+    ("setting", "tolerance"), [({"activation_checkpointing": True}, 0.0), ({"micro_batch_size": 1}, 1e-5)]
+)
+def test_settings_that_save_memory_keep_the_losses(
+    store: Store, training: Training, setting: dict, tolerance: float
+) -> None:
+    plain = train(store, training)
+    saving = train(
+        Store(store.root.parent / "b"), dataclasses.replace(training, compute=dataclasses.replace(COMPUTE, **setting))
+    )
+    assert [s.loss for s in saving.steps] == pytest.approx([s.loss for s in plain.steps], rel=tolerance, abs=0)
+    equal = weights(store, plain.key) == weights(Store(store.root.parent / "b"), saving.key)
+    assert equal == (tolerance == 0), "micro batches change the last bits, which is why they are in the states' keys"
+
+
 KILLED = """
 import sys
 sys.path.insert(0, {tests!r})
 import torch, numpy as np
 torch.set_num_threads(1)
 from pathlib import Path
+from conftest import COMPUTE
 from olmo.config import TrainConfig
 from sweep.checkpoints import fresh_state
 from sweep.data import Continued, Instances, Window
@@ -154,7 +213,7 @@ def step(record):
 train(Store({store!r}), Training(name="test", base="base", rates=learning_rates("linear", steps=300, peak=1e-2),
     start=lambda: fresh_state(config, device=cpu), position=position,
     data=Window(instances, order, vocab_size=64), max_grad_norm=1.0, z_loss=0.0,
-    save_interval=10, keep_interval=None, device=cpu), on_step=step)
+    save_interval=10, keep_interval=None, device=cpu, compute=COMPUTE), on_step=step)
 """
 
 

@@ -64,6 +64,7 @@ class WorkersLauncher(LocalLauncher):
         from sweep.cli import announce, expected_folder, is_done
         from sweep.launch.local import cores, visible_gpus
         from sweep.plan import launch_order
+        from sweep.ranks import world_size
 
         assert self.config is not None
         points = _typed(self, job_overrides)
@@ -73,7 +74,7 @@ class WorkersLauncher(LocalLauncher):
         gpus = [] if points[0].compute.device == "cpu" else visible_gpus()
         workers = self.workers or len(gpus) or max(1, cores() // points[0].compute.threads)
         announce([points[i] for i in todo])
-        if workers == 1 or len(todo) == 1:
+        if workers == 1 or len(todo) == 1 or world_size() > 1:
             here = BasicLauncher()
             here.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
             found = dict(zip(todo, here.launch([job_overrides[i] for i in todo], initial_job_idx), strict=True))

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from olmo.config import ActivationCheckpointingStrategy
 from olmo.model import OLMo
 
+from sweep.health import check_finite
+from sweep.loss import losses
+from sweep.ranks import ALONE, Ranks
 from sweep.records import StepRecord
 
-IGNORED = -100
-
-
-class Diverged(RuntimeError):
-    """The loss is no longer a number."""
+UPDATE_NORM_INTERVAL = 10
+"""The update's norm is measured every so many updates: it costs 1 to 3 % of an update on a CPU."""
 
 
 def anneal(
@@ -31,12 +31,19 @@ def anneal(
     *,
     max_grad_norm: float | None,
     z_loss: float = 0.0,
+    precision: str = "fp32",
+    micro_batch_size: int | None = None,
     first_update: int = 1,
     tokens_before: int = 0,
+    ranks: Ranks = ALONE,
 ) -> Iterator[StepRecord]:
     """One update a batch (B, T) of token ids, at its learning rate; yields after each.
 
-    Raises Diverged where the loss is not finite.
+    With precision "bf16" the forward and backward pass run under bf16 autocast, as in ai2-olmo's amp_bf16. Gradients of
+    `micro_batch_size` instances at a time add up to the batch's. Over several `ranks` the model is sharded and each has
+    an equal part of the batch: gradients and losses are their means, norms those of the whole.
+
+    Raises Diverged where the loss or the gradient's norm is not finite; that update yields no record.
     """
     model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -46,39 +53,53 @@ def anneal(
     for update, (batch, lr) in enumerate(zip(batches, learning_rates, strict=True), first_update):
         optimizer.zero_grad(set_to_none=True)
         ids = torch.as_tensor(batch, device=device)
-        loss, objective = _losses(model, ids, z_loss)
-        objective.backward()
+        loss = torch.zeros((), device=device)
+        for part in ids.split(micro_batch_size or len(ids)):
+            loss += _pass(model, part, z_loss=z_loss, precision=precision, tokens=ids.numel())
+        loss = ranks.mean(loss)
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or float("inf"))
         for group in optimizer.param_groups:
             group["lr"] = float(lr)
+        old = None if update % UPDATE_NORM_INTERVAL else [p.detach().clone() for p in parameters]
         optimizer.step()
-        tokens += ids.numel()
-        now = time.perf_counter()
+        tokens += ids.numel() * ranks.size
         record = StepRecord(
             update=update,
             lr=float(lr),
             loss=float(loss),
             grad_norm=float(grad_norm),
             param_norm=float(torch.nn.utils.get_total_norm(parameters)),
+            update_norm=None if old is None else _distance(old, parameters),
             tokens=tokens,
-            seconds=now - started,
+            seconds=time.perf_counter() - started,  # after the figures above, which wait for the device
         )
-        if not np.isfinite(record.loss):
-            raise Diverged(f"the training loss is {record.loss} at update {update} (learning rate {lr:g})")
+        check_finite(record)
         yield record
         started = time.perf_counter()
 
 
-def _losses(model: OLMo, ids: torch.Tensor, z_loss: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """(cross-entropy, what is minimised), both in nats a token of the batch.
+def prepare(model: OLMo, *, activation_checkpointing: bool, compile: bool) -> None:
+    """Set up a model, in place, for passes that keep less or run compiled."""
+    if activation_checkpointing:
+        model.set_activation_checkpointing(ActivationCheckpointingStrategy.whole_layer)
+    if compile:
+        for block in model.transformer.blocks:
+            block.compile()
 
-    The last position has no label: ignoring it costs less than slicing it off, whose backward copies all logits.
-    """
-    logits = model(ids).logits
-    logits = logits.view(-1, logits.shape[-1])
-    labels = F.pad(ids[:, 1:], (0, 1), value=IGNORED).view(-1)
-    loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / ids.numel()
-    if not z_loss:
-        return loss.detach(), loss
-    penalty = z_loss * logits.logsumexp(-1).pow(2)[labels != IGNORED].sum() / ids.numel()
-    return loss.detach(), loss + penalty
+
+@torch.no_grad()
+def _distance(old: list[torch.Tensor], new: list[torch.Tensor]) -> float:
+    """L2 norm of all of new - old; `old` is overwritten."""
+    torch._foreach_sub_(old, new)
+    return float(torch.nn.utils.get_total_norm(old))
+
+
+def _pass(model: OLMo, ids: torch.Tensor, *, z_loss: float, precision: str, tokens: int) -> torch.Tensor:
+    """Add the gradient of ids (B, T) to the parameters; their cross-entropy over the batch's `tokens`, in nats."""
+    # no cache: it would keep a bf16 copy of every weight, and none is used twice in a pass
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+        logits = model(ids).logits.float()
+    loss, objective = losses(logits, ids, z_loss=z_loss, tokens=tokens)
+    del logits  # the backward pass needs the memory more
+    objective.backward()
+    return loss

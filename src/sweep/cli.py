@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from sweep import files
+from sweep import files, ranks
 from sweep.config import RunConfig, load
 from sweep.keys import corpus_key, numerics, pretraining_base, run_key, state_keys
 from sweep.names import run_folder
@@ -59,19 +59,35 @@ def task(tree: DictConfig) -> None:
             f"hydra's output folder is {folder}, and a run's belongs at {expected_folder(config)}: "
             "choose its place with name=… and the working folder"
         )
-    try:
-        if not is_done(config, folder):
-            if HydraConfig.get().mode == RunMode.RUN:
-                announce([config])
-            from sweep.run import run
+    with ranks.joined() as group:
+        if not group.leads:
+            if group.from_first(bool):
+                from sweep.run import follow
 
-            # one writer a journal: the same point of another command is waited for, and is done then
-            with store_at(MULTIRUN).lease("runs", digest(str(folder.absolute()))) as lease:
-                if not is_done(config, folder):
-                    run(config, folder, multirun=MULTIRUN.absolute(), command=command(), lease=lease)
-    finally:
-        if HydraConfig.get().mode == RunMode.RUN:
-            close([config])
+                follow(config, multirun=MULTIRUN.absolute(), ranks=group)
+            return
+        try:
+            _run_point(config, folder, group)
+        finally:
+            if HydraConfig.get().mode == RunMode.RUN:
+                close([config])
+
+
+def _run_point(config: RunConfig, folder: Path, group: ranks.Ranks) -> None:
+    """The first rank's part; the others are told whether there is anything to do."""
+    if is_done(config, folder):
+        group.from_first(lambda: False)
+        return
+    if HydraConfig.get().mode == RunMode.RUN:
+        announce([config])
+    from sweep.run import run
+
+    # one writer a journal: the same point of another command is waited for, and is done then
+    with store_at(MULTIRUN).lease("runs", digest(str(folder.absolute()))) as lease:
+        todo = not is_done(config, folder)
+        group.from_first(lambda: todo)
+        if todo:
+            run(config, folder, multirun=MULTIRUN.absolute(), command=command(), lease=lease, ranks=group)
 
 
 def typed(tree: DictConfig) -> RunConfig:
@@ -132,7 +148,9 @@ def _trained(store: Store, config: RunConfig) -> bool:
 
 
 def close(configs: list[RunConfig]) -> None:
-    """Bring the sweep's parent up to date and print the table of these points."""
+    """Bring the sweep's parent up to date and print the table of these points; of several ranks the first does."""
+    if ranks.rank() > 0:
+        return
     from sweep.showing import show_sweep
 
     store_at(MULTIRUN).tidy()

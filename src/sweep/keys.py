@@ -13,8 +13,21 @@ from sweep.store import digest
 
 
 def numerics(compute: Compute, device: str) -> str:
-    """What of the machine decides the bits, `device` being "cpu" or "cuda"."""
+    """What of the machine decides the bits of pretraining and scoring, `device` being "cpu" or "cuda"."""
     return f"{device} fp32 {compute.threads} threads"
+
+
+def anneal_numerics(compute: Compute, device: str, *, batch_size: int) -> str:
+    """The same of an anneal.
+
+    The number of ranks is left out: a state goes on on another number of them, equal within fp32 rounding.
+    """
+    words = [device, compute.precision, f"{compute.threads} threads"]
+    if compute.micro_batch_size is not None and compute.micro_batch_size < batch_size:
+        words.append(f"micro batch {compute.micro_batch_size}")
+    if compute.compile:
+        words.append("compiled")
+    return " ".join(words)
 
 
 def corpus_key(vocab_size: int) -> str:
@@ -48,5 +61,6 @@ def run_key(config: RunConfig) -> str:
         del choices[ignored]
     for ignored in ("name", "save_interval", "keep"):
         del choices["anneal"][ignored]
+    del choices["compute"]["activation_checkpointing"]
     code = [revisions.CORPUS, revisions.NUMERICS, revisions.REQUESTS, revisions.PACK, revisions.ENGINE]
     return digest("run", code, revisions.wheels(), choices)

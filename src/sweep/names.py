@@ -39,6 +39,8 @@ def run_name(config: RunConfig) -> str:
         words.append("fresh")
     if config.seed:
         words.append(f"seed={config.seed}")
+    if config.compute.precision != "fp32":
+        words.append(config.compute.precision)
     if config.tasks.name != "core8":
         words.append(config.tasks.name)
     if config.tasks.limit is not None:

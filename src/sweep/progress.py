@@ -44,12 +44,12 @@ def read_progress(folder: Path) -> tuple[str, int, int] | None:
 class Progress:
     """Progress of one stage; as a context manager it ends with the block."""
 
-    def __init__(self, stage: str, *, total: int, done: int = 0) -> None:
+    def __init__(self, stage: str, *, total: int, done: int = 0, shown: bool = True) -> None:
         quiet = not sys.stderr.isatty()
         self.stage, self.total, self.done = stage, total, done
         self._bar = tqdm(
             desc=stage, total=total, initial=done, mininterval=LOG_S if quiet else 0.2, leave=quiet, ncols=100,
-            unit_scale=total > 100_000,
+            unit_scale=total > 100_000, disable=not shown,
         )  # fmt: skip
         self._written = 0.0
 

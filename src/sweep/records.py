@@ -48,6 +48,8 @@ class StepRecord:
     """Tokens consumed since the checkpoint, this update included."""
     seconds: float
     """Wall seconds of this update; the one field that two equal runs may differ in."""
+    update_norm: float | None = None
+    """L2 norm of the change of all parameters by this update; None: not measured (`anneal.UPDATE_NORM_INTERVAL`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 CORPUS = 1
 """From the wheel's documents to the embedded corpus."""
-NUMERICS = 1
+NUMERICS = 2
 """From a checkpoint and learning rates to weights."""
 REQUESTS = 2
 """From a task's documents to requests."""

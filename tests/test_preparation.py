@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from sweep import run as story
-from sweep.checkpoints import read_position
 from sweep.config import RunConfig
-from sweep.plan import make_plan
-from sweep.reading import read_data
+from sweep.preparation import prepare
+from sweep.ranks import ALONE
 from sweep.refusal import Refusal
 from sweep.store import Store
 from sweep.trajectory import Source
 from tests.test_config import composed
-
-CPU = torch.device("cpu")
 
 
 def configured(source: Source, *overrides: str) -> RunConfig:
@@ -28,38 +22,31 @@ def configured(source: Source, *overrides: str) -> RunConfig:
     )
 
 
-def prepared(store: Store, config: RunConfig, source: Source) -> Any:
-    plan = make_plan(config, read_position(source.folder, source.config))
-    scoring = story._scoring(store, config, source, CPU)
-    reading = read_data(store, config, source, plan, scoring.tokenizer)
-    return scoring, story._training(config, source, plan, reading, CPU)
-
-
 def test_its_own_data_is_fine(store: Store, source: Source) -> None:
-    scoring, training = prepared(store, configured(source), source)
-    assert scoring.names[-1] == "winogrande", "there is no held-out text beside this tokenizer"
-    assert training.position.instances == 60
+    prepared = prepare(store, configured(source), ALONE)
+    assert prepared.scoring.names[-1] == "winogrande", "there is no held-out text beside this tokenizer"
+    assert prepared.training.position.instances == 60
 
 
 def test_a_memmap_shorter_than_the_position_is_refused(store: Store, source: Source, tmp_path: Path) -> None:
     short = tmp_path / "short.npy"
     np.zeros(59 * 16, dtype=np.uint16).tofile(short)
     with pytest.raises(Refusal, match=r"data\.paths=\['.*short\.npy'\].*seen 60 instances of epoch 0, but .* has 59"):
-        prepared(store, configured(source, f"data.paths=[{short}]"), source)
+        prepare(store, configured(source, f"data.paths=[{short}]"), ALONE)
 
 
 def test_a_dtype_that_leaves_too_few_instances_is_refused(store: Store, source: Source, tmp_path: Path) -> None:
     half = tmp_path / "half.npy"
     np.zeros(100 * 16, dtype=np.uint16).tofile(half)
     with pytest.raises(Refusal, match=r"half\.npy'\] read as data\.dtype=uint32: .* has 50"):
-        prepared(store, configured(source, f"data.paths=[{half}]", "data.dtype=uint32"), source)
+        prepare(store, configured(source, f"data.paths=[{half}]", "data.dtype=uint32"), ALONE)
 
 
 def test_a_heldout_folder_without_documents_is_refused(store: Store, source: Source, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"data\.heldout=.*: there is no heldout\.npy in it"):
-        prepared(store, configured(source, f"data.heldout={tmp_path}"), source)
+        prepare(store, configured(source, f"data.heldout={tmp_path}"), ALONE)
 
 
 def test_a_run_that_would_score_nothing_is_refused(store: Store, source: Source) -> None:
     with pytest.raises(Refusal, match=r"tasks=loss scores held-out documents alone, and data\.heldout=null"):
-        prepared(store, configured(source, "tasks=loss"), source)
+        prepare(store, configured(source, "tasks=loss"), ALONE)
