@@ -17,6 +17,7 @@ from sweep import data, evaluate, revisions
 from sweep.config import Tasks
 from sweep.names import label
 from sweep.progress import Progress
+from sweep.ranks import ALONE, Ranks
 from sweep.records import Score
 from sweep.store import Store, digest, file_digest
 
@@ -55,17 +56,29 @@ class Spent:
 
 
 def record_files(
-    store: Store, scoring: Scoring, *, weights: str, model: Callable[[], OLMo], when: str, spent: Spent
+    store: Store,
+    scoring: Scoring,
+    *,
+    weights: str,
+    model: Callable[[], OLMo],
+    when: str,
+    spent: Spent,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Path]:
-    """Task -> its records.parquet for these weights; `model` is called only where something is missing."""
+    """Task -> its records.parquet for these weights; `model` is called only where something is missing.
+
+    Of several ranks the first one calls this and the others `score_along`. Refusal where a task can't be had.
+    """
     started = time.perf_counter()
 
     def build(name: str, folder: Path) -> None:
         began = time.perf_counter()
         pack = evaluate.Pack.load(store.make("packs", packs[name], making[name]))
         spent.preparing_s += time.perf_counter() - began
-        with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=pack.num_nodes) as bar:
-            found = evaluate.likelihoods(model(), pack, progress=bar.advance)
+        ranks.from_first(lambda: packs[name])
+        total = pack.num_nodes // ranks.size
+        with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=total) as bar:
+            found = evaluate.likelihoods(model(), pack, ranks=ranks, progress=bar.advance)
         evaluate.write_records(evaluate.records_table(pack, name, found), folder / RECORDS)
 
     packs = {name: _pack_key(scoring, name) for name in scoring.names}
@@ -75,8 +88,17 @@ def record_files(
     store.make_all("packs", {packs[name]: making[name] for name in missing})  # refuses before any forward pass
     spent.preparing_s += time.perf_counter() - started
     folders = store.make_all("scores", {keys[name]: functools.partial(build, name) for name in scoring.names})
+    ranks.from_first(lambda: None)
     spent.scoring_s += time.perf_counter() - started
     return {name: folders[key] / RECORDS for name, key in keys.items()}
+
+
+def score_along(store: Store, *, model: Callable[[], OLMo], ranks: Ranks) -> None:
+    """The part of the other ranks in `record_files`: their share of each pack that the first one names."""
+    while (key := ranks.from_first(str)) is not None:
+        folder = store.get("packs", key)
+        assert folder is not None, f"the first rank made pack {key} where this one doesn't see it"
+        evaluate.likelihoods(model(), evaluate.Pack.load(folder), ranks=ranks)
 
 
 def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
@@ -103,6 +125,12 @@ def deltas(before: dict[str, Path], after: dict[str, Path], tasks: Tasks) -> tup
         for score in evaluate.aggregate_deltas(suite, of.metrics, first, second, paired, _chances(old))
     ]
     return _labelled([*paired.values(), *made], tasks)
+
+
+def check_tasks(tasks: Tasks) -> None:
+    """Refusal where the data of a task can't be had, before anything is computed."""
+    for task in tasks.tasks().values():
+        evaluate.protocol(task)
 
 
 def _by_name(found: Iterable[Score]) -> dict[tuple[str, str], Score]:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from sweep.evaluate.batches import Batch, Batches
 from sweep.evaluate.body import Body
 from sweep.evaluate.pack import Likelihoods, Pack
 from sweep.evaluate.scratch import CPU, GPU, Scratch, Sizes
+from sweep.ranks import ALONE, Ranks
 
 log = logging.getLogger(__name__)
 
@@ -34,38 +34,27 @@ EXP_LIMIT = 60.0
 """Logits certainly below this in size are summed as exponentials without taking their maximum off first."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Share:
-    """The part of a pack that one of several processes scores; all of them then know the whole."""
-
-    rank: int
-    size: int
-    total: Callable[[Tensor], None]
-    """Replaces a tensor by its sum over the processes, all of which call it."""
-
-
 def likelihoods(
     model: OLMo,
     pack: Pack,
     *,
     sizes: Sizes | None = None,
-    share: Share | None = None,
+    ranks: Ranks = ALONE,
     progress: Callable[[int], None] | None = None,
 ) -> Likelihoods:
     """What the model says to each request of a pack.
 
     `sizes` are by default those for the device that the model is on. Where `sizes.memory` bytes a thread are more than
-    there are, it goes on with half as many, down to a tree at a time. `progress` is told of the nodes done,
-    `pack.num_nodes` in all processes together. Refusal for a model this engine can't run.
+    there are, it goes on with half as many, down to a tree at a time. Several `ranks`, which all call this, share the
+    work and know all of its result. `progress` is told of the nodes done, `pack.num_nodes` over all ranks. Refusal for
+    a model this engine can't run.
     """
     sizes = sizes or (GPU if model.device.type == "cuda" else CPU)
     body, memory, greedy = Body(model, sizes), sizes.memory, bool(pack.greedy.any())
     scored = np.zeros(len(pack.target), dtype=np.float32)
     likeliest = np.zeros(len(pack.target), dtype=np.uint8)
     work = Batches(pack, body.device)
-    left = work.cut(min(most_nodes(body, memory), pack.num_nodes // sizes.parts))
-    if share is not None:
-        left = left[share.rank :: share.size]
+    left = work.cut(min(most_nodes(body, memory), pack.num_nodes // sizes.parts))[ranks.rank :: ranks.size]
     while left:
         try:
             with _workers(body.device) as pool:
@@ -84,9 +73,8 @@ def likelihoods(
             if body.device.type == "cuda":
                 torch.cuda.empty_cache()
             log.warning("scoring ran out of memory: going on with %d MiB a thread", memory >> 20)
-    if share is not None:
-        share.total(torch.from_numpy(scored))
-        share.total(torch.from_numpy(likeliest))
+    ranks.total(torch.from_numpy(scored))  # 0 where another rank scored: the sum is exact
+    ranks.total(torch.from_numpy(likeliest))
     total = np.zeros(len(pack.document))
     np.add.at(total, pack.target_request, scored)
     missed = np.bincount(pack.target_request, weights=likeliest == 0, minlength=len(pack.document))
