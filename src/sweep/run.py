@@ -24,7 +24,7 @@ from sweep.preparation import prepare
 from sweep.progress import reporting
 from sweep.ranks import ALONE, Ranks
 from sweep.records import Cost, RunResult, StepRecord, to_json
-from sweep.scoring import Spent, deltas, record_files, scores
+from sweep.scoring import Spent, deltas, record_files, score_along, scores
 from sweep.showing import show_run
 from sweep.store import Store, store_at
 from sweep.tracking import Journal
@@ -64,9 +64,14 @@ def run(
 
 
 def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
-    """The part of a run's ranks but the first: they do the anneal's updates with it, and nothing else."""
+    """The part of a run's ranks but the first: their share of the scoring and of the anneal's updates."""
     store = store_at(multirun)
-    _anneal(store, prepare(store, config, ranks).training, hold_steps=config.anneal.hold_steps)
+    prepared = prepare(store, config, ranks)
+    source, device = prepared.source, prepared.training.device
+    score_along(store, model=_model(source, device), ranks=ranks)
+    trained = _anneal(store, prepared.training, hold_steps=config.anneal.hold_steps)
+    annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
+    score_along(store, model=_model(annealed, device), ranks=ranks)
 
 
 def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, ranks: Ranks) -> RunResult:
@@ -79,9 +84,8 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
 
     log.info("%s: scoring the checkpoint, annealing %d updates, scoring again", run_name(config), config.anneal.steps)
     spent = Spent()
-    before_files = record_files(
-        store, scoring, weights=source.key, model=_model(source, device), when="before", spent=spent
-    )
+    score = functools.partial(record_files, store, scoring, spent=spent, ranks=ranks)
+    before_files = score(weights=source.key, model=_model(source, device), when="before")
     before = scores(before_files, config.tasks)
     journal.write("scores", when="before", scores=[to_json(s) for s in before])
 
@@ -96,9 +100,7 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
 
     trained = _anneal(store, prepared.training, write, hold_steps=config.anneal.hold_steps)
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
-    after_files = record_files(
-        store, scoring, weights=trained.key, model=_model(annealed, device), when="after", spent=spent
-    )
+    after_files = score(weights=trained.key, model=_model(annealed, device), when="after")
     lease.check()
     after, delta = scores(after_files, config.tasks), deltas(before_files, after_files, config.tasks)
     journal.write("scores", when="after", scores=[to_json(s) for s in after])
