@@ -28,7 +28,7 @@ class Sizes:
     """Logits at a time."""
 
 
-CPU = Sizes(memory=42 * 2**20, parts=32, rows=1024, head_rows=512, head_columns=1024)
+CPU = Sizes(memory=42 * 2**20, parts=32, rows=1024, head_rows=1024, head_columns=1024)
 """Blocks stay in a core's cache from one operation to the next."""
 GPU = Sizes(memory=2 * 2**30, parts=1, rows=16384, head_rows=4096, head_columns=16384)
 """Few, large operations."""
