@@ -19,8 +19,11 @@ from sweep.schedule import learning_rates
 UPDATES = 40
 
 
-def reference(config: TrainConfig, batches: list[np.ndarray]) -> list[float]:
-    """ai2-olmo's parts driven as its `Trainer.train_step` drives them; cross-entropy of each update."""
+def reference(config: TrainConfig, batches: list[np.ndarray], masked: tuple[int, ...] = ()) -> list[float]:
+    """ai2-olmo's parts driven as its `Trainer.train_step` drives them; cross-entropy of each update.
+
+    The `masked` rows of every batch have an `instance_mask` of False.
+    """
     torch.manual_seed(config.seed)
     model = OLMo(config.model)
     optimizer, scheduler = build_optimizer(config, model), build_scheduler(config)
@@ -28,8 +31,10 @@ def reference(config: TrainConfig, batches: list[np.ndarray]) -> list[float]:
     for step, batch in enumerate(batches, 1):
         optimizer.zero_grad(set_to_none=True)
         ids = torch.from_numpy(batch)
+        labels = ids.clone()
+        labels[list(masked)] = -100
         logits = model(ids).logits[..., :-1, :].contiguous().view(-1, config.model.vocab_size)
-        loss = F.cross_entropy(logits, ids[..., 1:].contiguous().view(-1), reduction="sum") / ids.numel()
+        loss = F.cross_entropy(logits, labels[..., 1:].contiguous().view(-1), reduction="sum") / ids.numel()
         loss.backward()
         optimizer.clip_grads_and_collect_metrics(step, collect_param_metrics=False)
         for group in optimizer.param_groups:
@@ -51,6 +56,26 @@ def test_a_linear_anneals_losses_equal_ai2_olmos(
     theirs = reference(train_config, batches)
     np.testing.assert_allclose(ours, theirs, rtol=2e-6)
     assert ours[-1] < ours[0], "something was learnt, so that equality says something"
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 1])
+def test_masked_instances_are_in_no_loss_as_in_ai2_olmo(
+    micro_batch_size: int | None, train_config: TrainConfig, state: TrainingState, instances: Instances
+) -> None:
+    train_config.scheduler.name = "linear_with_warmup"
+    train_config.scheduler.alpha_f = 0.0
+    batches = [instances.read(np.array([i, i + 1, i + 2])) for i in range(UPDATES)]
+    rates = learning_rates("linear", steps=UPDATES, peak=1e-2)
+    records = anneal(
+        state.model,
+        state.optimizer,
+        batches,
+        rates,
+        max_grad_norm=1.0,
+        masked=lambda ids: np.arange(len(ids)) == 1,
+        micro_batch_size=micro_batch_size,
+    )
+    np.testing.assert_allclose([r.loss for r in records], reference(train_config, batches, masked=(1,)), rtol=2e-6)
 
 
 def test_records_say_what_was_done(state: TrainingState, instances: Instances) -> None:

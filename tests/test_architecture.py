@@ -11,21 +11,46 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "sweep"
 FLOORS = [
-    {"schedule", "records", "health", "loss", "revisions", "store", "lease", "refusal", "progress", "files", "ranks"},
+    {
+        "schedule",
+        "merging",
+        "records",
+        "health",
+        "loss",
+        "revisions",
+        "store",
+        "lease",
+        "refusal",
+        "progress",
+        "files",
+        "ranks",
+    },
     {"config"},
-    {"pretrained", "keys", "names", "plan", "memory"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
-    {"attempt", "training", "fetched", "trajectory", "scoring", "sources", "reading", "preparation", "showing", "run"},
-    {"cli", "ui", "space", "export", "harness", "__main__"},
+    {
+        "attempt",
+        "training",
+        "fetched",
+        "trajectory",
+        "merged",
+        "scoring",
+        "sources",
+        "reading",
+        "preparation",
+        "showing",
+        "run",
+    },
+    {"cli", "ui", "space", "export", "harness", "preview", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
 OWNERS = {
     "mlflow": {"tracking"},
     "lm_eval": {"evaluate", "harness"},
-    "olmo": {"checkpoints", "anneal", "evaluate", "trajectory", "scoring", "run"},
-    "hydra": {"cli"},
-    "rich": {"table", "launch"},
+    "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
+    "hydra": {"cli", "preview"},
+    "rich": {"table", "launch", "preview"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": set(),
@@ -37,6 +62,7 @@ OWNERS = {
         "evaluate",
         "training",
         "trajectory",
+        "merged",
         "preparation",
         "run",
         "harness",
@@ -106,21 +132,26 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
     for path in FILES:
         if room(path) in {
             "schedule",
+            "merging",
             "records",
             "health",
             "config",
             "keys",
             "names",
             "pretrained",
+            "sizes",
+            "forecast",
             "plan",
             "memory",
+            "controls",
             "table",
         }:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
 
 
 @pytest.mark.parametrize(
-    "door", ["sweep.cli", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"]
+    "door",
+    ["sweep.cli", "sweep.preview", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"],
 )
 def test_the_door_is_light(door: str) -> None:
     heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"

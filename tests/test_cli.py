@@ -10,8 +10,24 @@ from pathlib import Path
 import pytest
 
 
-def sweep(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "sweep", *words], cwd=cwd, text=True, capture_output=True, check=False)
+def sweep(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sweep", *words],
+        cwd=cwd, env={**os.environ, **environment}, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("sweep model=olmo-1b checkpoint.step=73802", "checkpoint.step=738020"),
+        ("sweep -m checkpoint.step=1000,2", "checkpoint.step=1000,2000 checkpoint.step=1000,2500"),
+        ("sweep model=local checkpoint.step=", ""),
+        ("sweep anneal.sh", "anneal.shape="),
+    ],
+)
+def test_the_tab_key_completes_a_checkpoints_step(line: str, found: str, tmp_path: Path) -> None:
+    assert sweep("-sc", "query=bash", cwd=tmp_path, COMP_LINE=line).stdout.strip() == found
 
 
 def test_help_teaches(tmp_path: Path) -> None:
@@ -58,8 +74,9 @@ def test_shell_completion_offers_options_and_keys(typed: str, offered: set[str],
     ("words", "complaint"),
     [
         (["anneal.stepss=3"], "'stepss' is not one of name, steps, shape"),
-        (["anneal.steps=-3"], "anneal.steps=-3: must be at least 1"),
-        (["-m", "anneal.steps=250,1000,-4"], "anneal.steps=-4: must be at least 1"),
+        (["anneal.steps=-3"], "anneal.steps=-3: must not be negative"),
+        (["controls=all"], "adds runs to a sweep, and this is one run: give -m"),
+        (["-m", "anneal.steps=250,1000,-4"], "anneal.steps=-4: must not be negative"),
         (["-m", "anneal.steps=250", "anneal.shape=linear,linaer"], "did you mean linear"),
         (["model=tiny-xl"], "Available options in 'model'"),
         (["model=local", "checkpoint.path=/nowhere"], "checkpoint.path=/nowhere is not an OLMo unsharded checkpoint"),

@@ -18,6 +18,7 @@ from tests.test_config import composed
 
 GROUPS = [p for p in sorted(CONF.iterdir()) if p.is_dir() and p.name not in ("hydra", "experiment")]
 OPTIONS = [(group.name, option.stem) for group in GROUPS for option in sorted(group.glob("*.yaml"))]
+UNTRAINED = {("anneal", "none"), ("anneal", "merge")}
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 
 
@@ -25,14 +26,17 @@ EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 def test_an_option_composes_and_plans(group: str, option: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     needed = {("model", "local"): [f"checkpoint.path={tmp_path}"], ("data", "local"): ["data.paths=[tokens.npy]"]}
-    config = composed(f"{group}={option}", *needed.get((group, option), []))
+    words = [f"{group}={option}", *needed.get((group, option), [])]
+    if option.startswith("datadecide"):
+        words += ["anneal.optimizer=fresh", "anneal.warmup_steps=100"]
+    config = composed(*words)
     assert getattr(config, group).name == option, "a group option carries its own name"
     if config.model.source != "local":
         assert config.checkpoint.step is not None
-        config = config if pretraining_lr(config.model, config.checkpoint.step) else composed(
-            f"{group}={option}", "anneal.peak_lr=1e-4"
-        )  # fmt: skip
-        assert len(make_plan(config, expected_position(config.model, config.checkpoint.step)).learning_rates) == 1000
+        if pretraining_lr(config.model, config.checkpoint.step) is None:
+            config = composed(*words, "anneal.peak_lr=1e-4")
+        plan = make_plan(config, expected_position(config.model, config.checkpoint.step))
+        assert len(plan.learning_rates) == (0 if (group, option) in UNTRAINED else 1000)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)

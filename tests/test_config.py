@@ -28,8 +28,7 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
-        ("anneal.steps=0", "anneal.steps=0: must be at least 1"),
-        ("anneal.steps=-5", "anneal.steps=-5: must be at least 1"),
+        ("anneal.steps=-5", "anneal.steps=-5: must not be negative"),
         ("anneal.steps=ten", "anneal.steps=ten"),
         ("anneal.steps=2.5", "anneal.steps=2.5"),
         ("anneal.shape=lienar", "anneal.shape=lienar.*is not one of linear, cosine, sqrt.*did you mean linear"),
@@ -38,7 +37,21 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("anneal.peak_lr=nan", "anneal.peak_lr=nan: must be a finite number"),
         ("anneal.peak_scale=0", "anneal.peak_scale=0"),
         ("anneal.final_fraction=1.5", "anneal.final_fraction=1.5: must be between 0 and 1"),
-        ("anneal.hold_steps=1000", "anneal.hold_steps=1000 must be from 0 to anneal.steps - 1 = 999"),
+        ("anneal.hold_steps=1000", "anneal.hold_steps=1000 leave nothing of anneal.steps=1000 to decay .* at most 999"),
+        ("anneal.warmup_steps=-1", "anneal.warmup_steps=-1: must not be negative"),
+        (
+            "anneal.peak_lr=1e-3 anneal.warmup_steps=400 anneal.hold_steps=600",
+            "anneal.warmup_steps=400 and anneal.hold_steps=600 leave nothing of anneal.steps=1000",
+        ),
+        ("anneal.warmup_steps=9", "anneal.warmup_steps=9 goes from the learning rate in force to the peak, .*give one"),
+        ("anneal.optimizer=new", "anneal.optimizer=new: Input should be 'keep' or 'fresh'"),
+        ("anneal.optimizer=fresh", "starts Adam from zero moments.*OLMo#796.*give anneal.warmup_steps above 0"),
+        ("anneal.betas=[0.9,1.0]", r"anneal.betas=\[0.9, 1.0\]: must be two numbers from 0 to below 1"),
+        ("anneal.betas=0.9", "anneal.betas=0.9"),
+        ("anneal.z_loss=-1", "anneal.z_loss=-1: must not be negative"),
+        ("anneal.weight_decay=-1", "anneal.weight_decay=-1: must not be negative"),
+        ("anneal.batch_size=0", "anneal.batch_size=0: must be at least 1"),
+        ("anneal.sequence_length=1", "anneal.sequence_length=1: must be at least 2"),
         ("anneal.shape=exponential", "anneal.shape=exponential never reaches 0: give anneal.final_fraction"),
         ("tasks.suites.core8.metrics.arc_hard=acc", "'arc_hard' is not one of arc_challenge.*did you mean arc_easy"),
         ("tasks.suites.core8.metrics.piqa=f1", "'f1' is not one of acc, acc_norm"),
@@ -50,6 +63,19 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("tasks=core8-olmo1 tasks.suites.core8-olmo1.documents=1", "documents=1: must be at least 2"),
         ("tasks=loss tasks.heldout=false", "there is nothing to score"),
         ("tasks.source=disk", "tasks.source=disk"),
+        ("anneal=merge anneal.steps=5", "anneal.merge goes with anneal.steps=0, not 5"),
+        ("anneal=merge anneal.merge.last=1", "anneal.merge.last=1: must be at least 2"),
+        ("anneal=merge anneal.merge.interval=0", "anneal.merge.interval=0: must be at least 1"),
+        ("anneal=merge anneal.merge.weights=lienar", "'lienar' is not one of uniform, linear, .*did you mean linear"),
+        ("anneal=merge anneal.merge.weights=constant", "'constant' is not one of uniform"),
+        ("anneal=merge anneal.merge.last=5", "needs 5 checkpoints of tiny-s up to step 2000, and 4 are there"),
+        ("anneal=merge anneal.merge.interval=700", "anneal.merge.interval=700 needs .* there is none at step -100"),
+        ("anneal=merge anneal.merge.paths=[/x]", "and model=tiny-s don't go together"),
+        (
+            "anneal=merge model=olmo-7b checkpoint.step=41000",
+            "needs 4 checkpoints of olmo-7b up to step 41000, and 3 are",
+        ),
+        ("anneal=merge model=olmo-7b anneal.merge.interval=500", "there is none at step 555500"),
         ("tasks.limit=0", "tasks.limit=0: must be at least 2"),
         (
             "checkpoint.step=1999",
@@ -174,7 +200,7 @@ def test_a_peak_given_twice_is_refused() -> None:
 
 def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(Refusal) as refusal:
-        composed("anneal.steps=0", "seed=-1", "tasks.limit=1")
+        composed("anneal.steps=-1", "seed=-1", "tasks.limit=1")
     assert len(str(refusal.value).splitlines()) == 3
 
 

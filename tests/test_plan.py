@@ -119,8 +119,7 @@ def test_names_say_the_point_in_a_few_words() -> None:
 
 
 def test_flops_are_six_a_parameter_and_token_plus_attention() -> None:
-    position = expected_position(composed().model, 500)
-    flops = training_flops(matrix_parameters=1000, num_layers=2, d_model=8, position=position, updates=3)
+    flops = training_flops(matrix_parameters=1000, num_layers=2, d_model=8, sequence_length=384, tokens=3 * 384)
     assert flops == 3 * 1 * 384 * (6 * 1000 + 12 * 2 * 8 * 384)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from olmo.config import InstanceFilterConfig
 
 from sweep.config import RunConfig
 from sweep.preparation import prepare
 from sweep.ranks import ALONE
 from sweep.refusal import Refusal
 from sweep.store import Store
+from sweep.training import Training
 from sweep.trajectory import Source
 from tests.test_config import composed
 
@@ -25,7 +27,17 @@ def configured(source: Source, *overrides: str) -> RunConfig:
 def test_its_own_data_is_fine(store: Store, source: Source) -> None:
     prepared = prepare(store, configured(source), ALONE)
     assert prepared.scoring.names[-1] == "winogrande", "there is no held-out text beside this tokenizer"
-    assert prepared.training.position.instances == 60
+    assert isinstance(prepared.work, Training)
+    assert prepared.work.position.instances == 60
+
+
+def test_the_checkpoints_instance_filter_is_in_force(store: Store, source: Source) -> None:
+    assert prepare(store, configured(source), ALONE).work.masked is None
+    source.config.data.instance_filter = InstanceFilterConfig(repetition_max_count=5)
+    source.config.save(source.folder / "config.yaml")
+    masked = prepare(store, configured(source), ALONE).work.masked
+    assert masked is not None
+    assert masked(np.array([[7] * 16, range(16)])).tolist() == [True, False]
 
 
 def test_a_memmap_shorter_than_the_position_is_refused(store: Store, source: Source, tmp_path: Path) -> None:
@@ -50,3 +62,11 @@ def test_a_heldout_folder_without_documents_is_refused(store: Store, source: Sou
 def test_a_run_that_would_score_nothing_is_refused(store: Store, source: Source) -> None:
     with pytest.raises(Refusal, match=r"tasks=loss scores held-out documents alone, and data\.heldout=null"):
         prepare(store, configured(source, "tasks=loss"), ALONE)
+
+
+def test_what_trains_nothing_reads_no_data_and_stands_as_it_is(store: Store, source: Source) -> None:
+    config = configured(source, "anneal=none", "anneal.steps=0", "data.paths=[/nowhere.npy]")
+    prepared = prepare(store, config, ALONE)
+    assert isinstance(prepared.work, Source)
+    assert (prepared.work.folder, prepared.work.key) == (source.folder, prepared.source.key)
+    assert (prepared.plan.tokens, len(prepared.plan.learning_rates), prepared.data) == (0, 0, {})

@@ -20,7 +20,7 @@ from sweep.sources import rooted
 from sweep.store import Store
 from sweep.trajectory import Source
 from tests.conftest import LENGTH
-from tests.test_run import configured
+from tests.test_preparation import configured
 
 UPDATES = 5
 

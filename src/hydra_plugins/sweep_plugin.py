@@ -27,10 +27,19 @@ class PlannedSweeper(BasicSweeper):
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
         super().__init__(max_batch_size, params)
         self.points: list[Any] = []
+        self.known: set[tuple[str, str]] = set()
+
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        """The next batch, the controls that its points ask for among them; refused whole where one can't be run."""
+        from sweep.controls import expanded
+
+        points = [tuple(words) for words in super().get_job_batch()]
+        batch = list(expanded(points, lambda words: _typed(self, [words])[0], known=self.known))
+        self.points += [config for _, config in batch]
+        return [words for words, _ in batch]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Refuse the whole batch where one point can't be run."""
-        self.points += _typed(self, batch)
+        """It was composed when it was made; composing it once more would double the wait."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all points, then show what came out; the first failure is raised after that."""

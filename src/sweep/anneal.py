@@ -7,7 +7,7 @@ gradients clipped by their global norm, AdamW at the rate of this update.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from olmo.config import ActivationCheckpointingStrategy
 from olmo.model import OLMo
 
 from sweep.health import check_finite
-from sweep.loss import losses
+from sweep.loss import IGNORED, losses
 from sweep.ranks import ALONE, Ranks
 from sweep.records import StepRecord
 
@@ -31,6 +31,7 @@ def anneal(
     *,
     max_grad_norm: float | None,
     z_loss: float = 0.0,
+    masked: Callable[[np.ndarray], np.ndarray] | None = None,
     precision: str = "fp32",
     micro_batch_size: int | None = None,
     first_update: int = 1,
@@ -41,7 +42,8 @@ def anneal(
 
     With precision "bf16" the forward and backward pass run under bf16 autocast, as in ai2-olmo's amp_bf16. Gradients of
     `micro_batch_size` instances at a time add up to the batch's. Over several `ranks` the model is sharded and each has
-    an equal part of the batch: gradients and losses are their means, norms those of the whole.
+    an equal part of the batch: gradients and losses are their means, norms those of the whole. Instances that `masked`
+    says, (B, T) -> (B,) bool, are in no loss, but count among the batch's tokens, as in ai2-olmo.
 
     Raises Diverged where the loss or the gradient's norm is not finite; that update yields no record.
     """
@@ -54,8 +56,12 @@ def anneal(
         optimizer.zero_grad(set_to_none=True)
         ids = torch.as_tensor(batch, device=device)
         loss = torch.zeros((), device=device)
-        for part in ids.split(micro_batch_size or len(ids)):
-            loss += _pass(model, part, z_loss=z_loss, precision=precision, tokens=ids.numel())
+        labels = ids
+        if masked is not None and (hidden := masked(batch)).any():
+            labels = ids.masked_fill(torch.as_tensor(hidden, device=device).unsqueeze(-1), IGNORED)
+        size = micro_batch_size or len(ids)
+        for part in zip(ids.split(size), labels.split(size), strict=True):
+            loss += _pass(model, *part, z_loss=z_loss, precision=precision, tokens=ids.numel())
         loss = ranks.mean(loss)
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or float("inf"))
         for group in optimizer.param_groups:
@@ -94,12 +100,14 @@ def _distance(old: list[torch.Tensor], new: list[torch.Tensor]) -> float:
     return float(torch.nn.utils.get_total_norm(old))
 
 
-def _pass(model: OLMo, ids: torch.Tensor, *, z_loss: float, precision: str, tokens: int) -> torch.Tensor:
+def _pass(
+    model: OLMo, ids: torch.Tensor, labels: torch.Tensor, *, z_loss: float, precision: str, tokens: int
+) -> torch.Tensor:
     """Add the gradient of ids (B, T) to the parameters; their cross-entropy over the batch's `tokens`, in nats."""
     # no cache: it would keep a bf16 copy of every weight, and none is used twice in a pass
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
         logits = model(ids).logits.float()
-    loss, objective = losses(logits, ids, z_loss=z_loss, tokens=tokens)
+    loss, objective = losses(logits, labels, z_loss=z_loss, tokens=tokens)
     del logits  # the backward pass needs the memory more
     objective.backward()
     return loss

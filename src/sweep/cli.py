@@ -53,6 +53,11 @@ def main() -> None:
 def task(tree: DictConfig) -> None:
     """One point: skipped where its journal says it is done."""
     config = typed(tree)
+    if config.controls:
+        raise Refusal(
+            f"controls={list(config.controls)} adds runs to a sweep, and this is one run: give -m, as in "
+            f"python -m sweep -m controls=all anneal.steps={config.anneal.steps}; one arm alone is anneal=constant"
+        )
     folder = Path(HydraConfig.get().runtime.output_dir)
     if folder.absolute() != expected_folder(config).absolute():
         raise Refusal(
@@ -103,8 +108,10 @@ def typed(tree: DictConfig) -> RunConfig:
 
 def named_files(config: RunConfig) -> dict[str, tuple[int, int]]:
     """Size and time of change in ns of the files that the configuration names on this machine, by their full path."""
-    chosen = config.data
+    chosen, merge = config.data, config.anneal.merge
     read = [*(chosen.paths or ()), *(path for source in (chosen.sources or {}).values() for path in source.paths or ())]
+    if not config.anneal.steps:
+        read = [] if merge is None else [*(merge.paths or ())]
     definitions = config.tasks.include and f"{glob.escape(config.tasks.include)}/**"
     named = [config.checkpoint.path, *read, chosen.heldout, chosen.tokenizer, definitions]
     paths = [Path(path).absolute() for name in named if name for path in files.expanded(name)]

@@ -6,41 +6,76 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sweep.checkpoints.download import fetch_folder
+from sweep.checkpoints import import_folder
+from sweep.checkpoints.download import STEMS, fetch_folder
+from sweep.checkpoints.hub import snapshot
 from sweep.config import Model, RunConfig
-from sweep.config.published import folder_of
-from sweep.pretrained import pretraining_lr
+from sweep.config.published import Published, folder_of, weights_alone
+from sweep.pretrained import pretraining_lr, tokens_seen
 from sweep.refusal import Refusal
 from sweep.store import Store, digest
 
 KIND = "checkpoints"
+WEIGHTS = ("config", "train", "model")
 
 
 def published_checkpoint(store: Store, config: RunConfig) -> Path:
     """The folder of the chosen checkpoint, in ai2-olmo's format; Refusal where it can't be had."""
     published, step = config.model.published, config.checkpoint.step
     assert published and step
-    if config.checkpoint.source == "hub" or published.http is None:
-        raise _not_from_hub(config)
-    url = published.http.format(folder=folder_of(published, step), step=step)
-    key = digest("checkpoint", url)
-    parts = store.path(KIND, f".{key}.download")
+    if weights_alone(published, config.checkpoint.source):
+        return _from_hub(store, config.model, published, step)
+    url = _url(published, step)
     title = f"{config.model.name} step {step}"
-    folder = store.make(KIND, key, lambda into: fetch_folder(url, into, parts, title=title))
+    return _fetched(store, url, digest("checkpoint", url), title, STEMS, optimizer=config.anneal.needs_optimizer)
+
+
+def published_weights(store: Store, config: RunConfig, step: int) -> Path:
+    """The folder of another checkpoint of the chosen model, at least its weights; the whole one where it is here."""
+    published = config.model.published
+    assert published
+    if weights_alone(published, config.checkpoint.source):
+        return _from_hub(store, config.model, published, step)
+    url = _url(published, step)
+    if (whole := store.get(KIND, digest("checkpoint", url))) is not None:
+        return whole
+    title = f"{config.model.name} step {step}: weights"
+    return _fetched(store, url, digest("weights", url), title, WEIGHTS, optimizer=False)
+
+
+def _url(published: Published, step: int) -> str:
+    assert published.http
+    return published.http.format(folder=folder_of(published, step), step=step)
+
+
+def _fetched(store: Store, url: str, key: str, title: str, stems: tuple[str, ...], *, optimizer: bool) -> Path:
+    parts = store.path(KIND, f".{key}.download")
+
+    def build(into: Path) -> None:
+        fetch_folder(url, into, parts, title=title, stems=stems, optimizer=optimizer)
+
+    folder = store.make(KIND, key, build)
     shutil.rmtree(parts, ignore_errors=True)
     return folder
 
 
-def _not_from_hub(config: RunConfig) -> Refusal:
-    """Why the Hub's weights can't be annealed, said before anything is downloaded."""
-    published, model = config.model.published, config.model.name
-    assert published and published.hub and published.revision
-    where = "checkpoint.source=http, which has it" if published.http else "a folder that has it, with model=local"
-    revision = published.revision.format(step=config.checkpoint.step)
-    return Refusal(
-        f"checkpoint.source={config.checkpoint.source}: {published.hub}@{revision} holds weights without optimizer "
-        f"state (allenai/OLMo#796), and an anneal of {model} goes on with the checkpoint's own optimizer: take {where}"
-    )
+def _from_hub(store: Store, model: Model, published: Published, step: int) -> Path:
+    """A revision's weights as an OLMo checkpoint without optimizer; how it was trained is as its option says."""
+    assert published.hub and published.revision
+    tokens = tokens_seen(model, step)
+    if tokens is None:
+        raise Refusal("model.batch_size=null: what the Hub doesn't tell of a training must be given")
+    repository, revision = published.hub, published.revision.format(step=step)
+    training = training_tree(model, step)
+
+    def build(into: Path) -> None:
+        found = snapshot(repository, revision)
+        try:
+            import_folder(found, into, training=training, step=step, tokens=tokens)
+        except ValueError as error:
+            raise Refusal(f"{repository}@{revision}: {error}") from error
+
+    return store.make(KIND, digest("hub", repository, revision, training, tokens), build)
 
 
 def training_tree(model: Model, step: int) -> dict[str, Any]:

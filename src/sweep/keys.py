@@ -57,10 +57,15 @@ def state_keys(base: str, rates: np.ndarray) -> list[str]:
 def run_key(config: RunConfig) -> str:
     """Of every choice that decides a run's numbers; the sweep's name, tracking and bookkeeping don't."""
     choices = tree(config)
-    for ignored in ("name", "tracking"):
+    for ignored in ("name", "tracking", "controls"):
         del choices[ignored]
     for ignored in ("name", "save_interval", "keep"):
         del choices["anneal"][ignored]
     del choices["compute"]["activation_checkpointing"]
+    if not config.anneal.steps:  # nothing is trained: how it would be doesn't matter
+        choices["anneal"] = {"steps": 0, "merge": choices["anneal"]["merge"]}
+        choices["data"] = {name: choices["data"][name] for name in ("heldout", "tokenizer")}
+        choices["compute"] = {name: choices["compute"][name] for name in ("device", "threads")}
+        del choices["seed"]
     code = [revisions.CORPUS, revisions.NUMERICS, revisions.REQUESTS, revisions.PACK, revisions.ENGINE]
     return digest("run", code, revisions.wheels(), choices)

@@ -10,13 +10,16 @@ import torch.nn.functional as F
 IGNORED = -100
 
 
-def losses(logits: torch.Tensor, ids: torch.Tensor, *, z_loss: float, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(cross-entropy, what is minimised) of fp32 logits (B, T, V), in nats summed over ids (B, T), over `tokens`.
+def losses(
+    logits: torch.Tensor, labels: torch.Tensor, *, z_loss: float, tokens: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(cross-entropy, what is minimised) of fp32 logits (B, T, V), in nats summed over labels (B, T), over `tokens`.
 
-    The last position has no label: ignoring it costs less than slicing it off, whose backward copies all logits.
+    Labels are the ids that the logits come from, or IGNORED. The last position has none: ignoring it costs less than
+    slicing it off, whose backward copies all logits.
     """
     logits = logits.view(-1, logits.shape[-1])
-    labels = F.pad(ids[:, 1:], (0, 1), value=IGNORED).view(-1)
+    labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED).view(-1)
     loss: torch.Tensor = _CrossEntropy.apply(logits, labels) / tokens
     if not z_loss:
         return loss.detach(), loss

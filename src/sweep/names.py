@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweep.config import RunConfig, params
+from sweep.config import Anneal, RunConfig, params
 from sweep.keys import run_key
 
 FOLDER_CHARS = 20
@@ -19,19 +19,50 @@ def run_name(config: RunConfig) -> str:
         if path is None
         else f"{config.model.name}:{path.rstrip('/').rpartition('/')[2][:FOLDER_CHARS]}"
     )
-    words = [model if step is None else f"{model}@{step}", anneal.shape, str(anneal.steps)]
+    at = model if step is None else f"{model}@{step}"
+    words = [at, *(_anneal_words(config) if anneal.steps else _untrained_words(anneal))]
+    if config.tasks.name != "core8":
+        words.append(config.tasks.name)
+    if config.tasks.limit is not None:
+        words.append(f"limit={config.tasks.limit}")
+    return " ".join(words)
+
+
+def _untrained_words(anneal: Anneal) -> list[str]:
+    """Of a run without updates: none, or which average."""
+    if (merge := anneal.merge) is None:
+        return [anneal.arm]
+    words = [anneal.arm, merge.weights, f"last={merge.last}"]
+    return words if merge.interval is None else [*words, f"every={merge.interval}"]
+
+
+def _anneal_words(config: RunConfig) -> list[str]:
+    anneal = config.anneal
+    words = [anneal.shape, str(anneal.steps)]
     if anneal.peak_lr is not None:
         words.append(f"lr={anneal.peak_lr:g}")
     if anneal.peak_scale is not None:
         words.append(f"scale={anneal.peak_scale:g}")
     if anneal.final_fraction and anneal.shape != "constant":
         words.append(f"final={anneal.final_fraction:g}")
+    if anneal.warmup_steps:
+        words.append(f"warmup={anneal.warmup_steps}")
     if anneal.hold_steps:
         words.append(f"hold={anneal.hold_steps}")
+    if anneal.optimizer != "keep":
+        words.append(f"optimizer={anneal.optimizer}")
+    if anneal.betas is not None:
+        words.append(f"betas={anneal.betas[0]:g},{anneal.betas[1]:g}")
     if anneal.weight_decay is not None:
         words.append(f"wd={anneal.weight_decay:g}")
     if anneal.max_grad_norm is not None:
         words.append(f"clip={anneal.max_grad_norm:g}")
+    if anneal.z_loss is not None:
+        words.append(f"z={anneal.z_loss:g}")
+    if anneal.batch_size is not None:
+        words.append(f"batch={anneal.batch_size}")
+    if anneal.sequence_length is not None:
+        words.append(f"length={anneal.sequence_length}")
     if config.data.name != "original":
         words.append(config.data.name)
         words += [f"{name}={source.weight:g}" for name, source in (config.data.sources or {}).items()]
@@ -41,11 +72,7 @@ def run_name(config: RunConfig) -> str:
         words.append(f"seed={config.seed}")
     if config.compute.precision != "fp32":
         words.append(config.compute.precision)
-    if config.tasks.name != "core8":
-        words.append(config.tasks.name)
-    if config.tasks.limit is not None:
-        words.append(f"limit={config.tasks.limit}")
-    return " ".join(words)
+    return words
 
 
 def run_names(configs: Sequence[RunConfig]) -> list[str]:

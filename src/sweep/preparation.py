@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ from typing import Any
 import torch
 
 from sweep import revisions
-from sweep.checkpoints import TrainingState, load_state, read_position, z_loss
-from sweep.config import RunConfig
+from sweep.checkpoints import TrainingState, hyperparameters, load_state, read_position, z_loss
+from sweep.config import Anneal, RunConfig
+from sweep.data import InstanceFilter
 from sweep.keys import anneal_numerics, numerics
+from sweep.merged import merged
 from sweep.names import run_name
 from sweep.plan import Plan, make_plan
 from sweep.ranks import Ranks, local_rank
@@ -30,9 +34,11 @@ class Prepared:
     source: Source
     plan: Plan
     scoring: Scoring
-    training: Training
+    work: Training | Source
+    """What is trained, or what is scored as it is: an average of checkpoints, or the checkpoint itself."""
     data: dict[str, Any]
     """What the anneal reads, for people."""
+    device: torch.device
 
 
 def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
@@ -41,8 +47,12 @@ def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
     check_tasks(config.tasks)
     source = ranks.from_first(lambda: checkpoint(store, config, device=device))
     plan = make_plan(config, read_position(source.folder, source.config))
-    ranks.share(plan.position.batch_size)
     scoring = _scoring(store, config, source, device)
+    prepared = functools.partial(Prepared, source=source, plan=plan, scoring=scoring, device=device)
+    if not config.anneal.steps:
+        average = functools.partial(merged, store, config, source, device=device)
+        return prepared(work=ranks.from_first(average) if config.anneal.merge else source, data={})
+    ranks.share(plan.batch_size)
 
     def read() -> Reading:
         return read_data(store, config, source, plan, scoring.tokenizer)
@@ -51,23 +61,25 @@ def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
     ranks.from_first(lambda: None)
     reading = reading or read()
     training = _training(config, source, plan, reading, device, ranks)
-    return Prepared(source=source, plan=plan, scoring=scoring, training=training, data=reading.facts)
+    return prepared(work=training, data=reading.facts)
 
 
 def _training(
     config: RunConfig, source: Source, plan: Plan, reading: Reading, device: torch.device, ranks: Ranks
 ) -> Training:
-    settings = {"weight_decay": plan.weight_decay, "max_grad_norm": plan.max_grad_norm, "seed": config.seed}
-    if penalty := z_loss(source.config):
-        settings["z_loss"] = penalty
-    bits = anneal_numerics(config.compute, device.type, batch_size=plan.position.batch_size)
-    base = digest("anneal", source.key, reading.identity, reading.dtype, settings, bits)
+    anneal = config.anneal
+    penalty = z_loss(source.config) if anneal.z_loss is None else anneal.z_loss
+    decides = _decides(config, source, plan, penalty)
+    bits = anneal_numerics(config.compute, device.type, batch_size=plan.batch_size)
+    base = digest("anneal", source.key, reading.identity, reading.dtype, decides, bits)
+
+    chosen = source.config.data.instance_filter
 
     def start() -> TrainingState:
-        state = load_state(source.folder, source.config, device=device if ranks.size == 1 else torch.device("cpu"))
+        place = device if ranks.size == 1 else torch.device("cpu")
+        state = load_state(source.folder, source.config, device=place, moments=anneal.optimizer == "keep")
         for group in state.optimizer.param_groups:
-            if plan.weight_decay is not None and group["weight_decay"] > 0:
-                group["weight_decay"] = plan.weight_decay
+            group.update(_changed(anneal, group))
         return state
 
     return Training(
@@ -75,16 +87,45 @@ def _training(
         base=base,
         rates=plan.learning_rates,
         start=start,
-        position=plan.position,
+        position=plan.start,
         data=reading.window,
         max_grad_norm=plan.max_grad_norm,
         z_loss=penalty,
+        masked=None
+        if chosen is None
+        else InstanceFilter(
+            min_period=chosen.repetition_min_period,
+            max_period=chosen.repetition_max_period,
+            max_count=chosen.repetition_max_count,
+        ).masked,
         save_interval=config.anneal.save_interval,
         keep_interval=None,
         device=device,
         compute=config.compute,
         ranks=ranks,
     )
+
+
+def _changed(anneal: Anneal, group: Mapping[str, Any]) -> dict[str, Any]:
+    """What is chosen of a param group of Adam's and isn't so already; as in ai2-olmo one without decay keeps none."""
+    chosen = {"betas": anneal.betas, "weight_decay": anneal.weight_decay if group["weight_decay"] > 0 else None}
+    return {name: value for name, value in chosen.items() if value is not None and value != group[name]}
+
+
+def _decides(config: RunConfig, source: Source, plan: Plan, penalty: float) -> dict[str, Any]:
+    """What of the choices decides the updates; what is as the checkpoint has it anyway is left out."""
+    decides: dict[str, Any] = {"weight_decay": None, "max_grad_norm": plan.max_grad_norm, "seed": config.seed}
+    for group in hyperparameters(source.folder, source.config):
+        decides |= _changed(config.anneal, group)
+    if penalty:
+        decides["z_loss"] = penalty
+    if config.anneal.optimizer == "fresh":
+        decides["optimizer"] = "fresh"
+    own = plan.position
+    for name in ("batch_size", "sequence_length"):
+        if getattr(plan, name) != getattr(own, name):
+            decides[name] = getattr(plan, name)
+    return decides
 
 
 def _scoring(store: Store, config: RunConfig, source: Source, device: torch.device) -> Scoring:

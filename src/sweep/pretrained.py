@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from sweep.config import Model
+from sweep.config import Model, RunConfig
+from sweep.config.published import weights_alone
 from sweep.records import Position
 from sweep.refusal import Refusal
 from sweep.schedule import scheduled, warmup
@@ -52,6 +53,14 @@ def tokens_seen(model: Model, step: int) -> int | None:
     if model.source == "local" or model.batch_size is None or model.sequence_length is None:
         return None
     return step * model.batch_size * model.sequence_length
+
+
+def known_lr(config: RunConfig) -> float | None:
+    """Learning rate in force that the checkpoint will say; None where only the checkpoint knows, or has none."""
+    published, checkpoint = config.model.published, config.checkpoint
+    if checkpoint.step is None or (published is not None and weights_alone(published, checkpoint.source)):
+        return None
+    return pretraining_lr(config.model, checkpoint.step)
 
 
 def expected_position(model: Model, step: int) -> Position:

@@ -34,7 +34,7 @@ class Reading:
 
 def read_data(store: Store, config: RunConfig, checkpoint: Checkpoint, plan: Plan, tokenizer: Path) -> Reading:
     """The batches of the plan's updates; Refusal where they aren't there or can't be what the checkpoint stands in."""
-    chosen, position, updates = config.data, plan.position, len(plan.learning_rates)
+    chosen, position, updates = config.data, plan.start, len(plan.learning_rates)
     model = checkpoint.config.model
     dtype = chosen.dtype or checkpoint.config.data.memmap_dtype
     reader = Reader(store=store, tokenizer=tokenizer, eos_token_id=model.eos_token_id, dtype=dtype)

@@ -125,11 +125,11 @@ class RunResult:
     before: tuple[Score, ...]
     after: tuple[Score, ...]
     delta: tuple[Score, ...]
-    """after - before, the standard error paired over documents."""
+    """after - before, the standard error paired over documents; empty where nothing was done to the checkpoint."""
     final_state: str
-    """Store key of the annealed state."""
-    final_loss: float
-    """Training loss of the last update."""
+    """Store key of the annealed or averaged state; where nothing was done, the checkpoint's own."""
+    final_loss: float | None
+    """Training loss of the last update; None: there was none."""
     cost: Cost
     versions: dict[str, str]
 

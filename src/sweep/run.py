@@ -57,7 +57,8 @@ def run(
             raise
         journal.write("outcome", status="finished", error=None, result=to_json(result))
     show_run(config, folder, multirun=multirun)
-    if not config.anneal.keep and result.cost.updates_done:  # made here; what another run made is not ours to drop
+    made = result.cost.updates_done or config.anneal.merge
+    if not config.anneal.keep and made:  # what another run made is not ours to drop
         with store.lease(KEPT, result.final_state):
             store.drop(KEPT, result.final_state)
     return result
@@ -67,9 +68,9 @@ def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
     """The part of a run's ranks but the first: their share of the scoring and of the anneal's updates."""
     store = store_at(multirun)
     prepared = prepare(store, config, ranks)
-    source, device = prepared.source, prepared.training.device
+    source, device = prepared.source, prepared.device
     score_along(store, model=_model(source, device), ranks=ranks)
-    trained = _anneal(store, prepared.training, hold_steps=config.anneal.hold_steps)
+    trained = _done(store, prepared.work, shared_steps=prepared.plan.shared_steps)
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
     score_along(store, model=_model(annealed, device), ranks=ranks)
 
@@ -77,12 +78,13 @@ def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
 def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, ranks: Ranks) -> RunResult:
     started = time.perf_counter()
     prepared = prepare(store, config, ranks)
-    source, plan, scoring, device = prepared.source, prepared.plan, prepared.scoring, prepared.training.device
-    facts = journal.path.parent / "data.json"
-    facts.write_text(json.dumps(prepared.data, indent=1) + "\n")
-    journal.write("artifact", name="data.json", path=str(facts))
+    source, plan, scoring, device = prepared.source, prepared.plan, prepared.scoring, prepared.device
+    if prepared.data:
+        facts = journal.path.parent / "data.json"
+        facts.write_text(json.dumps(prepared.data, indent=1) + "\n")
+        journal.write("artifact", name="data.json", path=str(facts))
 
-    log.info("%s: scoring the checkpoint, annealing %d updates, scoring again", run_name(config), config.anneal.steps)
+    log.info("%s: %d updates, scored before and after", run_name(config), config.anneal.steps)
     spent = Spent()
     score = functools.partial(record_files, store, scoring, spent=spent, ranks=ranks)
     before_files = score(weights=source.key, model=_model(source, device), when="before")
@@ -98,11 +100,12 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
             journal.write("step", **to_json(step))
             written = step.update
 
-    trained = _anneal(store, prepared.training, write, hold_steps=config.anneal.hold_steps)
+    trained = _done(store, prepared.work, write, shared_steps=plan.shared_steps)
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
     after_files = score(weights=trained.key, model=_model(annealed, device), when="after")
     lease.check()
-    after, delta = scores(after_files, config.tasks), deltas(before_files, after_files, config.tasks)
+    after = scores(after_files, config.tasks)
+    delta = deltas(before_files, after_files, config.tasks) if trained.key != source.key else ()
     journal.write("scores", when="after", scores=[to_json(s) for s in after])
     journal.write("scores", when="delta", scores=[to_json(s) for s in delta])
     for when, files in {"before": before_files, "after": after_files}.items():
@@ -117,22 +120,31 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
         after=after,
         delta=delta,
         final_state=trained.key,
-        final_loss=trained.steps[-1].loss,
+        final_loss=trained.steps[-1].loss if trained.steps else None,
         cost=_cost(source, plan, trained, spent, time.perf_counter() - started),
         versions=versions(),
     )
 
 
-def _anneal(
-    store: Store, training: Training, on_step: Callable[[StepRecord], None] = lambda record: None, *, hold_steps: int
+def _done(
+    store: Store,
+    work: Training | Source,
+    on_step: Callable[[StepRecord], None] = lambda record: None,
+    *,
+    shared_steps: int,
 ) -> Trained:
-    """Follow the learning rates; the hold first, as a training of its own, so that runs which share it make it once."""
-    if hold_steps:
-        name, rates = f"{training.name}: hold", training.rates[:hold_steps]
-        held = train(store, dataclasses.replace(training, name=name, rates=rates), on_step=on_step)
-        whole = train(store, training, on_step=on_step)
+    """Follow the learning rates; the hold first, as a training of its own, so that runs which share it make it once.
+
+    Where nothing is trained the state is there already.
+    """
+    if isinstance(work, Source):
+        return Trained(work.key, work.folder, (), 0)
+    if shared_steps:
+        name, rates = f"{work.name}: hold", work.rates[:shared_steps]
+        held = train(store, dataclasses.replace(work, name=name, rates=rates), on_step=on_step)
+        whole = train(store, work, on_step=on_step)
         return dataclasses.replace(whole, updates_done=held.updates_done + whole.updates_done)
-    return train(store, training, on_step=on_step)
+    return train(store, work, on_step=on_step)
 
 
 def _model(source: Source, device: torch.device) -> Callable[[], OLMo]:
@@ -153,8 +165,8 @@ def _cost(source: Source, plan: Plan, trained: Trained, spent: Spent, seconds: f
             matrix_parameters=matrix_parameters(sizes),
             num_layers=sizes.n_layers,
             d_model=sizes.d_model,
-            position=plan.position,
-            updates=len(plan.learning_rates),
+            sequence_length=plan.sequence_length,
+            tokens=plan.tokens,
         ),
         anneal_s=sum(step.seconds for step in trained.steps),
         updates_done=trained.updates_done,

@@ -16,22 +16,22 @@ Shape = Callable[[float, float], float]
 
 def linear(progress: float, final: float) -> float:
     """A straight line."""
-    return 1 - (1 - final) * progress
+    return _between(1 - progress, final)
 
 
 def cosine(progress: float, final: float) -> float:
     """Half a cosine (Loshchilov and Hutter, arXiv 1608.03983)."""
-    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+    return _between((1 + math.cos(math.pi * progress)) / 2, final)
 
 
 def sqrt(progress: float, final: float) -> float:
     """1 - sqrt(progress), the cooldown of Hägele et al. (arXiv 2405.18392)."""
-    return final + (1 - final) * (1 - math.sqrt(progress))
+    return _between(1 - math.sqrt(progress), final)
 
 
 def square(progress: float, final: float) -> float:
     """1 - progress squared: stays high for long."""
-    return final + (1 - final) * (1 - progress**2)
+    return _between(1 - progress**2, final)
 
 
 def exponential(progress: float, final: float) -> float:
@@ -41,17 +41,22 @@ def exponential(progress: float, final: float) -> float:
 
 def mirror_cosine(progress: float, final: float) -> float:
     """The cosine mirrored in the straight line: falls fast at both ends."""
-    return 2 * linear(progress, final) - cosine(progress, final)
+    return _between(2 * (1 - progress) - (1 + math.cos(math.pi * progress)) / 2, final)
 
 
 def cosine_linear(progress: float, final: float) -> float:
     """Cosine times a straight line, as ai2-olmo's `CosLinearEnvelope`."""
-    return final + (1 - progress) * (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+    return _between((1 - progress) * (1 + math.cos(math.pi * progress)) / 2, final)
 
 
 def constant(progress: float, final: float) -> float:
     """No decay: the control that tells annealing apart from more data."""
     return 1.0
+
+
+def _between(share: float, final: float) -> float:
+    """`share` of the way from the final fraction to 1, both ends exact."""
+    return share + final * (1 - share)
 
 
 SHAPES: dict[str, Shape] = {
@@ -61,13 +66,25 @@ SHAPES: dict[str, Shape] = {
 
 
 def learning_rates(
-    shape: str, *, steps: int, peak: float, final_fraction: float = 0.0, hold_steps: int = 0
+    shape: str,
+    *,
+    steps: int,
+    peak: float,
+    final_fraction: float = 0.0,
+    hold_steps: int = 0,
+    warmup_steps: int = 0,
+    start: float = 0.0,
 ) -> np.ndarray:
-    """Learning rates (steps,) float64, one an update: `hold_steps` at the peak, then the decay over the rest."""
-    decay = steps - hold_steps
+    """Learning rates (steps,) float64, one an update: warmup, hold, and the decay over the rest.
+
+    The warmup is a straight line whose update i of W is at i/W of the way from `start` to the peak, the last one at it,
+    as in ai2-olmo's and OLMo-core's `_linear_warmup`.
+    """
+    decay = steps - warmup_steps - hold_steps
     fraction = SHAPES[shape]
-    rates = [fraction(i / decay, final_fraction) * peak for i in range(1, decay + 1)]
-    return np.array([peak] * hold_steps + rates, dtype=np.float64)
+    rising = [start + (peak - start) * i / warmup_steps for i in range(1, warmup_steps)]
+    falling = [fraction(i / decay, final_fraction) * peak for i in range(1, decay + 1)]
+    return np.array([*rising, *[peak] * (hold_steps + min(warmup_steps, 1)), *falling], dtype=np.float64)
 
 
 def warmup(steps: int, *, peak: float, warmup_steps: int) -> np.ndarray:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import RunConfig, Tracking
+from sweep.controls import constant_of
 from sweep.names import run_folder, run_names
+from sweep.records import to_json
 from sweep.table import draw, row
-from sweep.tracking import read
+from sweep.tracking import FILE, read
 
 
 def tracking_uri(tracking: Tracking, multirun: Path) -> str:
@@ -29,7 +31,7 @@ def show_run(config: RunConfig, folder: Path, *, multirun: Path) -> None:
 def show_sweep(configs: list[RunConfig], *, multirun: Path) -> None:
     """Bring the parent run of each sweep up to date, and print the table of these points."""
     points = {multirun / config.name / run_folder(config): config for config in configs}
-    there = {folder: config for folder, config in points.items() if (folder / "journal.jsonl").is_file()}
+    there = {folder: config for folder, config in points.items() if (folder / FILE).is_file()}
     tracked = {folder: config for folder, config in there.items() if config.tracking.enabled}
     if tracked:
         from sweep.tracking.projection import project_safely, project_sweep_safely
@@ -42,13 +44,39 @@ def show_sweep(configs: list[RunConfig], *, multirun: Path) -> None:
     names = run_names(list(points.values()))
     journals = {folder: read(folder, steps=False) for folder in there}
     rows = [
-        row(config, name, journals.get(folder)) for name, (folder, config) in zip(names, points.items(), strict=True)
+        row(config, name, journals.get(folder), _beyond_constant(config, journals.get(folder), multirun))
+        for name, (folder, config) in zip(names, points.items(), strict=True)
     ]
     sweeps = dict.fromkeys(config.name for config in configs)
     sys.stdout.write(draw(", ".join(sweeps), rows))
     sys.stdout.write("".join(f"runs      {multirun / name}\n" for name in sweeps))
     if tracked:
         sys.stdout.write("compare   make ui   (or python -m sweep.ui)\n")
+
+
+def _beyond_constant(config: RunConfig, events: Any, multirun: Path) -> list[dict[str, Any]]:
+    """Scores of an anneal less those of its constant control in the same sweep, paired; [] where one isn't finished."""
+    if events is None or config.anneal.arm != "decay":
+        return []
+    twin = constant_of(config)
+    folder = multirun / twin.name / run_folder(twin)
+    if not (folder / FILE).is_file():
+        return []
+    own, control = _records(events), _records(read(folder, steps=False))
+    if not own or own.keys() != control.keys():
+        return []
+    from sweep.scoring import deltas
+
+    return [to_json(score) for score in deltas(control, own, config.tasks)]
+
+
+def _records(events: Any) -> dict[str, Path]:
+    """Task -> the records of a finished run's last scores, as far as the store still has them."""
+    if (events.outcome or {}).get("status") != "finished":
+        return {}
+    after = "records/after/"
+    files = {name.removeprefix(after): Path(path) for name, path in events.artifacts.items() if name.startswith(after)}
+    return {name.removesuffix(".parquet"): path for name, path in files.items() if path.is_file()}
 
 
 def _where(config: RunConfig, multirun: Path) -> dict[str, Any]:

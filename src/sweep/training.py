@@ -49,6 +49,8 @@ class Training:
     """Where the batches come from."""
     max_grad_norm: float | None
     z_loss: float
+    masked: Callable[[np.ndarray], np.ndarray] | None = None
+    """Which instances of a batch are in no loss; None: all are in it."""
     save_interval: int
     """An interim state every so many updates."""
     keep_interval: int | None
@@ -152,6 +154,7 @@ def _updates(training: Training, state: TrainingState, done: int) -> Iterator[St
         rates[done:],
         max_grad_norm=training.max_grad_norm,
         z_loss=training.z_loss,
+        masked=training.masked,
         precision=compute.precision,
         micro_batch_size=compute.micro_batch_size,
         first_update=done + 1,

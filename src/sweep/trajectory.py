@@ -15,7 +15,14 @@ import torch
 from olmo.config import TrainConfig
 
 from sweep import data
-from sweep.checkpoints import check_followed, fresh_state, identity, read_config, shipped_tokenizer
+from sweep.checkpoints import (
+    check_followed,
+    fresh_state,
+    has_optimizer,
+    identity,
+    read_config,
+    shipped_tokenizer,
+)
 from sweep.config import Compute, Model, RunConfig, tree
 from sweep.fetched import published_checkpoint
 from sweep.keys import corpus_key, numerics, pretraining_base
@@ -58,21 +65,29 @@ class Source:
 def checkpoint(store: Store, config: RunConfig, *, device: torch.device) -> Source:
     """The chosen checkpoint, pretrained on first use where it is an embedded one, downloaded where it is published."""
     if config.model.source == "local":
-        return _opened(Path(config.checkpoint.path or ""), f"checkpoint.path={config.checkpoint.path}")
+        return _opened(Path(config.checkpoint.path or ""), f"checkpoint.path={config.checkpoint.path}", config)
     if config.model.source == "published":
         folder = published_checkpoint(store, config)
         known = store.digests(folder.parent.name, folder.name)
-        return _opened(folder, f"checkpoint.step={config.checkpoint.step}", known=known)
+        return _opened(folder, f"checkpoint.step={config.checkpoint.step}", config, known=known)
     assert config.checkpoint.step is not None
     return embedded(store, config.model, config.checkpoint.step, compute=config.compute, device=device)
 
 
-def _opened(folder: Path, chosen: str, *, known: Mapping[str, str] | None = None) -> Source:
-    """A folder that was not made here; Refusal where it is no checkpoint, or of a training that is not followed."""
+def _opened(folder: Path, chosen: str, config: RunConfig, *, known: Mapping[str, str] | None = None) -> Source:
+    """A folder that was not made here; Refusal where it is no checkpoint, or the training can't be gone on with."""
     try:
-        found = read_config(folder)
+        found = read_config(folder, optimizer=False)
         check_followed(found)
+        if config.anneal.needs_optimizer and not has_optimizer(folder):
+            raise Refusal(
+                f"{chosen} has no optimizer state, optim.safetensors or .pt, which anneal.optimizer=keep goes on with "
+                "(some releases lost it: allenai/OLMo#796, #834): take one that has it, or start a new one with "
+                "anneal.optimizer=fresh, anneal.warmup_steps and anneal.peak_lr"
+            )
         return Source(key=identity(folder, known=known), folder=folder, config=found)
+    except Refusal:
+        raise
     except (OSError, ValueError) as error:
         raise Refusal(f"{chosen}: {error}") from error
 

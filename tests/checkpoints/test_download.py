@@ -140,9 +140,17 @@ def test_older_checkpoints_are_pt_files(store: Store, config: RunConfig, server:
 def test_missing_optimizer_state_is_said(store: Store, config: RunConfig, server: Served) -> None:
     (server.root / PLACE / "optim.safetensors").unlink()
     with pytest.raises(
-        Refusal, match=r"olmo2-1b step 300: .* has no optimizer state .*OLMo#796.*checkpoint.source=hub"
+        Refusal, match=r"olmo2-1b step 300: .* has no optimizer state .*OLMo#796.*anneal.optimizer=fresh"
     ):
         published_checkpoint(store, config)
+
+
+def test_a_fresh_optimizer_needs_none_there(store: Store, config: RunConfig, server: Served) -> None:
+    (server.root / PLACE / "optim.safetensors").unlink()
+    fresh = ("anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-4")
+    folder = published_checkpoint(store, composed("model=olmo2-1b", "checkpoint.step=300", *fresh))
+    assert {f.name for f in folder.iterdir()} >= {"model.safetensors", "train.pt", "download.json"}
+    assert not (folder / "optim.safetensors").exists()
 
 
 def test_a_missing_checkpoint_is_said(store: Store, server: Served) -> None:

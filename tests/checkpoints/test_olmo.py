@@ -50,6 +50,11 @@ def test_what_is_saved_is_loaded_to_the_bit(folder: Path, trained: TrainingState
     assert loaded.position.lr == 3e-3
 
 
+def test_who_may_read_the_folder_may_read_its_files(folder: Path) -> None:
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes == dict.fromkeys(modes, folder.stat().st_mode & 0o666)
+
+
 def test_equal_states_give_equal_bytes(folder: Path, trained: TrainingState, tmp_path: Path) -> None:
     again = tmp_path / "again"
     again.mkdir()

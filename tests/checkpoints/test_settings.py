@@ -21,7 +21,6 @@ UNFOLLOWED: dict[str, Any] = {
     "data.label_mask_paths": ["mask.npy"],
     "data.generate_attention_mask": True,
     "data.generate_doc_lengths": True,
-    "data.instance_filter": {"repetition_max_count": 32},
     "model.attention_dropout": 0.1,
     "model.residual_dropout": 0.1,
     "model.embedding_dropout": 0.1,

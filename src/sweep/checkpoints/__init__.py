@@ -1,5 +1,6 @@
 """Checkpoints in, checkpoints out: ai2-olmo's unsharded format, and Hugging Face folders to and from it."""
 
+from sweep.checkpoints.average import average_folders
 from sweep.checkpoints.folders import export_folder, import_folder
 from sweep.checkpoints.huggingface import architecture
 from sweep.checkpoints.olmo import (
@@ -12,17 +13,22 @@ from sweep.checkpoints.olmo import (
     read_config,
     read_position,
     save_state,
+    weights_key,
 )
+from sweep.checkpoints.optimizer import has_optimizer, hyperparameters
 from sweep.checkpoints.settings import check_followed, data_paths, z_loss
 from sweep.checkpoints.tokenizers import shipped_tokenizer
 
 __all__ = [
     "TrainingState",
     "architecture",
+    "average_folders",
     "check_followed",
     "data_paths",
     "export_folder",
     "fresh_state",
+    "has_optimizer",
+    "hyperparameters",
     "identity",
     "import_folder",
     "load_model",
@@ -32,5 +38,6 @@ __all__ = [
     "read_position",
     "save_state",
     "shipped_tokenizer",
+    "weights_key",
     "z_loss",
 ]

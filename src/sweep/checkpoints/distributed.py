@@ -12,7 +12,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from sweep.checkpoints.olmo import HYPERPARAMETERS, TrainingState, _here, _optimizer
+from sweep.checkpoints.olmo import TrainingState, _here
+from sweep.checkpoints.optimizer import HYPERPARAMETERS, adamw
 
 
 def shard(state: TrainingState, *, num_ranks: int, device: torch.device) -> None:
@@ -24,7 +25,7 @@ def shard(state: TrainingState, *, num_ranks: int, device: torch.device) -> None
     for block in blocks.blocks if "blocks" in blocks else blocks.block_groups:
         fully_shard(block, mesh=mesh)
     fully_shard(state.model, mesh=mesh)
-    state.optimizer = _optimizer(state.model, state.config)
+    state.optimizer = adamw(state.model, state.config)
     _same_settings(state.optimizer, old)
     for name, parameter in _named(state.optimizer):
         if name in moments:
@@ -44,7 +45,7 @@ def whole(state: TrainingState, *, keep: bool) -> TrainingState | None:
     config.model.init_device = "meta"
     model = OLMo(config.model, init_params=False)
     model.load_state_dict(weights, assign=True)
-    optimizer = _optimizer(model, state.config)
+    optimizer = adamw(model, state.config)
     _same_settings(optimizer, state.optimizer)
     for name, parameter in _named(optimizer):
         optimizer.state[parameter] = moments[name]

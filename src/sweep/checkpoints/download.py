@@ -14,7 +14,7 @@ import os
 import re
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import requests
 import safetensors
 import yaml
 
-from sweep.checkpoints.olmo import FILES
+from sweep.checkpoints.tensors import FILES
 from sweep.progress import Progress
 from sweep.refusal import Refusal
 
@@ -57,16 +57,18 @@ class Remote:
     """Hexadecimal; None where the server promises none."""
 
 
-def fetch_folder(url: str, into: Path, parts: Path, *, title: str) -> None:
-    """Fill `into` with the OLMo unsharded checkpoint at `url`, and with `download.json`: what was verified of it.
+def fetch_folder(
+    url: str, into: Path, parts: Path, *, title: str, stems: Sequence[str] = STEMS, optimizer: bool = True
+) -> None:
+    """Fill `into` with the `stems` of the OLMo unsharded checkpoint at `url`, and `download.json`: what was verified.
 
-    `parts` keeps what has come when this is cut short, for the next call; it must be on the file system of `into`.
-    Refusal where the server can't be reached, has no such checkpoint, has no optimizer state, or sends something else.
+    `parts`, on the file system of `into`, keeps what has come when this is cut short, for the next call.
+    Refusal where the server can't be reached, has no such checkpoint (nor, if `optimizer`, its state) or sends another.
     """
     parts.mkdir(parents=True, exist_ok=True)
     with requests.Session() as session:
         session.headers["Accept-Encoding"] = "identity"
-        remotes = [_locate(session, mirrored(url).rstrip("/"), stem, title) for stem in STEMS]
+        remotes = [r for s in stems if (r := _locate(session, mirrored(url).rstrip("/"), s, title, needed=optimizer))]
         have = sum(min(_size(parts / r.name), r.size) for r in remotes)
         with Progress(f"downloading {title}", total=sum(r.size for r in remotes), done=have) as bar:
             for remote in remotes:
@@ -83,8 +85,8 @@ def mirrored(url: str) -> str:
     return url if not mirror else mirror.rstrip("/") + urlsplit(url).path
 
 
-def _locate(session: requests.Session, folder: str, stem: str, title: str) -> Remote:
-    """The first of a file's spellings that the server has."""
+def _locate(session: requests.Session, folder: str, stem: str, title: str, *, needed: bool) -> Remote | None:
+    """The first of a file's spellings that the server has; None for an optimizer that isn't there nor `needed`."""
     for ending in FILES[stem]:
         url = f"{folder}/{stem}.{ending}"
         for attempt in _attempts(url):
@@ -95,14 +97,12 @@ def _locate(session: requests.Session, folder: str, stem: str, title: str) -> Re
                 _raise_for(answer, url)
                 return _remote(url, answer.headers)
     if stem == "optim":
-        raise Refusal(
-            f"{title}: {folder} has no optimizer state (some were never released or deleted: allenai/OLMo#796, #834); "
-            "checkpoint.source=hub takes the weights alone, where the model is on the Hub"
-        )
-    raise Refusal(
-        f"{title}: {folder}/{stem}.{' or .'.join(FILES[stem])} is not there (HTTP {answer.status_code}); take another "
-        "checkpoint.step, or checkpoint.source=hub where the model is on the Hub"
-    )
+        if not needed:
+            return None
+        gone = f"{title}: {folder} has no optimizer state (allenai/OLMo#796, #834)"
+        raise Refusal(f"{gone}; anneal.optimizer=fresh, with warmup_steps and peak_lr, takes the weights alone")
+    gone = f"{title}: {folder}/{stem}.{' or .'.join(FILES[stem])} is not there (HTTP {answer.status_code})"
+    raise Refusal(f"{gone}; take another checkpoint.step, or checkpoint.source=hub where the model is on the Hub")
 
 
 def _remote(url: str, headers: Any) -> Remote:

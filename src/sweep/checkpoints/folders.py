@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from sweep.checkpoints.huggingface import architecture, config_json, from_native, to_native
 from sweep.checkpoints.olmo import load_model, write_position
-from sweep.checkpoints.tensors import read_pt, write_tensors
+from sweep.checkpoints.tensors import read_pt, save_file, write_tensors
 from sweep.refusal import Refusal
 
 STEMS = ("model.safetensors", "pytorch_model.bin")
@@ -67,7 +67,7 @@ def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: P
     flat.model.block_group_size = 1
     weights = to_native(load_model(folder, flat, device=torch.device("cpu")).state_dict(), config.model)
     into.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(weights, into / "model.safetensors", {"format": "pt"})
+    save_file(weights, into / "model.safetensors", {"format": "pt"})
     _write_json(into / "config.json", {**found, "torch_dtype": "float32"})
     ends = {name: found[name] for name in ("eos_token_id", "pad_token_id")}
     _write_json(into / "generation_config.json", {"_from_model_config": True, **ends})

@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from olmo.config import ActivationType, ModelConfig, TrainConfig
 from olmo.model import OLMo
-from olmo.optim import get_param_groups
 
+from sweep.checkpoints.optimizer import (
+    MOMENTS,
+    adamw,
+    has_optimizer,
+    restore_moments,
+    restore_settings,
+    saved_groups,
+)
 from sweep.checkpoints.settings import check_clipping
-from sweep.checkpoints.tensors import read_entry, read_pt, read_tensors, write_tensors
+from sweep.checkpoints.tensors import FILES, has_file, read_pt, read_tensors, write_tensors
 from sweep.records import Position
 from sweep.refusal import Refusal
 from sweep.store import digest, file_digest
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
-"""What of the saved param groups stays in force."""
-FILES = {"config": ("yaml",), "model": ("safetensors", "pt"), "optim": ("safetensors", "pt"), "train": ("pt",)}
-"""The folder's files: name -> endings."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ def read_config(folder: Path, *, optimizer: bool = True) -> TrainConfig:
     Without `optimizer` a checkpoint of weights alone is one too: some releases have lost the rest (allenai/OLMo#796).
     """
     for stem, endings in FILES.items():
-        if (optimizer or stem != "optim") and not _has(folder, stem):
+        if (optimizer or stem != "optim") and not has_file(folder, stem):
             raise FileNotFoundError(
                 f"{folder} is not an OLMo unsharded checkpoint: {stem}.{' or .'.join(endings)} is missing"
             )
@@ -74,7 +74,7 @@ def read_position(folder: Path, config: TrainConfig) -> Position:
         epoch=train.get("epoch") or 0,
         instances=train.get("global_train_examples_seen_this_epoch", instances),
         tokens=train.get("global_train_tokens_seen", instances * sequence_length),
-        lr=float(_param_groups(folder)[0]["lr"]) if _has(folder, "optim") else 0.0,
+        lr=float(saved_groups(folder)[0]["lr"]) if has_optimizer(folder) else 0.0,
         batch_size=batch_size,
         sequence_length=sequence_length,
         data_seed=config.seed if config.data.seed is None else config.data.seed,
@@ -92,11 +92,20 @@ def load_model(folder: Path, config: TrainConfig, *, device: torch.device) -> OL
     return model.to(device)
 
 
-def load_state(folder: Path, config: TrainConfig, *, device: torch.device) -> TrainingState:
-    """The training as the checkpoint left it: weights, Adam's moments and their settings, on `device`."""
+def load_state(folder: Path, config: TrainConfig, *, device: torch.device, moments: bool = True) -> TrainingState:
+    """The training as the checkpoint left it: weights, Adam's settings and moments, on `device`.
+
+    Without `moments` Adam starts anew, its moments and step count zero; its settings are still those of the checkpoint,
+    or of config.yaml where the checkpoint has no optimizer.
+    """
     model = load_model(folder, config, device=device)
-    optimizer = _optimizer(model, config)
-    _restore(optimizer, read_tensors(folder, "optim"))
+    optimizer = adamw(model, config)
+    if moments:
+        saved = read_tensors(folder, "optim")
+        restore_settings(optimizer, saved["param_groups"])
+        restore_moments(optimizer, saved)
+    elif has_optimizer(folder):
+        restore_settings(optimizer, saved_groups(folder))
     return TrainingState(model, optimizer, read_position(folder, config), config)
 
 
@@ -116,7 +125,7 @@ def fresh_state(config: TrainConfig, *, device: torch.device) -> TrainingState:
         data_seed=config.seed if config.data.seed is None else config.data.seed,
         max_grad_norm=config.max_grad_norm,
     )
-    return TrainingState(model, _optimizer(model, config), position, config)
+    return TrainingState(model, adamw(model, config), position, config)
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
@@ -161,6 +170,12 @@ def identity(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
     return digest("checkpoint", {name: known[name] if known else file_digest(folder / name) for name in names})
 
 
+def weights_key(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
+    """Digest of a checkpoint's weights alone, wherever they lie; `known` as for `identity`."""
+    [name] = [f.name for f in folder.iterdir() if f.stem == "model"]
+    return digest("weights", known[name] if known else file_digest(folder / name))
+
+
 def matrix_parameters(sizes: ModelConfig) -> int:
     """Parameters that multiply activations: all matrices but the embedding, and the head, tied or not."""
     hidden = sizes.mlp_hidden_size if sizes.mlp_hidden_size is not None else sizes.mlp_ratio * sizes.d_model
@@ -170,62 +185,9 @@ def matrix_parameters(sizes: ModelConfig) -> int:
     return sizes.n_layers * (attention + feed_forward) + sizes.d_model * (sizes.embedding_size or sizes.vocab_size)
 
 
-def _has(folder: Path, stem: str) -> bool:
-    return any((folder / f"{stem}.{ending}").is_file() for ending in FILES[stem])
-
-
 def _here(config: TrainConfig) -> TrainConfig:
     """The configuration with what depends on the machine and not on the training set for this one."""
     here = config.update_with()
     here.model.init_device = "cpu"
     here.model.flash_attention = False
     return here
-
-
-def _optimizer(model: OLMo, config: TrainConfig) -> torch.optim.AdamW:
-    settings = config.optimizer
-    return torch.optim.AdamW(
-        get_param_groups(config, model),
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-
-
-def _param_groups(folder: Path) -> list[dict[str, Any]]:
-    return read_entry(folder, "optim", "param_groups")
-
-
-def _restore(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> None:
-    """Put saved moments and hyperparameters in force; parameters are matched by name.
-
-    DDP trainings number the parameters in the order of their groups, FSDP trainings name them. An optimizer saved with
-    one group, before there were two, decays no norm, bias or embedding, as in ai2-olmo's `fix_optim_state_dict`.
-    """
-    names = {p: name for g in optimizer.param_groups for name, p in zip(g["param_names"], g["params"], strict=True)}
-    moments: dict[str, Any] = {}
-    hyperparameters: dict[str, Mapping[str, Any]] = {}
-    for group in saved["param_groups"]:
-        for name, ident in zip(group.get("param_names", group["params"]), group["params"], strict=True):
-            plain = str(name).replace("_fsdp_wrapped_module.", "")
-            moments[plain] = saved["state"][ident]
-            hyperparameters[plain] = {key: group[key] for key in HYPERPARAMETERS}
-    missing = set(names.values()) - set(moments)
-    if missing:
-        raise ValueError(f"the checkpoint's optimizer has no state for {', '.join(sorted(missing)[:3])}")
-    for group in optimizer.param_groups:
-        kept = hyperparameters[group["param_names"][0]]
-        if len(saved["param_groups"]) == 1 < len(optimizer.param_groups) and group["weight_decay"] == 0:
-            kept = {**kept, "weight_decay": 0.0}
-        elif other := [name for name in group["param_names"] if hyperparameters[name] != kept]:
-            raise ValueError(
-                f"the checkpoint's optimizer treats {group['param_names'][0]} as {kept} and {other[0]} as "
-                f"{hyperparameters[other[0]]}, but its config.yaml puts both into one group (optimizer.decay_*)"
-            )
-        group.update(kept)
-        for name, parameter in zip(group["param_names"], group["params"], strict=True):
-            state = {moment: moments[name][moment].to(parameter.device) for moment in MOMENTS}
-            state["step"] = torch.as_tensor(state["step"], dtype=torch.float32)
-            optimizer.state[parameter] = state

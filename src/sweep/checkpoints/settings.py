@@ -22,7 +22,6 @@ FOLLOWED: dict[str, tuple[object, ...]] = {
     "data.label_mask_paths": (None, []),
     "data.generate_attention_mask": (False,),
     "data.generate_doc_lengths": (False,),
-    "data.instance_filter": (None,),
     "model.attention_dropout": (0,),
     "model.residual_dropout": (0,),
     "model.embedding_dropout": (0,),

@@ -11,6 +11,8 @@ import io
 import pathlib
 import pickle
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,14 @@ import torch
 
 SAFE_TYPES: list[Any] = [pathlib.PosixPath, np.ndarray, np.dtype, np.dtypes.UInt32DType, np.array(0).__reduce__()[0]]
 """What train.pt holds besides numbers: paths of older checkpoints and numpy's random state (rebuilt by the last)."""
+
+FILES = {"config": ("yaml",), "model": ("safetensors", "pt"), "optim": ("safetensors", "pt"), "train": ("pt",)}
+"""The folder's files: name -> endings."""
+
+
+def has_file(folder: Path, stem: str) -> bool:
+    """Whether the checkpoint has this file, with one of its endings."""
+    return any((folder / f"{stem}.{ending}").is_file() for ending in FILES[stem])
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -43,15 +53,33 @@ def read_entry(folder: Path, stem: str, key: str) -> Any:
         return _nested({name: file.get_tensor(name) for name in file.keys() if _path(name)[0] == key})[key]  # noqa: SIM118
 
 
+def tensor_readers(folder: Path, stem: str) -> dict[str, Callable[[], torch.Tensor]]:
+    """Name -> reads that tensor of a flat state dict, such as a model's, alone."""
+    if not (path := folder / f"{stem}.safetensors").is_file():
+        return {name: partial(_same, tensor) for name, tensor in read_pt(folder / f"{stem}.pt").items()}
+    file = safetensors.safe_open(path, framework="pt")
+    return {_path(key)[-1]: partial(file.get_tensor, key) for key in file.keys()}  # noqa: SIM118
+
+
 def read_pt(path: Path) -> dict[Any, Any]:
     """A .pt file's content, with `weights_only`: an untrusted pickle is refused."""
     with torch.serialization.safe_globals(SAFE_TYPES):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
 def write_tensors(state: dict[Any, Any], path: Path) -> None:
     """`state` as ai2-olmo's safetensors file, so that its own code reads it."""
-    safetensors.torch.save_file({_encode(keys, pickled): t for keys, pickled, t in _flat(state, ())}, path)
+    save_file({_encode(keys, pickled): t for keys, pickled, t in _flat(state, ())}, path)
+
+
+def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file that all may read who may read its folder: the library's own is its writer's alone."""
+    safetensors.torch.save_file(tensors, path, metadata)
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def _nested(tensors: dict[str, torch.Tensor]) -> dict[Any, Any]:

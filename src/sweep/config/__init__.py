@@ -12,22 +12,25 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError, field_validator, model_validator
 
-from sweep.config.anneal import Anneal
+from sweep.config.anneal import CONTROLS, Anneal
 from sweep.config.compute import Compute
 from sweep.config.data import Data, Source
 from sweep.config.frozen import frozen
-from sweep.config.model import Checkpoint, Model, check_on_trajectory
-from sweep.config.published import check_listed
+from sweep.config.merge import Merge, merged_steps
+from sweep.config.model import Checkpoint, Model, check_on_trajectory, trajectory_steps
+from sweep.config.published import check_listed, check_optimizer
 from sweep.config.tasks import CORE8, METRICS, Suite, Task, Tasks
-from sweep.refusal import Refusal, at_least, explain, unknown
+from sweep.refusal import Refusal, at_least, explain, one_of, unknown
 
 __all__ = [
+    "CONTROLS",
     "CORE8",
     "METRICS",
     "Anneal",
     "Checkpoint",
     "Compute",
     "Data",
+    "Merge",
     "Model",
     "RunConfig",
     "Source",
@@ -36,7 +39,9 @@ __all__ = [
     "Tasks",
     "Tracking",
     "load",
+    "merged_steps",
     "params",
+    "trajectory_steps",
     "tree",
 ]
 
@@ -79,6 +84,8 @@ class RunConfig:
     tasks: Tasks
     tracking: Tracking
     compute: Compute
+    controls: tuple[str, ...] = ()
+    """Arms of CONTROLS that a sweep (-m) runs beside each of its points."""
     files: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     """Files on this machine that the choices name -> size and time of change in ns: new content makes another run."""
 
@@ -88,6 +95,15 @@ class RunConfig:
         if not re.fullmatch(r"\w[\w.=+-]*", name) or name in RESERVED:
             raise ValueError(f"is a folder under multirun/: one word of letters, digits and _.=+-, not {RESERVED}")
         return name
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _known_controls(cls, chosen: Any) -> Any:
+        if chosen == "all":
+            return CONTROLS
+        if isinstance(chosen, str):
+            raise ValueError(f"must be all, or a list of {', '.join(CONTROLS)}; [] adds none")
+        return [one_of(arm, CONTROLS) for arm in chosen or ()]
 
     @field_validator("seed")
     @classmethod
@@ -105,6 +121,22 @@ class RunConfig:
             check_on_trajectory(self.model, step)
         if self.model.published is not None:
             check_listed(self.model.name, self.model.published, step, self.checkpoint.source)
+            if self.anneal.needs_optimizer:
+                check_optimizer(self.model.name, self.model.published, step or 0, self.checkpoint.source)
+        return self
+
+    @model_validator(mode="after")
+    def _merged_checkpoints_are_there(self) -> RunConfig:
+        if (merge := self.anneal.merge) is None:
+            return self
+        if (self.model.source == "local") != (merge.paths is not None):
+            raise ValueError(
+                f"anneal.merge.paths={merge.paths} and model={self.model.name} don't go together: a local checkpoint "
+                "needs the folders of the earlier ones, other models know theirs"
+            )
+        if self.model.source != "local":
+            assert self.checkpoint.step is not None
+            merged_steps(merge, self.model.name, self.checkpoint.step, trajectory_steps(self.model, merge.interval))
         return self
 
 
@@ -135,15 +167,17 @@ def tree(choices: Any) -> dict[str, Any]:
 
 def params(config: RunConfig) -> dict[str, Any]:
     """Dotted name -> value of every choice that a table or MLflow shows, `name` leaves under their group's name."""
-    shown: dict[str, Any] = {"model": config.model.name, "tasks": config.tasks.name, "seed": config.seed}
+    shown: dict[str, Any] = {"model": config.model.name, "arm": config.anneal.arm}
+    shown |= {"tasks": config.tasks.name, "seed": config.seed}
     shown["model.parameters"] = config.model.parameters
     if config.model.published is not None and config.model.published.recipe is not None:
         shown |= {"model.recipe": config.model.published.recipe, "model.run": config.model.published.run}
     for group in ("checkpoint", "data", "anneal", "tasks", "compute"):
         for field, value in tree(getattr(config, group)).items():
             shown |= _leaves(group if field == "name" else f"{group}.{field}", value)
-    if config.data.sources is None:
-        del shown["data.sources"]
+    for name in ("anneal.merge", "data.sources"):
+        if shown.get(name, "") is None:
+            del shown[name]
     return shown
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator, model_validator
@@ -10,7 +10,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from sweep.config.anneal import MAX_LR
 from sweep.config.frozen import frozen
 from sweep.config.optimizer import Optimizer
-from sweep.config.published import Published
+from sweep.config.published import Published, listed_steps
 from sweep.refusal import at_least, unknown
 
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 256 + 2, 2**16
@@ -91,7 +91,8 @@ class Model:
     batch_size: int | None
     vocab_size: int | None
     architecture: Mapping[str, Any] | None
-    """ai2-olmo's `ModelConfig`, its own names; None: as the checkpoint's config.yaml says."""
+    """ai2-olmo's `ModelConfig`, its own names; of a published model what decides its matrices, to tell costs before it
+    is here. None: as the checkpoint's config.yaml says."""
     pretraining: Pretraining | None
     published: Published | None = None
     """Of a published model; None: of others."""
@@ -178,3 +179,12 @@ def check_on_trajectory(model: Model, step: int | None) -> None:
             f"checkpoint.step={step} is not a checkpoint of {model.name}: there is one every {every} steps "
             f"from {every} to {last}{hint}"
         )
+
+
+def trajectory_steps(model: Model, interval: int | None) -> Iterable[int]:
+    """Steps at which an embedded or published model has checkpoints; an embedded one can be stopped at any."""
+    if model.pretraining is not None:
+        every = 1 if interval is not None else model.pretraining.checkpoint_interval
+        return range(every, model.pretraining.steps + 1, every)
+    assert model.published is not None
+    return listed_steps(model.published)

@@ -7,6 +7,13 @@ from pydantic import ValidationInfo, field_validator
 from sweep.config.frozen import frozen
 
 
+def below_one(betas: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Adam's betas; ValueError where one can't be."""
+    if betas is not None and not all(0 <= beta < 1 for beta in betas):
+        raise ValueError("must be two numbers from 0 to below 1")
+    return betas
+
+
 @frozen
 class Optimizer:
     """AdamW as the pretraining used it."""
@@ -19,12 +26,7 @@ class Optimizer:
     decay_embeddings: bool
     max_grad_norm: float | None
 
-    @field_validator("betas")
-    @classmethod
-    def _below_one(cls, betas: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError("must be two numbers from 0 to below 1")
-        return betas
+    _betas = field_validator("betas")(below_one)
 
     @field_validator("eps", "max_grad_norm")
     @classmethod

@@ -79,11 +79,34 @@ def folder_of(published: Published, step: int) -> str | None:
     return None
 
 
+def listed_steps(published: Published) -> list[int]:
+    """The steps of all checkpoints there are, ascending."""
+    return sorted({s for first, last, every, _ in published.steps for s in range(first, last + 1, every)})
+
+
 def nearest_steps(published: Published, step: int) -> list[int]:
     """The listed checkpoints before and after `step`."""
-    listed = sorted({s for first, last, every, _ in published.steps for s in range(first, last + 1, every)})
+    listed = listed_steps(published)
     place = bisect_left(listed, step)
     return listed[max(0, place - 1) : place + 1]
+
+
+def weights_alone(published: Published, source: str) -> bool:
+    """Whether the checkpoint will come without optimizer state, as all of the Hub's do (allenai/OLMo#796)."""
+    return source == "hub" or published.http is None
+
+
+def check_optimizer(name: str, published: Published, step: int, source: str) -> None:
+    """ValueError where an anneal that keeps the optimizer gets a checkpoint that has none."""
+    if not weights_alone(published, source):
+        return
+    assert published.hub and published.revision
+    has = "checkpoint.source=http, which has it" if published.http else "a folder that has it, with model=local"
+    raise ValueError(
+        f"anneal.optimizer=keep: {published.hub}@{published.revision.format(step=step)}, where {name} comes from, has "
+        f"weights without optimizer state (allenai/OLMo#796): take {has}, or start one with anneal.optimizer=fresh, "
+        "anneal.warmup_steps and anneal.peak_lr"
+    )
 
 
 def check_listed(name: str, published: Published, step: int | None, source: str) -> None:

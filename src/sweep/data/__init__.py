@@ -7,12 +7,14 @@ from sweep.data.memmap import Instances
 from sweep.data.mixture import Mixture, Part
 from sweep.data.order import Continued, Fresh, Order, advance, check, check_batch, epoch_order, window
 from sweep.data.remote import RemoteFile, listing, public_url
+from sweep.data.repetition import InstanceFilter
 from sweep.data.texts import is_text, scored_index, tokens_key, write_tokens
 
 __all__ = [
     "Continued",
     "FetchedWindow",
     "Fresh",
+    "InstanceFilter",
     "Instances",
     "Mixture",
     "Order",

@@ -3,6 +3,6 @@
 Light on purpose: the door reads journals to skip what is done; MLflow is imported by `projection` alone.
 """
 
-from sweep.tracking.journal import Events, Journal, outcome, read, redact
+from sweep.tracking.journal import FILE, Events, Journal, outcome, read, redact
 
-__all__ = ["Events", "Journal", "outcome", "read", "redact"]
+__all__ = ["FILE", "Events", "Journal", "outcome", "read", "redact"]

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 KEY = "sweep"
-PARAMS = ("model", "checkpoint.step", "anneal.shape", "anneal.steps", "anneal.peak_lr")
+PARAMS = ("arm", "model", "checkpoint.step", "anneal.shape", "anneal.steps", "anneal.peak_lr")
 METRICS = (
     "before/mean",
     "after/mean",
@@ -63,7 +63,7 @@ def _charts() -> list[dict[str, Any]]:
         _chart(
             "PARALLEL",
             "The axes and what came out",
-            selectedParams=list(PARAMS[1:]),
+            selectedParams=[name for name in PARAMS if name != "model"],
             selectedMetrics=["delta/mean", BEST_FIRST],
             showAllRuns=True,
         ),

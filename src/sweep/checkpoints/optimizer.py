@@ -1,0 +1,88 @@
+"""AdamW as ai2-olmo sets it up, and as a checkpoint saved it: hyperparameters of its param groups, and moments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from olmo.config import TrainConfig
+from olmo.model import OLMo
+from olmo.optim import get_param_groups
+
+from sweep.checkpoints.tensors import has_file, read_entry
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
+"""What of the saved param groups stays in force."""
+
+
+def adamw(model: OLMo, config: TrainConfig) -> torch.optim.AdamW:
+    """A new optimizer of the model's parameters with the configuration's settings."""
+    settings = config.optimizer
+    return torch.optim.AdamW(
+        get_param_groups(config, model),
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def has_optimizer(folder: Path) -> bool:
+    """Whether a checkpoint has optimizer state."""
+    return has_file(folder, "optim")
+
+
+def saved_groups(folder: Path) -> list[dict[str, Any]]:
+    """The param groups of a checkpoint's optimizer, its moments unread."""
+    return read_entry(folder, "optim", "param_groups")
+
+
+def hyperparameters(folder: Path, config: TrainConfig) -> list[dict[str, Any]]:
+    """Betas and weight decay of each param group, as saved, or of config.yaml where nothing was saved."""
+    groups = saved_groups(folder) if has_optimizer(folder) else [dataclasses.asdict(config.optimizer)]
+    return [{"betas": tuple(group["betas"]), "weight_decay": group["weight_decay"]} for group in groups]
+
+
+def restore_settings(optimizer: torch.optim.AdamW, saved: Sequence[Mapping[str, Any]]) -> None:
+    """Put the saved groups' hyperparameters in force; parameters are matched by name.
+
+    An optimizer saved with one group, before there were two, decays no norm, bias or embedding, as in ai2-olmo's
+    `fix_optim_state_dict`.
+    """
+    found = {name: {key: group[key] for key in HYPERPARAMETERS} for group in saved for name in _names(group)}
+    if missing := {name for group in optimizer.param_groups for name in group["param_names"]} - set(found):
+        raise ValueError(f"the checkpoint's optimizer has no state for {', '.join(sorted(missing)[:3])}")
+    for group in optimizer.param_groups:
+        kept = found[group["param_names"][0]]
+        if len(saved) == 1 < len(optimizer.param_groups) and group["weight_decay"] == 0:
+            kept = {**kept, "weight_decay": 0.0}
+        elif other := [name for name in group["param_names"] if found[name] != kept]:
+            raise ValueError(
+                f"the checkpoint's optimizer treats {group['param_names'][0]} as {kept} and {other[0]} as "
+                f"{found[other[0]]}, but its config.yaml puts both into one group (optimizer.decay_*)"
+            )
+        group.update(kept)
+
+
+def restore_moments(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> None:
+    """Put saved moments in force; `restore_settings` has seen that there are some for every parameter."""
+    moments = {
+        name: saved["state"][ident]
+        for group in saved["param_groups"]
+        for name, ident in zip(_names(group), group["params"], strict=True)
+    }
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            state = {moment: moments[name][moment].to(parameter.device) for moment in MOMENTS}
+            state["step"] = torch.as_tensor(state["step"], dtype=torch.float32)
+            optimizer.state[parameter] = state
+
+
+def _names(group: Mapping[str, Any]) -> list[str]:
+    """A saved group's parameters by name: DDP trainings number them in this order, FSDP trainings name them."""
+    return [str(name).replace("_fsdp_wrapped_module.", "") for name in group.get("param_names", group["params"])]

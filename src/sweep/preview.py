@@ -1,0 +1,145 @@
+"""`python -m sweep.preview OVERRIDES`: what each point of a sweep will do and cost, before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Iterator, Sequence
+
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from rich.console import Console
+from rich.table import Table
+
+from sweep.cli import CONF, explain, typed
+from sweep.config import RunConfig
+from sweep.config.published import weights_alone
+from sweep.controls import expanded
+from sweep.forecast import RANKS, Forecast, forecast
+from sweep.names import run_folder, run_names
+from sweep.plan import planned_peak
+from sweep.refusal import Refusal
+
+HELP = """\
+OVERRIDES are those of python -m sweep; several values make several points, as with -m there:
+
+  python -m sweep.preview anneal.steps=250,1000 anneal.shape=linear,sqrt
+  python -m sweep.preview experiment=steps
+  python -m sweep.preview model=olmo-7b anneal=olmo1
+  python -m sweep.preview model=olmo-7b anneal=olmo1 --lrs > rates.txt
+
+Neither the checkpoint nor torch is loaded. The learning rate in force is that of the published or embedded schedule;
+where none is known (model=local, most steps of olmo-7b, datadecide) give anneal.peak_lr.
+"""
+UNKNOWN = "–"
+CAPTION = "last LR: of the last update; of seen: of the tokens the checkpoint has seen; FLOPs: of the anneal alone"
+OPTIMIZER_BYTES = 12
+"""Of a parameter in an unsharded checkpoint: weight and Adam's two moments in fp32."""
+
+
+def main() -> None:
+    """Print the table, or the learning rates alone; a refusal is printed without a traceback and exits with 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sweep.preview",
+        description=__doc__,
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDES", help="key=value, key=a,b,c, group=option")
+    parser.add_argument("--lrs", action="store_true", help="one run's learning rates, one a line, and nothing else")
+    parser.add_argument("-m", "--multirun", action="store_true", help="taken and not needed")
+    chosen = parser.parse_intermixed_args()
+    try:
+        configs = points(chosen.overrides)
+        sys.stdout.write(lrs(configs) if chosen.lrs else draw([forecast(config) for config in configs]))
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        sys.exit(message)
+
+
+def points(overrides: Sequence[str]) -> list[RunConfig]:
+    """What `python -m sweep -m OVERRIDES` runs, controls included; a Refusal where one of them can't be run."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        master = loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)
+        swept = [f"{key}={values}" for key, values in (master.hydra.sweeper.params or {}).items()]
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *master.hydra.overrides.task])
+        words = [tuple(point) for batch in BasicSweeper.split_arguments(parsed, None) for point in batch]
+        found = expanded(words, lambda point: typed(loader.load_sweep_config(master, list(point))), known=set())
+        return list({run_folder(config): config for _, config in found}.values())
+
+
+def lrs(configs: Sequence[RunConfig]) -> str:
+    """One run's learning rates, one a line, so that float(line) gives back every bit; Refusal of several runs."""
+    if len(configs) != 1:
+        raise Refusal(f"--lrs prints one run's learning rates, and these overrides are {len(configs)} runs")
+    return "".join(f"{float(rate)!r}\n" for rate in forecast(configs[0]).learning_rates)
+
+
+def draw(found: Sequence[Forecast]) -> str:
+    """The points as a table, and their models' sizes below."""
+    table = Table(title=f"{len(found)} point{'s' if len(found) > 1 else ''}", title_justify="left")
+    table.caption, table.caption_justify = CAPTION, "left"
+    table.add_column("run")
+    for name in ("updates", "LR in force", "peak LR", "last LR", "tokens", "of seen", "FLOPs"):
+        table.add_column(name, justify="right")
+    for name, point in zip(run_names([point.config for point in found]), found, strict=True):
+        table.add_row(name, *_figures(point))
+    text = io.StringIO()
+    Console(file=text, width=220).print(table)
+    return text.getvalue() + "".join(_needs(found))
+
+
+def _figures(point: Forecast) -> Iterator[str]:
+    rates, tokens, seen = point.learning_rates, point.tokens, point.tokens_seen
+    yield f"{len(rates):,}"
+    yield UNKNOWN if point.lr is None else f"{point.lr:.4g}"
+    ends = (planned_peak(point.config.anneal, point.lr or 0.0), rates[-1]) if len(rates) else ()
+    yield from (f"{rate:.4g}" for rate in ends) if ends else (UNKNOWN, UNKNOWN)
+    yield UNKNOWN if tokens is None else f"{tokens:.3g}"
+    yield UNKNOWN if not tokens or not seen else f"{tokens / seen:.2%}"
+    yield UNKNOWN if point.flops is None else f"{point.flops:.2g}"
+
+
+def _needs(found: Sequence[Forecast]) -> Iterator[str]:
+    """Of each model what is fetched or made for it, and of a published one what it needs to be trained."""
+    yield from dict.fromkeys(f"{point.config.model.name}: {_origin(point.config)}\n" for point in found)
+    trained = [point for point in found if point.memory and point.config.model.published and point.tokens]
+    yield from dict.fromkeys(f"{_place(point.config)}: {_gigabytes(point.memory or ())}\n" for point in trained)
+
+
+def _place(config: RunConfig) -> str:
+    compute, size = config.compute, config.anneal.batch_size or config.model.batch_size
+    passes = f"micro_batch_size={compute.micro_batch_size or 'null'}, batch of {size}"
+    checkpointing = ", activation_checkpointing" if compute.activation_checkpointing else ""
+    return f"{config.model.name} in {compute.precision}, {passes}{checkpointing}"
+
+
+def _gigabytes(memory: Sequence[int | None]) -> str:
+    """Memory on each rank, in words."""
+    each = (f"{size / 1e9:,.0f}" if size else UNKNOWN for size in memory)
+    on = (f"{number} ({ranks} rank{'s' if ranks > 1 else ''})" for number, ranks in zip(each, RANKS, strict=True))
+    return f"GB a rank {', '.join(on)}"
+
+
+def _origin(config: RunConfig) -> str:
+    model = config.model
+    size = "" if model.parameters is None else f"{model.parameters:,} parameters, "
+    if model.source == "embedded":
+        return f"{size}pretrained here on first use"
+    if model.published is None:
+        return f"{size}on disk"
+    if weights_alone(model.published, config.checkpoint.source):
+        return f"{size}weights alone, from the Hub"
+    assert model.parameters
+    return f"{size}{OPTIMIZER_BYTES * model.parameters / 1e9:.1f} GB to download a checkpoint"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Every layout that checkpoints come in: fetched by the real client, annealed by the command a user types, exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from olmo.config import TrainConfig
+from transformers import AutoModelForCausalLM
+
+from sweep.checkpoints import export_folder, fresh_state, load_model, read_config, save_state
+from sweep.checkpoints.tensors import read_tensors
+from sweep.config.published import folder_of
+from sweep.data.tokenizer import trained_tokenizer
+from sweep.pretrained import pretraining_lr
+from sweep.tracking import read
+from tests.checkpoints.hub_server import Hub, serving_hub
+from tests.checkpoints.server import serving
+from tests.checkpoints.test_huggingface import OLMO1, OLMO2, ROWS, TRAINING
+from tests.test_config import composed
+
+pytestmark = pytest.mark.slow
+CPU = torch.device("cpu")
+LENGTH = 256
+SIZES = (f"model.sequence_length={LENGTH}", "model.batch_size=2")
+CHOSEN = {
+    "folder, safetensors": ("model=olmo-1b", "checkpoint.step=20000"),
+    "folder, pt": ("model=olmo2-1b", "checkpoint.step=20000"),
+    "folder, old train.pt": ("model=olmo-1b", "checkpoint.step=20000"),
+    "hub, olmo": ("model=olmo-1b", "checkpoint.step=20000", "checkpoint.source=hub"),
+    "hub, olmo2": ("model=olmo2-1b", "checkpoint.step=20000", "checkpoint.source=hub"),
+    "hub, hf_olmo": ("model=datadecide-4m", "checkpoint.step=1250"),
+}
+FRESH = ("anneal.optimizer=fresh", "anneal.warmup_steps=2", "anneal.peak_lr=1e-3")
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    file = tmp_path / "tokenizer.json"
+    file.write_text(trained_tokenizer(["a text of some words"], vocab_size=300).to_str())
+    return file
+
+
+@contextmanager
+def published(layout: str, folder: Path, root: Path, tokenizer: Path) -> Iterator[dict[str, str]]:
+    """The environment of a process that finds the checkpoint in `folder` where its model is published."""
+    config = composed(*CHOSEN[layout])
+    place, step = config.model.published, config.checkpoint.step
+    assert place and step and place.hub and place.revision
+    with ExitStack() as servers:
+        if layout.startswith("folder"):
+            assert place.http
+            target = root / urlsplit(place.http.format(folder=folder_of(place, step), step=step)).path.lstrip("/")
+            target.parent.mkdir(parents=True)
+            folder.rename(target)
+            yield {"SWEEP_CHECKPOINTS_URL": servers.enter_context(serving(root)).url}
+            return
+        snapshot = root / "snapshot"
+        export_folder(folder, read_config(folder), snapshot, tokenizer=tokenizer)
+        files = {path.name: path.read_bytes() for path in snapshot.iterdir()}
+        if layout == "hub, hf_olmo":
+            del files["model.safetensors"]
+            weights = {f"model.{name}": tensor for name, tensor in read_tensors(folder, "model").items()}
+            torch.save(weights, root / "pytorch_model.bin")
+            files["pytorch_model.bin"] = (root / "pytorch_model.bin").read_bytes()
+            sizes = json.dumps(
+                {**OLMO1, "max_sequence_length": LENGTH, "model_type": "hf_olmo", "architectures": ["OLMoForCausalLM"]}
+            )
+            files["config.json"] = sizes.encode()
+        revision = place.revision.format(step=step).replace("*", "1")
+        hub = servers.enter_context(serving_hub(Hub(place.hub, {revision: files})))
+        yield {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "hf"), "HF_HUB_DISABLE_XET": "1"}
+
+
+def checkpoint(layout: str, folder: Path) -> None:
+    """A small checkpoint that says of itself what its model's option says."""
+    config = composed(*CHOSEN[layout], *SIZES)
+    step, model = config.checkpoint.step or 0, OLMO2 if "olmo2" in config.model.name else OLMO1
+    train_config = TrainConfig.new(
+        **{**TRAINING, "global_train_batch_size": 2}, model={**model, "max_sequence_length": LENGTH}
+    )
+    state = fresh_state(train_config, device=CPU)
+    for group in state.optimizer.param_groups:
+        group["lr"] = pretraining_lr(config.model, step) or 0.0
+        for parameter in group["params"]:
+            zeros = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+            state.optimizer.state[parameter] = {"step": torch.tensor(float(step)), **zeros}
+    state.position = dataclasses.replace(state.position, step=step, instances=2 * step, tokens=2 * LENGTH * step)
+    folder.mkdir()
+    save_state(folder, state)
+    if layout == "folder, pt":
+        for stem in ("model", "optim"):
+            torch.save(read_tensors(folder, stem), folder / f"{stem}.pt")
+            (folder / f"{stem}.safetensors").unlink()
+    if layout == "folder, old train.pt":
+        train = torch.load(folder / "train.pt", weights_only=True)
+        seen = train.pop("global_train_examples_seen_this_epoch")
+        torch.save({**train, "global_train_examples_seen": seen, "global_data_step": step}, folder / "train.pt")
+
+
+def python(home: Path, *words: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=home, env={**os.environ, **environment}, text=True, capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("layout", CHOSEN)
+def test_it_is_fetched_annealed_and_exported(layout: str, tokenizer: Path, tmp_path: Path) -> None:
+    home, data, words = tmp_path / "home", tmp_path / "mine.npy", CHOSEN[layout]
+    home.mkdir()
+    np.random.default_rng(0).integers(2, 300, 100 * LENGTH, dtype=np.uint32).tofile(data)
+    checkpoint(layout, tmp_path / "step-unsharded")
+    scored = ("tasks.limit=2", "tasks.heldout=false", "tracking=none", f"data.tokenizer={tokenizer}")
+    read_from = ("data=local", f"data.paths=[{data}]", "data.dtype=uint32")
+    optimizer = FRESH if layout.startswith("hub") else ()
+    with published(layout, tmp_path / "step-unsharded", tmp_path, tokenizer) as environment:
+        python(home, "sweep", *words, *SIZES, *read_from, *scored, *optimizer, "anneal.steps=4", **environment)
+    [run] = (home / "multirun" / "main").iterdir()
+    events: Any = read(run)
+    assert [s["update"] for s in events.steps] == [1, 2, 3, 4] and events.steps[-1]["lr"] == 0
+    assert ("anneal.optimizer", "fresh") in events.attempts[0]["params"].items() or not optimizer
+
+    python(home, "sweep.export", run.name, "out", "--tokenizer", str(tokenizer))
+    annealed = home / "multirun" / "store" / "states" / events.outcome["result"]["final_state"]
+    ours = load_model(annealed, read_config(annealed), device=CPU).eval()
+    ids = torch.arange(2, 26)[None]
+    with torch.no_grad():
+        logits = ours(ids).logits[..., :ROWS]
+        theirs = AutoModelForCausalLM.from_pretrained(home / "out")(ids).logits
+    torch.testing.assert_close(theirs, logits, atol=1e-5, rtol=0)

@@ -1,0 +1,48 @@
+"""The table at the end of a sweep: what a row says, and that an anneal stands beside its constant control."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sweep.names import run_name
+from sweep.table import draw, row
+from sweep.tracking import Events
+from tests.test_config import composed
+
+
+def score(task: str, metric: str, value: float, stderr: float = 0.01) -> dict[str, Any]:
+    return {"task": task, "metric": metric, "value": value, "stderr": stderr}
+
+
+def events(*whens: str) -> Events:
+    """A finished run that moved the mean by 0.1 and the loss by -0.5."""
+    values = {"before": (0.4, 5.0), "after": (0.5, 4.5), "delta": (0.1, -0.5)}
+    scores = {w: [score("core8", "mean", values[w][0]), score("heldout", "loss", values[w][1])] for w in whens}
+    outcome = {"status": "finished", "result": {"cost": {"tokens": 96_000, "seconds": 7.0}}}
+    return Events((), (), scores, {}, outcome, ())
+
+
+def test_an_anneal_shows_what_it_did_beyond_its_constant_control() -> None:
+    config = composed("anneal.steps=250")
+    beyond = [score("core8", "mean", 0.02), score("heldout", "loss", -0.25)]
+    shown = row(config, run_name(config), events("before", "after", "delta"), beyond)
+    assert shown.beyond == {"mean": (0.02, 0.01), "loss": (-0.25, 0.01)}
+    text = draw("main", [shown])
+    assert text.count("vs constant") == 3, "two columns and the caption"
+    for cell in ("40.00 ± 1.00", "+10.00 ± 1.00", "+2.00 ± 1.00", "-0.5000 ± 0.0100", "-0.2500 ± 0.0100", "0.10M"):
+        assert cell in text
+
+
+def test_without_a_constant_control_there_is_no_such_column() -> None:
+    config = composed("anneal.steps=250")
+    assert "vs constant" not in draw("main", [row(config, run_name(config), events("before", "after", "delta"))])
+
+
+@pytest.mark.parametrize(("option", "named"), [("none", "none"), ("merge", "merge uniform last=4")])
+def test_an_arm_without_updates_is_named_by_what_it_is(option: str, named: str) -> None:
+    config = composed(f"anneal={option}")
+    shown = row(config, run_name(config), events("before", "after"))
+    assert (shown.checkpoint, shown.anneal) == ("tiny-s@2000", named)
+    assert shown.mean["delta"] is None, "nothing was done, so there is no difference to show"
