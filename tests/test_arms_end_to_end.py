@@ -18,7 +18,7 @@ from tests.test_end_to_end import SMALL, corpus, home, results, start, sweep
 
 __all__ = ["corpus", "home"]
 
-WORDS = ("anneal.steps=4,8", "controls=all", "checkpoint.step=80", "tasks=heldout")
+WORDS = ("anneal.steps=4,8", "controls=all", "checkpoint.step=80", "tasks=loss")
 TINY = tuple(word for word in SMALL if not word.startswith("checkpoint.step"))
 
 
@@ -68,14 +68,14 @@ def test_the_switch_adds_every_arm_once_and_each_repeats_alone(home: Path) -> No
         command = shlex.split(events.attempts[0]["command"])[3:]
         code, output = sweep(home, *(command if number % 2 else overrides))
         assert code == 0, output
-    assert sweep(home, "anneal=none", "checkpoint.step=80", "tasks=heldout", *TINY)[0] == 0
-    assert sweep(home, "anneal=merge", "checkpoint.step=80", "tasks=heldout", *TINY)[0] == 0
+    assert sweep(home, "anneal=none", "checkpoint.step=80", "tasks=loss", *TINY)[0] == 0
+    assert sweep(home, "anneal=merge", "checkpoint.step=80", "tasks=loss", *TINY)[0] == 0
     assert journals == {path: path.read_bytes() for path in (home / "multirun" / "main").glob("*/journal.jsonl")}
 
 
 @pytest.mark.slow
 def test_an_embedded_model_can_be_averaged_between_its_checkpoints(home: Path) -> None:
-    words = ("anneal=merge", "checkpoint.step=40", "tasks=heldout", "tracking=none", *TINY)
+    words = ("anneal=merge", "checkpoint.step=40", "tasks=loss", "tracking=none", *TINY)
     closer = ("anneal.merge.interval=5", "anneal.merge.weights=sqrt")
     assert sweep(home, *words, *closer, "anneal.merge.last=3")[0] == 0
     [(result, steps, _)] = results(home).values()
@@ -88,7 +88,7 @@ def test_an_embedded_model_can_be_averaged_between_its_checkpoints(home: Path) -
 def test_a_merge_killed_while_its_checkpoints_are_made_goes_on(
     home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    words = ("anneal=merge", "checkpoint.step=400", "anneal.merge.interval=7", "tasks=heldout", "tracking=none", *TINY)
+    words = ("anneal=merge", "checkpoint.step=400", "anneal.merge.interval=7", "tasks=loss", "tracking=none", *TINY)
     with start(home, *words) as process:
         while len(list(home.glob("store/states/[!.]*"))) < 21:
             assert process.poll() is None, process.communicate()[0]
@@ -104,7 +104,7 @@ def test_a_merge_killed_while_its_checkpoints_are_made_goes_on(
 
 @pytest.mark.slow
 def test_hydras_own_launcher_gets_the_controls_too(home: Path) -> None:
-    words = ("-m", "hydra/launcher=basic", "anneal.steps=2", "controls=[none,constant]", "tasks=heldout", *SMALL)
+    words = ("-m", "hydra/launcher=basic", "anneal.steps=2", "controls=[none,constant]", "tasks=loss", *SMALL)
     code, output = sweep(home, *words, "tracking=none")
     assert code == 0, output
     assert {result["params"]["arm"] for result, _, _ in results(home).values()} == {"none", "constant", "decay"}
@@ -112,7 +112,7 @@ def test_hydras_own_launcher_gets_the_controls_too(home: Path) -> None:
 
 @pytest.mark.slow
 def test_an_average_that_is_not_kept_is_dropped_and_the_checkpoint_stays(home: Path) -> None:
-    words = ("-m", "anneal=none,merge", "anneal.keep=false", "checkpoint.step=80", "tasks=heldout", "tracking=none")
+    words = ("-m", "anneal=none,merge", "anneal.keep=false", "checkpoint.step=80", "tasks=loss", "tracking=none")
     code, output = sweep(home, *words, *TINY)
     assert code == 0, output
     states = {path.name for path in (home / "store" / "states").glob("[!.]*")}

@@ -67,7 +67,7 @@ def test_the_trajectory_warms_up_then_stays() -> None:
         "anneal.max_grad_norm=0.5",
         "checkpoint.step=1000",
         "seed=1",
-        "tasks=heldout",
+        "tasks=loss",
         "tasks.limit=9",
         "model=tiny-m",
         "compute.threads=2",

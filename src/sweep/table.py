@@ -27,7 +27,7 @@ class Row:
     anneal: str
     status: str
     mean: dict[str, Pair | None]
-    """"before", "after", "delta" -> mean accuracy over the tasks."""
+    """"before", "after", "delta" -> mean over the tasks of the first suite."""
     loss: dict[str, Pair | None]
     """The same of the held-out loss."""
     beyond: dict[str, Pair | None]
@@ -42,7 +42,8 @@ def row(config: RunConfig, name: str, events: Any, beyond: Iterable[Mapping[str,
     `beyond` are the scores of its difference to the constant control, as far as there is one.
     """
     checkpoint, _, anneal = name.partition(" ")
-    mean_of, heldout = label(config.tasks.name, config.tasks.limit), label("heldout", config.tasks.limit)
+    suite = next(iter(config.tasks.suites), "")
+    mean_of, heldout = label(suite, config.tasks.limit), label("heldout", config.tasks.limit)
     scores = events.scores if events else {}
     outcome = (events.outcome if events else None) or {"status": "not finished" if events else "not started"}
     cost = (outcome.get("result") or {}).get("cost", {})
