@@ -1,9 +1,13 @@
-"""`python bench/scoring.py [--quick]`: our engine against lm-eval's HFLM, same weights, requests, dtype and one thread.
+"""`python bench/scoring.py [--quick | --full] [MODEL ...]`: our engine against lm-eval's HFLM, one thread, fp32.
 
-Both score the 8 core tasks in this process, HFLM on transformers' own class at the best of several batch sizes. Times
-are CPU seconds. Ours is what each further checkpoint of a sweep costs; `prepare` comes once a sweep on top. `limit` is
-what the products of every distinct position and every predicting row take at the rate measured here; we do some less,
-projecting each token once and leaving out of the last layer what predicts nothing. Last line: the smallest ratio.
+Both score the 8 core tasks in this process, same weights and requests, HFLM on transformers' own class at the best of
+several batch sizes: on the first documents of each task, few with --quick; with --full on all of them, the batch size
+chosen on the first. MODEL is tiny-s, small-50k or large-50k; all by default.
+
+Times are CPU seconds. Ours is what each further checkpoint of a sweep costs; `prepare` comes once a sweep on top.
+`limit` is what the products of every distinct position and every predicting row take at the rate measured here;
+we do some less, projecting each token once and leaving out of the last layer what predicts nothing. Last line: the
+smallest ratio.
 """
 
 from __future__ import annotations
@@ -27,8 +31,8 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
-from sweep.config import CORE8
-from sweep.evaluate import Pack, TaskRequests, load_task, log_likelihoods, prepare, records_table, scores
+from sweep.config import CORE8, Task
+from sweep.evaluate import Likelihoods, Pack, TaskRequests, load_task, log_likelihoods, prepare, records_table, scores
 
 LENGTH, TOKEN_BUDGET = 512, 4096
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_ARENA_MAX": "1"}
@@ -62,7 +66,7 @@ CASES = (
         batch_sizes=(8, 32, 128),
     ),
     Case(
-        name="small 50k",
+        name="small-50k",
         d_model=64,
         n_layers=4,
         n_heads=4,
@@ -72,7 +76,7 @@ CASES = (
         batch_sizes=(2, 8, 32),
     ),
     Case(
-        name="large 50k",
+        name="large-50k",
         d_model=1024,
         n_layers=4,
         n_heads=16,
@@ -138,7 +142,9 @@ def tokenizer_of(vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator((c for name in CORE8 for c in load_task(name, limit=200).contexts), trainer)
+    tokenizer.train_from_iterator(
+        (c for name in CORE8 for c in load_task(Task(name=name, limit=200)).contexts), trainer
+    )
     return tokenizer
 
 
@@ -176,36 +182,57 @@ def limit_gflop(model: OLMo, pack: Pack) -> float:
 def same_scores(pack: Pack, ours: np.ndarray, theirs: np.ndarray) -> bool:
     """Whether every accuracy of every task is the same."""
     values = [
-        [s.value for name in CORE8 for s in scores(name, records_table(pack, name, of)) if s.metric.startswith("acc")]
+        [
+            s.value
+            for name in CORE8
+            for s in scores(name, records_table(pack, name, Likelihoods(log_probability=of, greedy=None)))
+            if s.metric.startswith("acc")
+        ]
         for of in (ours, theirs)
     ]
     return values[0] == values[1]
 
 
-def compare(case: Case, *, quick: bool) -> tuple[float, float]:
+def instances(tasks: list[TaskRequests]) -> list[Instance]:
+    """The requests as lm-eval hands them to a model."""
+    pairs = [pair for task in tasks for pair in zip(task.contexts, task.continuations, strict=True)]
+    return [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(pairs)]
+
+
+def load(case: Case, mode: str) -> list[TaskRequests]:
+    """The core tasks' requests, as many as the mode wants."""
+    limit = {"--quick": case.quick_limit, "--full": None}.get(mode, case.limit)
+    return [load_task(Task(name=name, limit=limit)) for name in CORE8]
+
+
+def best_hflm(case: Case, module: OlmoForCausalLM, tokenizer: Tokenizer, mode: str) -> tuple[int, float, np.ndarray]:
+    """HFLM's best batch size, its CPU seconds and its log-probabilities of all requests of this mode."""
+    first = instances(load(case, "--quick" if mode == "--quick" else ""))
+    sizes = case.batch_sizes[: 2 if mode == "--quick" else None]
+    engines = {size: hflm(module, tokenizer, size) for size in sizes}
+    runs = {size: timed(partial(e.loglikelihood, first, disable_tqdm=True)) for size, e in engines.items()}
+    best = min(runs, key=lambda size: runs[size][0])
+    if mode == "--full":
+        runs[best] = timed(partial(engines[best].loglikelihood, instances(load(case, mode)), disable_tqdm=True))
+    seconds, answers = runs[best]
+    return best, seconds, np.array([answer[0] for answer in answers])
+
+
+def compare(case: Case, mode: str) -> tuple[float, float]:
     """Ratio and the largest difference of log-probabilities; prints a line of the table."""
-    tasks: list[TaskRequests] = [load_task(name, limit=case.quick_limit if quick else case.limit) for name in CORE8]
+    tasks = load(case, mode)
     tokenizer, model = tokenizer_of(case.vocab_size), olmo(case)
     limits = {"eos_token_id": 0, "max_length": LENGTH, "token_budget": TOKEN_BUDGET}
     prepare_s, pack = timed(lambda: prepare(tasks, tokenizer, **limits))
-    log_likelihoods(model, pack)
-    ours_s, ours = min((timed(lambda: log_likelihoods(model, pack)) for _ in range(3)), key=lambda run: run[0])
-
-    pairs = [pair for task in tasks for pair in zip(task.contexts, task.continuations, strict=True)]
-    requests = [
-        Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=index) for index, pair in enumerate(pairs)
-    ]
-    module, runs = native(model), {}
-    for batch_size in case.batch_sizes[: 2 if quick else None]:
-        engine = hflm(module, tokenizer, batch_size)
-        runs[batch_size] = timed(partial(engine.loglikelihood, requests, disable_tqdm=True))
-    best = min(runs, key=lambda size: runs[size][0])
-    theirs_s, answers = runs[best]
-    theirs = np.array([answer[0] for answer in answers])
+    if mode != "--full":
+        log_likelihoods(model, pack)
+    repeats = 1 if mode == "--full" else 3
+    ours_s, ours = min((timed(lambda: log_likelihoods(model, pack)) for _ in range(repeats)), key=lambda run: run[0])
+    best, theirs_s, theirs = best_hflm(case, native(model), tokenizer, mode)
 
     rate, gflop, ratio = gflops(), limit_gflop(model, pack), theirs_s / ours_s
     show(
-        *(case.name, len(pairs), pack.num_nodes, len(pack.row), f"{rate:.0f}", f"{gflop / rate:.2f}"),
+        *(case.name, len(pack.task), pack.num_nodes, len(pack.row), f"{rate:.0f}", f"{gflop / rate:.2f}"),
         *(f"{prepare_s:.2f}", f"{ours_s:.2f}", f"{theirs_s:.2f}", best, f"{ratio:.1f}"),
         "same" if same_scores(pack, ours, theirs) else "DIFFER",
     )
@@ -223,7 +250,11 @@ def main() -> None:
     torch.set_num_threads(1)
     heads = "model,requests,positions,head rows,GFLOP/s,limit s,prepare s,ours s,HFLM s,its batch,ratio,accuracies"
     show(*heads.split(","))
-    results = [compare(case, quick="--quick" in sys.argv) for case in CASES]
+    mode = next((word for word in sys.argv[1:] if word in ("--quick", "--full")), "")
+    named = [word for word in sys.argv[1:] if word != mode]
+    if unknown := set(named) - {case.name for case in CASES}:
+        sys.exit(f"no model {', '.join(unknown)}; there are {', '.join(case.name for case in CASES)}")
+    results = [compare(case, mode) for case in CASES if not named or case.name in named]
     worst, difference = min(ratio for ratio, _ in results), max(difference for _, difference in results)
     sys.stdout.write(f"ratio {worst:.1f} max_abs_diff {difference:.1e}\n")
 

@@ -41,13 +41,13 @@ FLOORS = [
         "showing",
         "run",
     },
-    {"cli", "ui", "space", "export", "preview", "__main__"},
+    {"cli", "ui", "space", "export", "harness", "preview", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
 OWNERS = {
     "mlflow": {"tracking"},
-    "lm_eval": {"evaluate"},
+    "lm_eval": {"evaluate", "harness"},
     "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli", "preview"},
     "rich": {"table", "launch", "preview"},
@@ -65,6 +65,7 @@ OWNERS = {
         "merged",
         "preparation",
         "run",
+        "harness",
     },
     "transformers": set(),
     "datasets": {"evaluate"},

@@ -53,6 +53,16 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("anneal.batch_size=0", "anneal.batch_size=0: must be at least 1"),
         ("anneal.sequence_length=1", "anneal.sequence_length=1: must be at least 2"),
         ("anneal.shape=exponential", "anneal.shape=exponential never reaches 0: give anneal.final_fraction"),
+        ("tasks.suites.core8.metrics.arc_hard=acc", "'arc_hard' is not one of arc_challenge.*did you mean arc_easy"),
+        ("tasks.suites.core8.metrics.piqa=f1", "'f1' is not one of acc, acc_norm"),
+        ("tasks.suites.core8.metrics.piqa=perplexity", "'perplexity' is not one of acc, acc_norm"),
+        ("tasks.suites.core8.split=test", "split=test is not one that core8 has: validation"),
+        ("tasks.suites.core8.num_fewshot=5", "num_fewshot=5 is not allowed for core8: from 0 to 0"),
+        ("tasks=mmlu tasks.suites.mmlu.num_fewshot=6", "num_fewshot=6 is not allowed for mmlu: from 0 to 5"),
+        ("tasks=olmes tasks.suites.olmes.num_fewshot=0", "num_fewshot=0 is not allowed for olmes: from 5 to 5"),
+        ("tasks=core8-olmo1 tasks.suites.core8-olmo1.documents=1", "documents=1: must be at least 2"),
+        ("tasks=loss tasks.heldout=false", "there is nothing to score"),
+        ("tasks.source=disk", "tasks.source=disk"),
         ("anneal=merge anneal.steps=5", "anneal.merge goes with anneal.steps=0, not 5"),
         ("anneal=merge anneal.merge.last=1", "anneal.merge.last=1: must be at least 2"),
         ("anneal=merge anneal.merge.interval=0", "anneal.merge.interval=0: must be at least 1"),
@@ -66,8 +76,6 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
             "needs 4 checkpoints of olmo-7b up to step 41000, and 3 are",
         ),
         ("anneal=merge model=olmo-7b anneal.merge.interval=500", "there is none at step 555500"),
-        ("tasks.metrics.arc_hard=acc", "arc_hard"),
-        ("tasks.metrics.piqa=f1", "'f1' is not one of acc, acc_norm"),
         ("tasks.limit=0", "tasks.limit=0: must be at least 2"),
         (
             "checkpoint.step=1999",
@@ -81,7 +89,6 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("tracking.uri=https://me:secret@host", "tracking.uri holds a password"),
         ("name=store", "name=store: is a folder under multirun/"),
         ("name=a/b", "name=a/b: is a folder under multirun/"),
-        ("tasks=heldout tasks.heldout=false", "leave nothing to score"),
         ("data.paths=[]", r"data\.paths=\[\] must name files"),
         ("data.paths=''", r"data\.paths=\[''\] must name files"),
         ("data.dtype=float32", "data.dtype=float32: Input should be 'uint16' or 'uint32'"),
@@ -111,9 +118,38 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
     ],
 )
 def test_it_is_refused(override: str, complaint: str) -> None:
-    extra = "+" if override.startswith("tasks.metrics.arc_hard") else ""
+    extra = "+" if "arc_hard" in override else ""
     with pytest.raises(Refusal, match=complaint):
         composed(*(extra + override).split())
+
+
+def test_a_union_is_a_list_of_options() -> None:
+    both = composed("tasks=[core8,mmlu]").tasks
+    assert both.name == "core8+mmlu"
+    assert both.metrics == composed().tasks.metrics | {"mmlu": "acc"}
+    assert both.tasks()["mmlu"].split == "test" and both.tasks()["piqa"].split == "validation"
+
+
+def test_the_protocols_limit_and_ones_own_are_the_smaller() -> None:
+    paper = "tasks=core8-olmo1"
+    assert composed(paper).tasks.tasks()["boolq-olmo1"].limit == 1000
+    assert composed(paper, "tasks.limit=7").tasks.tasks()["boolq-olmo1"].limit == 7
+    assert composed(paper, "tasks.limit=7000").tasks.tasks()["boolq-olmo1"].limit == 1000
+
+
+def test_unconditional_requests_are_made_where_the_metric_needs_them() -> None:
+    asked = {name for name, task in composed("tasks=core8-olmo1").tasks.tasks().items() if task.unconditional}
+    assert asked == {"arc_easy-olmo1", "arc_challenge-olmo1", "openbookqa-olmo1"}
+
+
+def test_olmes_name_of_a_metric_is_understood() -> None:
+    assert composed("tasks.suites.core8.metrics.piqa=acc_raw").tasks.metrics["piqa"] == "acc"
+
+
+def test_a_task_of_ones_own_is_added_by_name() -> None:
+    config = composed("tasks=custom", "tasks.include=/folder", "+tasks.suites.custom.metrics.mine=acc")
+    task = config.tasks.tasks()["mine"]
+    assert (task.protocol, task.include, task.num_fewshot, task.split) == ("custom", "/folder", None, None)
 
 
 @pytest.mark.parametrize(

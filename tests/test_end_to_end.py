@@ -189,7 +189,7 @@ def mlflow_counts(home: Path) -> list[tuple[str, str, int]]:
 
 @pytest.mark.slow
 def test_the_same_command_twice_at_once_runs_once(home: Path) -> None:
-    words = ("anneal.steps=30", "tasks=heldout", *SMALL)
+    words = ("anneal.steps=30", "tasks=loss", *SMALL)
     with start(home, *words) as one, start(home, *words) as two:
         outputs = [process.communicate(timeout=300)[0] for process in (one, two)]
     assert [one.returncode, two.returncode] == [0, 0], outputs
@@ -199,13 +199,13 @@ def test_the_same_command_twice_at_once_runs_once(home: Path) -> None:
 
 @pytest.mark.slow
 def test_a_finished_run_that_mlflow_missed_is_sent_by_the_same_command(home: Path) -> None:
-    words = ("anneal.steps=2", "tasks=heldout", *SMALL)
+    words = ("anneal.steps=2", "tasks=loss", *SMALL)
     assert sweep(home, *words, "tracking=none")[0] == 0
     assert sweep(home, *words)[0] == 0
     with sqlite3.connect(home / "multirun" / "mlflow.db") as db:
         runs = dict(db.execute("select name, status from runs"))
     db.close()
-    assert runs == {"main": "FINISHED", "tiny-s@20 linear 2 heldout limit=3": "FINISHED"}
+    assert runs == {"main": "FINISHED", "tiny-s@20 linear 2 loss limit=3": "FINISHED"}
 
 
 @pytest.fixture
@@ -228,20 +228,20 @@ def test_an_annealed_state_is_a_checkpoint_like_any_other(home: Path, annealed: 
 
 @pytest.mark.slow
 def test_a_failing_run_leaves_the_others_alone_and_is_told(home: Path, annealed: Path) -> None:
-    local = ("model=local", f"checkpoint.path={annealed}", "tasks=heldout", "anneal.steps=3", "name=local")
+    local = ("model=local", f"checkpoint.path={annealed}", "tasks=loss", "anneal.steps=3", "name=local")
     code, output = sweep(home, "-m", *local, "checkpoint.step=26,27")
     assert code != 0
     assert "refused: checkpoint.step=27, but the checkpoint itself says 26" in output
     assert "Traceback" not in output
-    assert "linear 3 heldout (failed)" in output
+    assert "linear 3 loss (failed)" in output
     assert len(results(home, "local")) == 1
     with sqlite3.connect(home / "multirun" / "mlflow.db") as db:
         statuses = dict(db.execute("select name, status from runs"))
     db.close()
     assert statuses == {
         "local": "FAILED",
-        f"local:{annealed.name[:20]}@26 linear 3 heldout": "FINISHED",
-        f"local:{annealed.name[:20]}@27 linear 3 heldout": "FAILED",
+        f"local:{annealed.name[:20]}@26 linear 3 loss": "FINISHED",
+        f"local:{annealed.name[:20]}@27 linear 3 loss": "FAILED",
     }
 
 
@@ -259,7 +259,7 @@ def test_data_that_is_not_there_is_refused_before_any_scoring(home: Path, anneal
 
 @pytest.mark.slow
 def test_runs_that_share_their_hold_make_it_once(home: Path) -> None:
-    words = ("-m", "anneal.hold_steps=4", "anneal.steps=6,9", "tasks=heldout", "tracking=none", *SMALL)
+    words = ("-m", "anneal.hold_steps=4", "anneal.steps=6,9", "tasks=loss", "tracking=none", *SMALL)
     code, output = sweep(home, *words, "hydra.launcher.workers=1")
     assert code == 0, output
     events = [read(path.parent) for path in (home / "multirun" / "main").glob("*/journal.jsonl")]
@@ -270,7 +270,7 @@ def test_runs_that_share_their_hold_make_it_once(home: Path) -> None:
 
 @pytest.mark.slow
 def test_weights_that_are_not_kept_are_dropped_once_the_outcome_is_written(home: Path) -> None:
-    words = ("anneal.steps=3", "anneal.keep=false", "tasks=heldout", "tracking=none", *SMALL)
+    words = ("anneal.steps=3", "anneal.keep=false", "tasks=loss", "tracking=none", *SMALL)
     assert sweep(home, *words)[0] == 0
     [(result, _, _)] = results(home).values()
     assert not (home / "store" / "states" / result["final_state"]).exists()
@@ -279,7 +279,7 @@ def test_weights_that_are_not_kept_are_dropped_once_the_outcome_is_written(home:
 
 @pytest.mark.slow
 def test_ctrl_c_stops_all_runs_quietly_and_the_same_command_goes_on(home: Path) -> None:
-    words = ("-m", "anneal.steps=3000,4000", "tasks=heldout", *SMALL)
+    words = ("-m", "anneal.steps=3000,4000", "tasks=loss", *SMALL)
     with start(home, *words) as process:
         while not list((home / "store").glob("interim/[!.]*")):
             assert process.poll() is None
@@ -297,7 +297,7 @@ def test_ctrl_c_stops_all_runs_quietly_and_the_same_command_goes_on(home: Path) 
 
 @pytest.mark.slow
 def test_the_recorded_command_of_a_standard_sweeps_point_repeats_that_point(home: Path) -> None:
-    words = ("experiment=shape", "anneal.shape=linear,sqrt", "anneal.steps=3", "tasks=heldout", "tracking=none", *SMALL)
+    words = ("experiment=shape", "anneal.shape=linear,sqrt", "anneal.steps=3", "tasks=loss", "tracking=none", *SMALL)
     assert sweep(home, *words)[0] == 0
     journals = {path: path.read_bytes() for path in (home / "multirun" / "shape").glob("*/journal.jsonl")}
     assert len(journals) == 2
@@ -312,7 +312,7 @@ def test_the_recorded_command_of_a_standard_sweeps_point_repeats_that_point(home
 
 @pytest.mark.slow
 def test_a_swept_name_makes_two_sweeps(home: Path) -> None:
-    words = ("-m", "name=one,two", "anneal.steps=2", "tasks=heldout", *SMALL)
+    words = ("-m", "name=one,two", "anneal.steps=2", "tasks=loss", *SMALL)
     code, output = sweep(home, *words)
     assert code == 0, output
     assert "not started" not in output

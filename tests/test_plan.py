@@ -72,7 +72,7 @@ def test_the_trajectory_warms_up_then_stays() -> None:
         "anneal=olmo1",
         "checkpoint.step=1000",
         "seed=1",
-        "tasks=heldout",
+        "tasks=loss",
         "tasks.limit=9",
         "model=tiny-m",
         "compute.threads=2",
@@ -132,6 +132,12 @@ def test_a_warmup_goes_from_the_rate_in_force_or_with_a_fresh_optimizer_from_zer
     np.testing.assert_allclose(make_plan(fresh, position).learning_rates, [1e-3, 2e-3, 3e-3, 4e-3, 0])
     lower = composed(*words, "anneal.peak_scale=0.5")
     np.testing.assert_allclose(make_plan(lower, position).learning_rates, [3.5e-3, 3e-3, 2.5e-3, 2e-3, 0])
+
+
+def test_what_trains_nothing_has_no_updates_whatever_else_is_chosen() -> None:
+    config = composed("anneal=none", "anneal.hold_steps=5", "anneal.warmup_steps=3", "anneal.optimizer=fresh")
+    plan = make_plan(config, expected_position(config.model, 2000))
+    assert (len(plan.learning_rates), plan.tokens) == (0, 0)
 
 
 def test_names_say_the_point_in_a_few_words() -> None:

@@ -69,8 +69,8 @@ def test_a_heldout_folder_without_documents_is_refused(store: Store, source: Sou
 
 
 def test_a_run_that_would_score_nothing_is_refused(store: Store, source: Source) -> None:
-    with pytest.raises(Refusal, match=r"tasks=heldout scores held-out documents alone, and data\.heldout=null"):
-        prepare(store, configured(source, "tasks=heldout"), ALONE)
+    with pytest.raises(Refusal, match=r"tasks=loss scores held-out documents alone, and data\.heldout=null"):
+        prepare(store, configured(source, "tasks=loss"), ALONE)
 
 
 def test_what_trains_nothing_reads_no_data_and_stands_as_it_is(store: Store, source: Source) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import logging
 import os
 import shlex
@@ -112,10 +113,11 @@ def named_files(config: RunConfig) -> dict[str, tuple[int, int]]:
     read = [*(chosen.paths or ()), *(path for source in (chosen.sources or {}).values() for path in source.paths or ())]
     if not config.anneal.steps:
         read = [] if merge is None else [*(merge.paths or ())]
-    named = [config.checkpoint.path, *read, chosen.heldout, chosen.tokenizer]
+    definitions = config.tasks.include and f"{glob.escape(config.tasks.include)}/**"
+    named = [config.checkpoint.path, *read, chosen.heldout, chosen.tokenizer, definitions]
     paths = [Path(path).absolute() for name in named if name for path in files.expanded(name)]
     found = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
-    return {str(file): files.version(file) for file in found}
+    return {str(file): files.version(file) for file in found if file.parent.name != "__pycache__"}
 
 
 def expected_folder(config: RunConfig) -> Path:

@@ -63,6 +63,8 @@ def make_plan(config: RunConfig, position: Position) -> Plan:
 
 def planned_rates(anneal: Anneal, lr: float) -> np.ndarray:
     """Learning rates (steps,) float64, one an update, where `lr` is the one in force at the checkpoint."""
+    if not anneal.steps:
+        return np.empty(0)
     return learning_rates(
         anneal.shape,
         steps=anneal.steps,

@@ -84,6 +84,13 @@ class Ranks:
             value /= self.size
         return value
 
+    def total(self, value: Tensor) -> None:
+        """Turn a tensor into its sum over the ranks."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.all_reduce(value)
+
     def from_first(self, make: Callable[[], T]) -> T:
         """What `make` gives on the first rank, on every rank; the others wait as long as the first one lives."""
         if self.size == 1:

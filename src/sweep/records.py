@@ -70,6 +70,14 @@ class ChoiceRecord:
     """UTF-8 bytes of the choice, without the leading space."""
     gold: bool
     """Whether this choice is the right one; true for held-out text."""
+    delimiter: int = 1
+    """Characters in front that `characters` and `bytes` leave out: 1 for a space."""
+    unconditional_log_probability: float | None = None
+    """Log-probability of the choice after "Answer:" alone; None: not asked for."""
+    greedy: bool | None = None
+    """Whether each token was the likeliest; None: not asked for."""
+    subject: str | None = None
+    """Part of the task that is averaged by itself; None: the task has no parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +103,10 @@ class Cost:
     """Seconds of the updates in the result, whichever run did them."""
     updates_done: int
     """Updates this run did itself; the rest came from the store."""
+    scoring_s: float
+    """Wall seconds this run took for its scores before and after; what was in the store took none."""
+    preparing_s: float
+    """Of those, seconds for what no checkpoint changes: requests and tokens, made or read."""
     seconds: float
     """Wall seconds of the whole run."""
 

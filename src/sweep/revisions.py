@@ -9,9 +9,9 @@ CORPUS = 1
 """From the wheel's documents to the embedded corpus."""
 NUMERICS = 2
 """From a checkpoint and learning rates to weights."""
-REQUESTS = 1
+REQUESTS = 2
 """From a task's documents to requests."""
-PACK = 1
+PACK = 2
 """From requests to token trees in batches."""
 ENGINE = 1
 """From weights and a pack to log-probabilities."""

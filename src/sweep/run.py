@@ -24,7 +24,7 @@ from sweep.preparation import prepare
 from sweep.progress import reporting
 from sweep.ranks import ALONE, Ranks
 from sweep.records import Cost, RunResult, StepRecord, to_json
-from sweep.scoring import deltas, record_files, scores
+from sweep.scoring import Spent, deltas, record_files, score_along, scores
 from sweep.showing import show_run
 from sweep.store import Store, store_at
 from sweep.tracking import Journal
@@ -65,10 +65,14 @@ def run(
 
 
 def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
-    """The part of a run's ranks but the first: they do the anneal's updates with it, and nothing else."""
+    """The part of a run's ranks but the first: their share of the scoring and of the anneal's updates."""
     store = store_at(multirun)
     prepared = prepare(store, config, ranks)
-    _done(store, prepared.work, shared_steps=prepared.plan.shared_steps)
+    source, device = prepared.source, prepared.device
+    score_along(store, model=_model(source, device), ranks=ranks)
+    trained = _done(store, prepared.work, shared_steps=prepared.plan.shared_steps)
+    annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
+    score_along(store, model=_model(annealed, device), ranks=ranks)
 
 
 def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, ranks: Ranks) -> RunResult:
@@ -81,7 +85,9 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
         journal.write("artifact", name="data.json", path=str(facts))
 
     log.info("%s: %d updates, scored before and after", run_name(config), config.anneal.steps)
-    before_files = record_files(store, scoring, weights=source.key, model=_model(source, device), when="before")
+    spent = Spent()
+    score = functools.partial(record_files, store, scoring, spent=spent, ranks=ranks)
+    before_files = score(weights=source.key, model=_model(source, device), when="before")
     before = scores(before_files, config.tasks)
     journal.write("scores", when="before", scores=[to_json(s) for s in before])
 
@@ -96,7 +102,7 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
 
     trained = _done(store, prepared.work, write, shared_steps=plan.shared_steps)
     annealed = Source(key=trained.key, folder=trained.folder, config=source.config)
-    after_files = record_files(store, scoring, weights=trained.key, model=_model(annealed, device), when="after")
+    after_files = score(weights=trained.key, model=_model(annealed, device), when="after")
     lease.check()
     after = scores(after_files, config.tasks)
     delta = deltas(before_files, after_files, config.tasks) if trained.key != source.key else ()
@@ -115,7 +121,7 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
         delta=delta,
         final_state=trained.key,
         final_loss=trained.steps[-1].loss if trained.steps else None,
-        cost=_cost(source, plan, trained, time.perf_counter() - started),
+        cost=_cost(source, plan, trained, spent, time.perf_counter() - started),
         versions=versions(),
     )
 
@@ -151,7 +157,7 @@ def _model(source: Source, device: torch.device) -> Callable[[], OLMo]:
     return model
 
 
-def _cost(source: Source, plan: Plan, trained: Trained, seconds: float) -> Cost:
+def _cost(source: Source, plan: Plan, trained: Trained, spent: Spent, seconds: float) -> Cost:
     sizes = source.config.model
     return Cost(
         tokens=plan.tokens,
@@ -164,5 +170,7 @@ def _cost(source: Source, plan: Plan, trained: Trained, seconds: float) -> Cost:
         ),
         anneal_s=sum(step.seconds for step in trained.steps),
         updates_done=trained.updates_done,
+        scoring_s=spent.scoring_s,
+        preparing_s=spent.preparing_s,
         seconds=seconds,
     )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from olmo.model import OLMo
 from tokenizers import Tokenizer
@@ -14,6 +17,7 @@ from sweep import data, evaluate, revisions
 from sweep.config import Tasks
 from sweep.names import label
 from sweep.progress import Progress
+from sweep.ranks import ALONE, Ranks
 from sweep.records import Score
 from sweep.store import Store, digest, file_digest
 
@@ -41,42 +45,105 @@ class Scoring:
         return (*self.tasks.metrics, *([evaluate.HELDOUT] if self.heldout and self.tasks.heldout else []))
 
 
+@dataclass(kw_only=True)
+class Spent:
+    """Seconds that scoring took so far."""
+
+    preparing_s: float = 0.0
+    """Making, or reading, what no checkpoint changes: requests and packs."""
+    scoring_s: float = 0.0
+    """All of it, preparing included."""
+
+
 def record_files(
-    store: Store, scoring: Scoring, *, weights: str, model: Callable[[], OLMo], when: str
+    store: Store,
+    scoring: Scoring,
+    *,
+    weights: str,
+    model: Callable[[], OLMo],
+    when: str,
+    spent: Spent,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Path]:
-    """Task -> its records.parquet for these weights; `model` is called only where something is missing."""
+    """Task -> its records.parquet for these weights; `model` is called only where something is missing.
 
-    def builder(name: str, pack_key: str) -> Callable[[Path], None]:
-        def build(folder: Path) -> None:
-            pack = evaluate.Pack.load(store.make("packs", pack_key, lambda at: _pack(scoring, name).save(at)))
-            with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=pack.num_nodes) as bar:
-                log_probabilities = evaluate.log_likelihoods(model(), pack, progress=bar.advance)
-            evaluate.write_records(evaluate.records_table(pack, name, log_probabilities), folder / RECORDS)
+    Of several ranks the first one calls this and the others `score_along`. Refusal where a task can't be had.
+    """
+    started = time.perf_counter()
 
-        return build
+    def build(name: str, folder: Path) -> None:
+        began = time.perf_counter()
+        pack = evaluate.Pack.load(store.make("packs", packs[name], making[name]))
+        spent.preparing_s += time.perf_counter() - began
+        ranks.from_first(lambda: packs[name])
+        total = pack.num_nodes // ranks.size
+        with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=total) as bar:
+            found = evaluate.likelihoods(model(), pack, ranks=ranks, progress=bar.advance)
+        evaluate.write_records(evaluate.records_table(pack, name, found), folder / RECORDS)
 
     packs = {name: _pack_key(scoring, name) for name in scoring.names}
     keys = {name: digest("scores", weights, pack_key, scoring.numerics) for name, pack_key in packs.items()}
-    folders = store.make_all("scores", {keys[name]: builder(name, packs[name]) for name in scoring.names})
+    making = {name: functools.partial(_make_pack, scoring, name) for name in scoring.names}
+    missing = [name for name in scoring.names if not store.has("scores", keys[name])]
+    store.make_all("packs", {packs[name]: making[name] for name in missing})  # refuses before any forward pass
+    spent.preparing_s += time.perf_counter() - started
+    folders = store.make_all("scores", {keys[name]: functools.partial(build, name) for name in scoring.names})
+    ranks.from_first(lambda: None)
+    spent.scoring_s += time.perf_counter() - started
     return {name: folders[key] / RECORDS for name, key in keys.items()}
 
 
+def score_along(store: Store, *, model: Callable[[], OLMo], ranks: Ranks) -> None:
+    """The part of the other ranks in `record_files`: their share of each pack that the first one names."""
+    while (key := ranks.from_first(str)) is not None:
+        folder = store.get("packs", key)
+        assert folder is not None, f"the first rank made pack {key} where this one doesn't see it"
+        evaluate.likelihoods(model(), evaluate.Pack.load(folder), ranks=ranks)
+
+
 def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
-    """Every metric of every task, and the mean over the tasks."""
+    """Every metric of every task, and the aggregates of each suite."""
     tables = {name: evaluate.read_records(file) for name, file in files.items()}
-    return _labelled([s for name, table in tables.items() for s in evaluate.scores(name, table)], tasks)
+    found = _by_name(s for name, table in tables.items() for s in evaluate.scores(name, table))
+    chances = _chances(tables)
+    suites = tasks.suites.items()
+    made = [s for suite, of in suites if of.metrics for s in evaluate.aggregates(suite, of.metrics, found, chances)]
+    return _labelled([*found.values(), *made], tasks)
 
 
 def deltas(before: dict[str, Path], after: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
     """after - before of the same metrics, standard errors paired over documents."""
-    pairs = ((name, evaluate.read_records(before[name]), evaluate.read_records(after[name])) for name in before)
-    return _labelled([s for name, old, new in pairs for s in evaluate.deltas(name, old, new)], tasks)
+    old, new = ({name: evaluate.read_records(file) for name, file in of.items()} for of in (before, after))
+    first, second = (
+        _by_name(s for name, table in of.items() for s in evaluate.scores(name, table)) for of in (old, new)
+    )
+    paired = _by_name(s for name in old for s in evaluate.deltas(name, old[name], new[name]))
+    made = [
+        score
+        for suite, of in tasks.suites.items()
+        if of.metrics
+        for score in evaluate.aggregate_deltas(suite, of.metrics, first, second, paired, _chances(old))
+    ]
+    return _labelled([*paired.values(), *made], tasks)
+
+
+def check_tasks(tasks: Tasks) -> None:
+    """Refusal where the data of a task can't be had, before anything is computed."""
+    for task in tasks.tasks().values():
+        evaluate.protocol(task)
+
+
+def _by_name(found: Iterable[Score]) -> dict[tuple[str, str], Score]:
+    return {(score.task, score.metric): score for score in found}
+
+
+def _chances(tables: Mapping[str, Any]) -> dict[str, float]:
+    found = {name: evaluate.chance_of(table) for name, table in tables.items() if name != evaluate.HELDOUT}
+    return {name: chance for name, chance in found.items() if chance is not None}
 
 
 def _labelled(found: list[Score], tasks: Tasks) -> tuple[Score, ...]:
-    """The scores and their mean, the limit in every name."""
-    if tasks.metrics:
-        found = [*found, evaluate.mean(found, tasks.metrics, tasks.name)]
+    """The scores, the limit in every name."""
     return tuple(dataclasses.replace(score, task=label(score.task, tasks.limit)) for score in found)
 
 
@@ -86,8 +153,12 @@ def _pack_key(scoring: Scoring, name: str) -> str:
         assert scoring.heldout is not None
         made_of = digest(*(file_digest(f) for f in sorted(scoring.heldout.glob("heldout*.npy"))), limit)
     else:
-        made_of = evaluate.protocol(name, limit=limit)
+        made_of = evaluate.protocol(scoring.tasks.tasks()[name])
     return digest("pack", revisions.PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, TOKEN_BUDGET)
+
+
+def _make_pack(scoring: Scoring, name: str, folder: Path) -> None:
+    _pack(scoring, name).save(folder)
 
 
 def _pack(scoring: Scoring, name: str) -> evaluate.Pack:
@@ -105,7 +176,7 @@ def _pack(scoring: Scoring, name: str) -> evaluate.Pack:
             token_budget=TOKEN_BUDGET,
         )
     return evaluate.prepare(
-        [evaluate.load_task(name, limit=limit)],
+        [evaluate.load_task(scoring.tasks.tasks()[name])],
         Tokenizer.from_file(str(scoring.tokenizer)),
         eos_token_id=scoring.eos_token_id,
         max_length=scoring.max_length,

@@ -27,7 +27,7 @@ class Row:
     anneal: str
     status: str
     mean: dict[str, Pair | None]
-    """"before", "after", "delta" -> mean accuracy over the tasks."""
+    """"before", "after", "delta" -> mean over the tasks of the first suite."""
     loss: dict[str, Pair | None]
     """The same of the held-out loss."""
     beyond: dict[str, Pair | None]
@@ -42,7 +42,8 @@ def row(config: RunConfig, name: str, events: Any, beyond: Iterable[Mapping[str,
     `beyond` are the scores of its difference to the constant control, as far as there is one.
     """
     checkpoint, _, anneal = name.partition(" ")
-    mean_of, heldout = label(config.tasks.name, config.tasks.limit), label("heldout", config.tasks.limit)
+    suite = next(iter(config.tasks.suites), "")
+    mean_of, heldout = label(suite, config.tasks.limit), label("heldout", config.tasks.limit)
     scores = events.scores if events else {}
     outcome = (events.outcome if events else None) or {"status": "not finished" if events else "not started"}
     cost = (outcome.get("result") or {}).get("cost", {})
@@ -76,7 +77,7 @@ def draw(title: str, rows: Iterable[Row]) -> str:
             mean.append(_percent(r.beyond["mean"], signed=True))
             loss.append(_nats(r.beyond["loss"], signed=True))
         anneal = r.anneal if r.status == "finished" else f"{r.anneal} ({r.status})"
-        tokens = "–" if r.tokens is None else f"{r.tokens / 1e6:.2f}M"
+        tokens = "–" if r.tokens is None else f"{r.tokens / 1e6:.2f}M" if r.tokens else "0"
         table.add_row(r.checkpoint, anneal, *mean, *loss, tokens, "–" if r.seconds is None else f"{r.seconds:.0f}")
     table.caption = CAPTION + (BEYOND if compared else "")
     text = io.StringIO()

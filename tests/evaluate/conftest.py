@@ -11,7 +11,7 @@ from olmo.config import ModelConfig
 from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from sweep.config import CORE8
+from sweep.config import CORE8, Task
 from sweep.evaluate import TaskRequests, load_task
 
 VOCAB, EOS, MAX_LENGTH, LIMIT = 512, 0, 1024, 24
@@ -60,7 +60,7 @@ def make_olmo(**overrides: Any) -> OLMo:
 @pytest.fixture(scope="session")
 def core8() -> dict[str, TaskRequests]:
     """The first documents of every task."""
-    return {name: load_task(name, limit=LIMIT) for name in CORE8}
+    return {name: load_task(Task(name=name, limit=LIMIT)) for name in CORE8}
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from olmo.config import ActivationType, BlockType
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
-from sweep.evaluate import TaskRequests, log_likelihoods, prepare
+from sweep.evaluate import TaskRequests, engine, likelihoods, log_likelihoods, prepare
+from sweep.evaluate.batches import Batches
 from sweep.evaluate.body import Body
+from sweep.evaluate.scratch import CPU, GPU
+from sweep.refusal import Refusal
 
 from .conftest import EOS, MAX_LENGTH, OLMO2, Encode, make_olmo
 
@@ -76,6 +80,12 @@ def test_the_budget_changes_nothing(core8: dict[str, TaskRequests], tokenizer: T
     assert small == pytest.approx(large, abs=1e-4)
 
 
+def test_the_sizes_for_a_gpu_give_the_same(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
+    pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
+    few, many = (likelihoods(olmo, pack, sizes=sizes).log_probability for sizes in (GPU, CPU))
+    assert few == pytest.approx(many, abs=1e-4)
+
+
 def test_scoring_twice_gives_the_same_bits(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
     first, second = (scored(core8["hellaswag"], tokenizer, olmo) for _ in range(2))
     assert first.tobytes() == second.tobytes()
@@ -123,6 +133,78 @@ def test_the_model_is_left_as_it_was(core8: dict[str, TaskRequests], tokenizer: 
     olmo.eval()
 
 
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, *, most_nodes: int, kind: type[Exception], says: str) -> list[int]:
+    """An engine that can hold so many nodes at a time; the sizes of the batches that it was given."""
+    sizes: list[int] = []
+    scored = engine._scored
+
+    def limited(body: Body, batch: Any, *, greedy: bool) -> Any:
+        sizes.append(len(batch.ids))
+        if len(batch.ids) > most_nodes:
+            raise kind(says)
+        return scored(body, batch, greedy=greedy)
+
+    monkeypatch.setattr(engine, "_scored", limited)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        (torch.OutOfMemoryError, "CUDA out of memory"),
+        (RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        (MemoryError, ""),
+    ],
+)
+def test_out_of_memory_halves_the_budget_and_goes_on(
+    kind: type[Exception],
+    says: str,
+    core8: dict[str, TaskRequests],
+    tokenizer: Tokenizer,
+    olmo: OLMo,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    expected = log_likelihoods(olmo, pack)
+    sizes = short_of_memory(monkeypatch, most_nodes=1500, kind=kind, says=says)
+    told: list[int] = []
+    found = likelihoods(olmo, pack, sizes=replace(CPU, parts=1), progress=told.append).log_probability
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert sizes[0] > 1500 >= sizes[-1]
+    assert sum(told) == pack.num_nodes, "what was done before isn't done again"
+    assert "out of memory: going on with" in caplog.text
+
+
+def test_what_never_fits_is_an_error(
+    core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    short_of_memory(monkeypatch, most_nodes=0, kind=MemoryError, says="none at all")
+    with pytest.raises(MemoryError, match="none at all"):
+        log_likelihoods(olmo, pack)
+
+
+def test_another_error_is_raised_at_once(
+    core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    short_of_memory(monkeypatch, most_nodes=0, kind=RuntimeError, says="shapes differ")
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        log_likelihoods(olmo, pack)
+
+
+def test_a_batch_keeps_to_the_budget(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
+    pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    body = Body(olmo, CPU)
+    most = engine.most_nodes(body, 2**20)
+    work = Batches(pack, body.device)
+    runs = work.cut(most)
+    largest_tree = int(pack.batch_nodes.max())
+    assert all(len(work[run].ids) == work.nodes(run) <= max(most, largest_tree) for run in runs)
+    assert sum(work.nodes(run) for run in runs) == pack.num_nodes > most
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
@@ -137,5 +219,5 @@ def test_the_model_is_left_as_it_was(core8: dict[str, TaskRequests], tokenizer: 
 def test_what_is_not_supported_is_named(setting: str, value: Any) -> None:
     model = make_olmo()
     setattr(model.config, setting, value)
-    with pytest.raises(ValueError, match=rf"model\.{setting}"):
-        Body(model)
+    with pytest.raises(Refusal, match=rf"model\.{setting}"):
+        Body(model, CPU)

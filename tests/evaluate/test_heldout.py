@@ -11,7 +11,7 @@ import torch
 from lm_eval.utils import get_rolling_token_windows
 from olmo.model import OLMo
 
-from sweep.evaluate import HELDOUT, Pack, heldout_pack, log_likelihoods, records_table, scores
+from sweep.evaluate import HELDOUT, Pack, heldout_pack, likelihoods, log_likelihoods, records_table, scores
 
 from .conftest import EOS, VOCAB
 
@@ -70,9 +70,11 @@ def test_a_closing_end_of_text_is_not_scored(documents: list[list[int]], olmo: O
 
 def test_scores_are_totals_over_tokens_and_bytes(documents: list[list[int]], olmo: OLMo) -> None:
     pack = packed(documents)
-    nats = -log_likelihoods(olmo, pack)
-    found = {score.metric: score.value for score in scores(HELDOUT, records_table(pack, HELDOUT, -nats))}
+    said = likelihoods(olmo, pack)
+    nats = -said.log_probability
+    found = {score.metric: score.value for score in scores(HELDOUT, records_table(pack, HELDOUT, said))}
     assert found["loss"] == pytest.approx(nats.sum() / sum(SIZES))
+    assert found["perplexity"] == pytest.approx(math.exp(nats.sum() / sum(SIZES)))
     assert found["bits_per_byte"] == pytest.approx(nats.sum() / math.log(2) / sum(3 * size + 1 for size in SIZES))
 
 

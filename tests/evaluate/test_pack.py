@@ -13,6 +13,8 @@ from tokenizers.processors import TemplateProcessing
 
 from sweep.config import CORE8
 from sweep.evaluate import Pack, TaskRequests, prepare
+from sweep.evaluate.trees import MOST_OWN
+from sweep.refusal import Refusal
 
 from .conftest import EOS, MAX_LENGTH, Encode
 
@@ -75,19 +77,30 @@ def requests(*pairs: tuple[str, str]) -> TaskRequests:
     count = len(pairs)
     return TaskRequests(
         task="made",
-        protocol="",
         contexts=tuple(context for context, _ in pairs),
         continuations=tuple(rest for _, rest in pairs),
         documents=(0,) * count,
         choices=tuple(range(count)),
         characters=(1,) * count,
         bytes=(1,) * count,
+        delimiters=(0,) * count,
         gold=(True,) + (False,) * (count - 1),
     )
 
 
+SPLIT = tuple((word[:cut], word[cut:]) for word in ("something", "another", "question") for cut in range(1, 7))
+
+
 def test_trailing_spaces_and_empty_contexts_follow_lm_eval(tokenizer: Tokenizer, encode: Encode) -> None:
-    pairs = (("A man is ", "sitting"), ("A man  \n", " roof"), ("", " on a roof"), ("A", " man"), ("A man", " is it"))
+    pairs = (
+        ("A man is ", "sitting"),
+        ("A man  \n", " roof"),
+        ("", " on a roof"),
+        ("A", " man"),
+        ("A man", " is it"),
+        *(pair for pair in SPLIT if encode(*pair)[1]),
+    )
+    assert len(pairs) > 10
     made = requests(*pairs)
     read = chains(prepare([made], tokenizer, eos_token_id=EOS, max_length=50, token_budget=BUDGET))
     for request, pair in enumerate(pairs):
@@ -104,13 +117,58 @@ def test_no_special_tokens_are_added(core8: dict[str, TaskRequests], tokenizer: 
     assert np.array_equal(plain.ids, other.ids)
 
 
-def test_each_beginning_of_a_document_is_computed_once(pack: Pack) -> None:
+def beginnings(pack: Pack, *columns: str) -> dict[tuple[int, ...], set[tuple[int, ...]]]:
+    """The distinct beginnings of the requests of each group."""
     distinct = defaultdict(set)
     for request, scored in chains(pack).items():
         path = scored[-1][0]
-        document = int(pack.task[request]), int(pack.document[request])
-        distinct[document].update(path[:size] for size in range(1, len(path) + 1))
-    assert pack.num_nodes == sum(len(paths) for paths in distinct.values())
+        group = tuple(int(getattr(pack, column)[request]) for column in columns)
+        distinct[group].update(path[:size] for size in range(1, len(path) + 1))
+    return distinct
+
+
+@pytest.mark.parametrize("name", sorted({*CORE8} - {"boolq", "hellaswag"}))
+def test_each_beginning_of_a_document_is_computed_once(
+    name: str, core8: dict[str, TaskRequests], tokenizer: Tokenizer
+) -> None:
+    pack = prepare([core8[name]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=BUDGET)
+    assert pack.num_nodes == sum(map(len, beginnings(pack, "document").values()))
+
+
+def few_shot(num_documents: int, tokenizer: Tokenizer) -> Pack:
+    """Two choices for each document, all after the same examples."""
+    examples = "\n\n".join(f"Question: what is {n} plus {n}? Answer: {2 * n}" for n in range(20))
+    rows = [(n, choice) for n in range(num_documents) for choice in range(2)]
+    made = TaskRequests(
+        task="made",
+        contexts=tuple(f"{examples}\n\n{n} is the number. Is it even? Answer:" for n, _ in rows),
+        continuations=tuple((" yes", " no")[choice] for _, choice in rows),
+        documents=tuple(n for n, _ in rows),
+        choices=tuple(choice for _, choice in rows),
+        characters=(1,) * len(rows),
+        bytes=(1,) * len(rows),
+        delimiters=(1,) * len(rows),
+        gold=(True, False) * num_documents,
+    )
+    return prepare([made], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=BUDGET)
+
+
+def test_examples_shown_to_many_documents_are_computed_once(tokenizer: Tokenizer) -> None:
+    pack = few_shot(30, tokenizer)
+    (distinct,) = beginnings(pack).values()
+    assert pack.num_nodes == len(distinct) < sum(map(len, beginnings(pack, "document").values())) / 4
+
+
+def test_a_tree_of_many_documents_is_bounded(tokenizer: Tokenizer) -> None:
+    pack = few_shot(300, tokenizer)
+    trees = np.cumsum(pack.segment_above == 0)
+    nodes = np.bincount(trees, weights=pack.segment_nodes)[1:]
+    assert len(nodes) > 1
+    shared = len(
+        tokenizer.encode("\n\n".join(f"Question: what is {n} plus {n}? Answer: {2 * n}" for n in range(20))).ids
+    )
+    assert nodes.max() < MOST_OWN + shared + 50
+    assert sorted(chains(pack)) == list(range(600))
 
 
 def test_rows_are_distinct_and_batches_within_budget(pack: Pack) -> None:
@@ -129,9 +187,9 @@ def test_a_pack_reads_back_as_saved(pack: Pack, tmp_path: Path) -> None:
     for field in dataclasses.fields(Pack):
         ours, theirs = getattr(pack, field.name), getattr(back, field.name)
         assert np.array_equal(ours, theirs)
-        assert field.name == "tasks" or ours.dtype == theirs.dtype
+        assert isinstance(ours, tuple) or ours.dtype == theirs.dtype
 
 
 def test_a_continuation_longer_than_the_window_is_refused(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> None:
-    with pytest.raises(ValueError, match="1 to 4 are allowed"):
+    with pytest.raises(Refusal, match="1 to 4 are allowed"):
         prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=4, token_budget=BUDGET)

@@ -13,9 +13,10 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer
 from transformers import Olmo2Config, Olmo2ForCausalLM, OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
-from sweep.config import CORE8
-from sweep.evaluate import TaskRequests, log_likelihoods, prepare, records_table, scores
-from sweep.evaluate.tasks import WheelTask
+from sweep.config import CORE8, Task
+from sweep.evaluate import TaskRequests, likelihoods, prepare, records_table, scores
+from sweep.evaluate.harness import WheelTask
+from sweep.evaluate.protocols import SOURCES
 
 from .conftest import EOS, LIMIT, MAX_LENGTH
 
@@ -73,14 +74,14 @@ def hflm(olmo: OLMo, tokenizer: Tokenizer) -> LM:
 
 @pytest.mark.parametrize("name", CORE8)
 def test_equals_lm_eval(name: str, core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, hflm: LM) -> None:
-    task = WheelTask(name, LIMIT)
+    task = WheelTask(SOURCES[name], Task(name=name, limit=LIMIT))
     theirs = evaluate(hflm, {name: task}, limit=LIMIT, bootstrap_iters=100, log_samples=True)
     reported = theirs["results"][name]
     per_request = [response[0][0] for sample in theirs["samples"][name] for response in sample["resps"]]
 
     pack = prepare([core8[name]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
-    ours = log_likelihoods(olmo, pack)
-    assert np.abs(ours - per_request).max() < 2e-4
+    ours = likelihoods(olmo, pack)
+    assert np.abs(ours.log_probability - per_request).max() < 2e-4
 
     found = {score.metric: score for score in scores(name, records_table(pack, name, ours))}
     metrics = [metric for metric in ("acc", "acc_norm") if f"{metric},none" in reported]

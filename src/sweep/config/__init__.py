@@ -19,7 +19,7 @@ from sweep.config.frozen import frozen
 from sweep.config.merge import Merge, merged_steps
 from sweep.config.model import Checkpoint, Model, check_on_trajectory, trajectory_steps
 from sweep.config.published import check_listed, check_optimizer
-from sweep.config.tasks import CORE8, METRICS, Tasks
+from sweep.config.tasks import CORE8, METRICS, Suite, Task, Tasks
 from sweep.refusal import Refusal, at_least, explain, one_of, unknown
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "Model",
     "RunConfig",
     "Source",
+    "Suite",
+    "Task",
     "Tasks",
     "Tracking",
     "load",
@@ -165,15 +167,21 @@ def tree(choices: Any) -> dict[str, Any]:
 
 def params(config: RunConfig) -> dict[str, Any]:
     """Dotted name -> value of every choice that a table or MLflow shows, `name` leaves under their group's name."""
-    shown: dict[str, Any] = {"model": config.model.name, "arm": config.anneal.arm, "seed": config.seed}
+    shown: dict[str, Any] = {"model": config.model.name, "arm": config.anneal.arm}
+    shown |= {"tasks": config.tasks.name, "seed": config.seed}
     shown["model.parameters"] = config.model.parameters
     if config.model.published is not None and config.model.published.recipe is not None:
         shown |= {"model.recipe": config.model.published.recipe, "model.run": config.model.published.run}
     for group in ("checkpoint", "data", "anneal", "tasks", "compute"):
-        for field, value in vars(getattr(config, group)).items():
-            shown[group if field == "name" else f"{group}.{field}"] = value
-    if (merge := shown.pop("anneal.merge")) is not None:
-        shown |= {f"anneal.merge.{field}": value for field, value in vars(merge).items()}
-    for name, source in (shown.pop("data.sources") or {}).items():
-        shown |= {f"data.sources.{name}.{field}": value for field, value in vars(source).items()}
+        for field, value in tree(getattr(config, group)).items():
+            shown |= _leaves(group if field == "name" else f"{group}.{field}", value)
+    for name in ("anneal.merge", "data.sources"):
+        if shown.get(name, "") is None:
+            del shown[name]
     return shown
+
+
+def _leaves(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {leaf: v for key, below in value.items() for leaf, v in _leaves(f"{name}.{key}", below).items()}

@@ -5,24 +5,31 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from sweep.evaluate.aggregates import aggregate_deltas, aggregates, chance_of
 from sweep.evaluate.heldout import heldout_pack
-from sweep.evaluate.pack import Pack, prepare
+from sweep.evaluate.pack import Likelihoods, Pack, prepare
 from sweep.evaluate.protocols import protocol
-from sweep.evaluate.scores import HELDOUT, deltas, mean, read_records, records_table, scores, write_records
+from sweep.evaluate.records import read_records, records_table, write_records
+from sweep.evaluate.requests import TaskRequests
+from sweep.evaluate.scores import HELDOUT, deltas, scores
+from sweep.evaluate.tasks import load_task
 
 if TYPE_CHECKING:
-    from sweep.evaluate.engine import log_likelihoods
-    from sweep.evaluate.tasks import TaskRequests, load_task
+    from sweep.evaluate.engine import likelihoods, log_likelihoods
 
 __all__ = [
     "HELDOUT",
+    "Likelihoods",
     "Pack",
     "TaskRequests",
+    "aggregate_deltas",
+    "aggregates",
+    "chance_of",
     "deltas",
     "heldout_pack",
+    "likelihoods",
     "load_task",
     "log_likelihoods",
-    "mean",
     "prepare",
     "protocol",
     "read_records",
@@ -32,10 +39,10 @@ __all__ = [
 ]
 
 # a run whose scores are all in the store loads neither lm-eval nor torch
-_LATE = {"load_task": "tasks", "TaskRequests": "tasks", "log_likelihoods": "engine"}
+_LATE = ("likelihoods", "log_likelihoods")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.engine"), name)

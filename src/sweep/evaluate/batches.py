@@ -13,9 +13,6 @@ from torch import Tensor
 from sweep.evaluate.layout import Ints, Keys, alike, count, distinct, places
 from sweep.evaluate.pack import Pack
 
-PARTS = 32
-"""Batches wanted of a pack: threads share them. Not the number of threads, on which no bit may depend."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
@@ -53,29 +50,42 @@ class Batch:
 
 
 class Batches:
-    """A pack's batches, joined while they have at most `most_nodes` nodes together; each is built when asked for."""
+    """A pack's batches, those next to each other joined; each is built when asked for."""
 
-    def __init__(self, pack: Pack, device: torch.device, *, most_nodes: int) -> None:
+    def __init__(self, pack: Pack, device: torch.device) -> None:
         self._pack = pack
         self._device = device
-        node, segment, row = (_ends(sizes) for sizes in (pack.batch_nodes, pack.batch_segments, pack.batch_rows))
-        above = _ends(np.add.reduceat(pack.segment_above, segment[:-1]))
-        self._above_node = pack.above + np.repeat(node[:-1], np.diff(above))
-        self._row_node = pack.row + np.repeat(node[:-1], pack.batch_rows)
-        cuts = _cuts(node, min(most_nodes, pack.num_nodes // PARTS))
-        self.node = node[cuts]
-        """(B + 1,) where the nodes of each batch begin."""
-        self.target = np.searchsorted(pack.target_row, row[cuts])
-        """(B + 1,) where its predicted tokens begin."""
-        self._segment, self._above, self._row = segment[cuts], above[cuts], row[cuts]
+        self._node, self._segment, self._row = (
+            _ends(sizes) for sizes in (pack.batch_nodes, pack.batch_segments, pack.batch_rows)
+        )
+        self._above = _ends(np.add.reduceat(pack.segment_above, self._segment[:-1]))
+        self._above_node = pack.above + np.repeat(self._node[:-1], np.diff(self._above))
+        self._row_node = pack.row + np.repeat(self._node[:-1], pack.batch_rows)
+        self._target = np.searchsorted(pack.target_row, self._row)
 
-    def __len__(self) -> int:
-        return len(self.node) - 1
+    def cut(self, most_nodes: int, within: slice = slice(None)) -> list[slice]:
+        """The pack's batches in runs of at most `most_nodes` nodes together, and of one batch at least."""
+        begin, stop, _ = within.indices(len(self._pack.batch_nodes))
+        runs = []
+        while begin < stop:
+            reach = int(np.searchsorted(self._node, self._node[begin] + most_nodes, side="right")) - 1
+            end = min(max(reach, begin + 1), stop)
+            runs.append(slice(begin, end))
+            begin = end
+        return runs
 
-    def __getitem__(self, index: int) -> Batch:
+    def nodes(self, run: slice) -> int:
+        """Nodes of a run."""
+        return int(self._node[run.stop] - self._node[run.start])
+
+    def targets(self, run: slice) -> slice:
+        """Where a run's predicted tokens stand among all."""
+        return slice(self._target[run.start], self._target[run.stop])
+
+    def __getitem__(self, run: slice) -> Batch:
         node, segment, above, row, target = (
-            slice(ends[index], ends[index + 1])
-            for ends in (self.node, self._segment, self._above, self._row, self.target)
+            slice(ends[run.start], ends[run.stop])
+            for ends in (self._node, self._segment, self._above, self._row, self._target)
         )
         pack = self._pack
         num_own, num_above = (of[segment].astype(np.int64) for of in (pack.segment_nodes, pack.segment_above))
@@ -143,12 +153,3 @@ class Batches:
 def _ends(sizes: NDArray[np.int32]) -> Ints:
     """0 and where each ends."""
     return np.concatenate(([0], np.cumsum(sizes)))
-
-
-def _cuts(ends: Ints, most: int) -> list[int]:
-    """Indices into `ends`, of which neighbours lie at most `most` apart where that can be."""
-    cuts = [0]
-    while cuts[-1] < len(ends) - 1:
-        reach = int(np.searchsorted(ends, ends[cuts[-1]] + most, side="right")) - 1
-        cuts.append(max(reach, cuts[-1] + 1))
-    return cuts

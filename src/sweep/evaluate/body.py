@@ -14,21 +14,20 @@ from olmo.model import OLMo
 from torch import Tensor
 
 from sweep.evaluate.batches import Batch, Group
-from sweep.evaluate.scratch import Scratch
+from sweep.evaluate.scratch import Scratch, Sizes
 from sweep.evaluate.weights import Block, blocks, check, fp32, norm
 
-ROWS = 1024
-"""Nodes at a time between two attentions."""
 UNSCALE = -math.log(2)
 """silu(g) = g / (1 + e**-g) = UNSCALE * h / (1 + 2**h) with g = UNSCALE * h."""
 
 
 class Body:
-    """An OLMo's weights, ready to run over trees; ValueError where its architecture is not supported."""
+    """An OLMo's weights, ready to run over trees; Refusal where its architecture is not supported."""
 
-    def __init__(self, model: OLMo) -> None:
+    def __init__(self, model: OLMo, sizes: Sizes) -> None:
         self.config = model.config
         check(self.config)
+        self.sizes = sizes
         self.device = model.device
         self.scratch = Scratch(model.device)
         self.head_dim = self.config.d_model // self.config.n_heads
@@ -40,6 +39,8 @@ class Body:
         self.blocks = blocks(model)
         scale = 1 / math.sqrt(self.config.d_model) if self.config.scale_logits else 1.0
         self.head = scale * (self.embedding if self.config.weight_tying else fp32(transformer.ff_out.weight))
+        self.head_norm = float(self.head.norm(dim=1).max())
+        """No logit exceeds it times the norm of the hidden state."""
 
     def hidden(self, batch: Batch) -> Tensor:
         """(S, D) final hidden states, normed, of the nodes of a batch that predict."""
@@ -51,7 +52,7 @@ class Body:
         # below the first attention a node is its token, and each token is projected once
         projected = self._project(self.blocks[0], token, qkv.new_empty(len(token), qkv.shape[1]))
         for layer, block in enumerate(self.blocks):
-            for rows in _slices(len(x)):
+            for rows in self._slices(len(x)):
                 if layer == 0:
                     torch.index_select(projected, 0, batch.ids[rows], out=qkv[rows])
                 else:
@@ -62,7 +63,7 @@ class Body:
             else:  # above the last keys and values, only the nodes that predict matter
                 x, q = x.index_select(0, batch.row), q.index_select(0, batch.row)
                 attended = self._attend(q, kv, batch.row_groups)
-            for rows in _slices(len(x)):
+            for rows in self._slices(len(x)):
                 self._residual(block, x[rows], attended[rows])
         return self.final_norm(x)
 
@@ -121,6 +122,5 @@ class Body:
         )
         return up.mul_(gate).div_(gate.exp2_().add_(1))
 
-
-def _slices(size: int) -> Iterator[slice]:
-    return (slice(begin, begin + ROWS) for begin in range(0, size, ROWS))
+    def _slices(self, size: int) -> Iterator[slice]:
+        return (slice(begin, begin + self.sizes.rows) for begin in range(0, size, self.sizes.rows))

@@ -6,6 +6,7 @@ positions; everything runs in fp32 on the device the model is on.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,33 +20,80 @@ from torch import Tensor
 
 from sweep.evaluate.batches import Batch, Batches
 from sweep.evaluate.body import Body
-from sweep.evaluate.pack import Pack
-from sweep.evaluate.scratch import Scratch
+from sweep.evaluate.pack import Likelihoods, Pack
+from sweep.evaluate.scratch import CPU, GPU, Scratch, Sizes
+from sweep.ranks import ALONE, Ranks
 
-BATCH_NUMBERS = 3 * 2**19
-"""Size of a batch's hidden states: it holds about seven times that at once."""
-HEAD_ROWS, HEAD_COLUMNS = 512, 1024
-"""Logits computed at a time: they stay in a CPU's cache between the product and the sum."""
+log = logging.getLogger(__name__)
+
+SMALLEST = 2**20
+"""Halving ends here: what doesn't fit then never will."""
+NODE_WIDTHS = 7
+"""Numbers held at once for each node of a batch, about, in widths of the model."""
 EXP_LIMIT = 60.0
 """Logits certainly below this in size are summed as exponentials without taking their maximum off first."""
 
 
-def log_likelihoods(model: OLMo, pack: Pack, *, progress: Callable[[int], None] | None = None) -> NDArray[np.float64]:
-    """(R,) summed log-probability of each request's continuation, in nats.
+def likelihoods(
+    model: OLMo,
+    pack: Pack,
+    *,
+    sizes: Sizes | None = None,
+    ranks: Ranks = ALONE,
+    progress: Callable[[int], None] | None = None,
+) -> Likelihoods:
+    """What the model says to each request of a pack.
 
-    `progress` is told of the nodes done, `pack.num_nodes` in all. ValueError for a model this engine can't run.
+    `sizes` are by default those for the device that the model is on. Where `sizes.memory` bytes a thread are more than
+    there are, it goes on with half as many, down to a tree at a time. Several `ranks`, which all call this, share the
+    work and know all of its result. `progress` is told of the nodes done, `pack.num_nodes` over all ranks. Refusal for
+    a model this engine can't run.
     """
-    body = Body(model)
-    work = Batches(pack, body.device, most_nodes=max(1, BATCH_NUMBERS // body.config.d_model))
-    scored = np.empty(len(pack.target), dtype=np.float32)
-    with _workers(body.device) as pool:
-        for index, part in enumerate(pool.map(lambda index: _log_probabilities(body, work[index]), range(len(work)))):
-            scored[work.target[index] : work.target[index + 1]] = part
-            if progress is not None:
-                progress(int(work.node[index + 1] - work.node[index]))
+    sizes = sizes or (GPU if model.device.type == "cuda" else CPU)
+    body, memory, greedy = Body(model, sizes), sizes.memory, bool(pack.greedy.any())
+    scored = np.zeros(len(pack.target), dtype=np.float32)
+    likeliest = np.zeros(len(pack.target), dtype=np.uint8)
+    work = Batches(pack, body.device)
+    left = work.cut(min(most_nodes(body, memory), pack.num_nodes // sizes.parts))[ranks.rank :: ranks.size]
+    while left:
+        try:
+            with _workers(body.device) as pool:
+                parts = pool.map(lambda run: _scored(body, work[run], greedy=greedy), left.copy())
+                for part in parts:
+                    run = left.pop(0)
+                    scored[work.targets(run)], likeliest[work.targets(run)] = part
+                    if progress is not None:
+                        progress(work.nodes(run))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or memory < SMALLEST:
+                raise
+            memory //= 2
+            left = [piece for run in left for piece in work.cut(most_nodes(body, memory), run)]
+            body.scratch = Scratch(body.device)
+            if body.device.type == "cuda":
+                torch.cuda.empty_cache()
+            log.warning("scoring ran out of memory: going on with %d MiB a thread", memory >> 20)
+    ranks.total(torch.from_numpy(scored))  # 0 where another rank scored: the sum is exact
+    ranks.total(torch.from_numpy(likeliest))
     total = np.zeros(len(pack.document))
     np.add.at(total, pack.target_request, scored)
-    return total
+    missed = np.bincount(pack.target_request, weights=likeliest == 0, minlength=len(pack.document))
+    return Likelihoods(log_probability=total, greedy=missed == 0 if greedy else None)
+
+
+def log_likelihoods(model: OLMo, pack: Pack, *, progress: Callable[[int], None] | None = None) -> NDArray[np.float64]:
+    """(R,) summed log-probability of each request's continuation, in nats."""
+    return likelihoods(model, pack, progress=progress).log_probability
+
+
+def most_nodes(body: Body, memory: int) -> int:
+    """Nodes of a batch whose activations take about `memory` bytes."""
+    return max(1, memory // (4 * NODE_WIDTHS * body.config.d_model))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch, on a GPU or a CPU, or Python found no memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager
@@ -56,32 +104,45 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(num_threads if device.type == "cpu" else 1)
     try:
-        with ThreadPoolExecutor(num_threads if device.type == "cpu" else 1) as pool:
-            yield pool
+        yield pool
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)
 
 
 @torch.inference_mode()
-def _log_probabilities(body: Body, batch: Batch) -> NDArray[np.float32]:
-    """Log-probability of each predicted token of a batch."""
+def _scored(body: Body, batch: Batch, *, greedy: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Log-probability of each predicted token of a batch, and whether it is the likeliest (true unless `greedy`)."""
     hidden = body.hidden(batch)
-    normalizer = _log_normalizers(hidden, body.head, body.scratch)
+    normalizer = _log_normalizers(hidden, body)
     logit = (hidden[batch.target_row] * body.head[batch.target]).sum(1)
-    return (logit - normalizer[batch.target_row]).cpu().numpy()
+    scored = (logit - normalizer[batch.target_row]).cpu().numpy()
+    if not greedy:
+        return scored, np.ones(len(scored), dtype=np.bool_)
+    likeliest = torch.cat([_likeliest(rows, body) for rows in hidden.split(body.sizes.head_rows)])
+    return scored, (likeliest[batch.target_row] == batch.target).cpu().numpy()
 
 
-def _log_normalizers(hidden: Tensor, head: Tensor, scratch: Scratch) -> Tensor:
+def _likeliest(hidden: Tensor, body: Body) -> Tensor:
+    """(S,) the token with the largest logit, the first of equals."""
+    width = body.sizes.head_columns
+    blocks = [(hidden @ columns.T).max(1) for columns in body.head.split(width)]
+    value, token = (torch.stack([getattr(block, name) for block in blocks]) for name in ("values", "indices"))
+    block = value.argmax(0)
+    return width * block + token.gather(0, block[None])[0]
+
+
+def _log_normalizers(hidden: Tensor, body: Body) -> Tensor:
     """(S,) log-sum-exp of the logits of each row of `hidden` (S, D), block by block."""
-    # no logit exceeds the product of the norms
-    small = bool(hidden.norm(dim=1).max() * head.norm(dim=1).max() < EXP_LIMIT)
+    small = bool(hidden.norm(dim=1).max() * body.head_norm < EXP_LIMIT)
     parts = []
-    for rows in hidden.split(HEAD_ROWS):
+    for rows in hidden.split(body.sizes.head_rows):
         scaled = rows / math.log(2) if small else rows  # torch has a faster exp2 than exp
         logits = (
-            torch.mm(scaled, columns.T, out=scratch.take("logits", len(rows), len(columns)))
-            for columns in head.split(HEAD_COLUMNS)
+            torch.mm(scaled, columns.T, out=body.scratch.take("logits", len(rows), len(columns)))
+            for columns in body.head.split(body.sizes.head_columns)
         )
         if small:
             parts.append(torch.stack([block.exp2_().sum(1) for block in logits]).sum(0).log_())

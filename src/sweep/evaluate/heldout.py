@@ -41,12 +41,17 @@ def heldout_pack(
     count = len(offsets) - 1
     requests = Requests(
         tasks=(HELDOUT,),
+        subjects=("",),
         task=np.zeros(count, dtype=np.int16),
         document=np.arange(count, dtype=np.int32),
         choice=np.zeros(count, dtype=np.int16),
         characters=np.asarray(num_characters, dtype=np.int32),
         bytes=np.asarray(num_bytes, dtype=np.int32),
+        delimiter=np.zeros(count, dtype=np.int8),
         gold=np.ones(count, dtype=np.bool_),
+        subject=np.zeros(count, dtype=np.int32),
+        unconditional=np.zeros(count, dtype=np.bool_),
+        greedy=np.zeros(count, dtype=np.bool_),
     )
     return assemble(requests, grow(chains, range(len(chains))), token_budget=token_budget)
 

@@ -7,16 +7,16 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from sweep.evaluate.encoding import encode
+from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.trees import Chain, Int32, Tree, grow
-
-if TYPE_CHECKING:  # a stored pack is read without lm-eval
-    from sweep.evaluate.tasks import TaskRequests
+from sweep.refusal import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +24,32 @@ class Requests:
     """What records say of each request besides its log-probability; R long each, as in ChoiceRecord."""
 
     tasks: tuple[str, ...]
+    subjects: tuple[str, ...]
+    """Names of all subjects; the first one is that of requests without any."""
     task: NDArray[np.int16]
     """Index into `tasks`."""
     document: Int32
     choice: NDArray[np.int16]
     characters: Int32
     bytes: Int32
+    delimiter: NDArray[np.int8]
     gold: NDArray[np.bool_]
+    subject: Int32
+    """Index into `subjects`."""
+    unconditional: NDArray[np.bool_]
+    """The choice without its question; follows all of its task's requests with, in the same order."""
+    greedy: NDArray[np.bool_]
+    """Whether the likeliest tokens are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihoods:
+    """What a model says to the requests of a pack."""
+
+    log_probability: NDArray[np.float64]
+    """(R,) of each request's continuation, in nats, summed over its tokens."""
+    greedy: NDArray[np.bool_] | None
+    """(R,) whether each of its tokens is the likeliest; None: not asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +91,16 @@ class Pack(Requests):
 
     def save(self, folder: Path) -> None:
         """Write the pack into an existing folder."""
-        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "tasks"}
-        np.savez(folder / "pack.npz", **arrays)
-        (folder / "pack.json").write_text(json.dumps({"tasks": self.tasks}))
+        names = {"tasks": self.tasks, "subjects": self.subjects}
+        np.savez(folder / "pack.npz", **{k: v for k, v in vars(self).items() if k not in names})
+        (folder / "pack.json").write_text(json.dumps(names))
 
     @classmethod
     def load(cls, folder: Path) -> Pack:
         """The pack that `save` wrote."""
-        tasks = json.loads((folder / "pack.json").read_text())["tasks"]
+        names: dict[str, Any] = json.loads((folder / "pack.json").read_text())
         with np.load(folder / "pack.npz", allow_pickle=False) as arrays:
-            return cls(tasks=tuple(tasks), **arrays)
+            return cls(tasks=tuple(names["tasks"]), subjects=tuple(names["subjects"]), **arrays)
 
 
 def prepare(
@@ -89,21 +108,54 @@ def prepare(
 ) -> Pack:
     """The pack of the tasks' requests; a batch holds at most `token_budget` nodes, or a single larger tree.
 
-    Inputs longer than `max_length` lose their beginning, as in lm-eval's HFLM. ValueError where a continuation alone
+    Inputs longer than `max_length` lose their beginning, as in lm-eval's HFLM. Refusal where a continuation alone
     is longer.
     """
-    chains = list(_chains(tasks, tokenizer, eos_token_id=eos_token_id, max_length=max_length))
-    groups = [(index, document) for index, task in enumerate(tasks) for document in task.documents]
+    subjects = ("", *sorted({name for task in tasks for name in task.subjects or ()} - {""}))
+    parts = [part for task in tasks for part in _parts(task, subjects)]
+    pairs = [pair for part in parts for pair in part.pairs]
+    chains = list(_chains(pairs, tokenizer, eos_token_id=eos_token_id, max_length=max_length))
+    groups = [(index, *of) for index, part in enumerate(parts) for of in part.groups]
+    number = {task.task: index for index, task in enumerate(tasks)}
     requests = Requests(
-        tasks=tuple(task.task for task in tasks),
-        task=np.repeat(np.arange(len(tasks), dtype=np.int16), [len(task.documents) for task in tasks]),
-        document=_column(tasks, "documents", np.int32),
-        choice=_column(tasks, "choices", np.int16),
-        characters=_column(tasks, "characters", np.int32),
-        bytes=_column(tasks, "bytes", np.int32),
-        gold=_column(tasks, "gold", np.bool_),
+        tasks=tuple(number),
+        subjects=subjects,
+        task=np.repeat([number[part.task] for part in parts], [len(part.pairs) for part in parts]).astype(np.int16),
+        **{name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
     )
     return assemble(requests, grow(chains, groups), token_budget=token_budget)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A task's requests, with their question or without it."""
+
+    task: str
+    pairs: list[tuple[str, str]]
+    groups: list[tuple[int, ...]]
+    """Requests of one group share their beginnings."""
+    columns: dict[str, NDArray[Any]]
+
+
+def _parts(task: TaskRequests, subjects: tuple[str, ...]) -> Iterator[_Part]:
+    number = {name: index for index, name in enumerate(subjects)}
+    columns: dict[str, NDArray[Any]] = {
+        "document": np.asarray(task.documents, dtype=np.int32),
+        "choice": np.asarray(task.choices, dtype=np.int16),
+        "characters": np.asarray(task.characters, dtype=np.int32),
+        "bytes": np.asarray(task.bytes, dtype=np.int32),
+        "delimiter": np.asarray(task.delimiters, dtype=np.int8),
+        "gold": np.asarray(task.gold, dtype=np.bool_),
+        "subject": np.array([number[name] for name in task.subjects or [""] * len(task.gold)], dtype=np.int32),
+        "unconditional": np.zeros(len(task.gold), dtype=np.bool_),
+        "greedy": np.full(len(task.gold), task.greedy),
+    }
+    pairs = list(zip(task.contexts, task.continuations, strict=True))
+    yield _Part(task.task, pairs, [(document,) for document in task.documents], columns)
+    if task.unconditional is not None:
+        without = [(task.unconditional, continuation) for continuation in task.continuations]
+        columns = {**columns, "unconditional": np.ones(len(task.gold), dtype=np.bool_)}
+        yield _Part(task.task, without, [(document,) for document in task.documents], columns)
 
 
 def assemble(requests: Requests, trees: Iterable[Tree], *, token_budget: int) -> Pack:
@@ -142,10 +194,6 @@ def assemble(requests: Requests, trees: Iterable[Tree], *, token_budget: int) ->
     )
 
 
-def _column(tasks: Sequence[TaskRequests], field: str, dtype: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate([np.asarray(getattr(task, field), dtype=dtype) for task in tasks])
-
-
 def _batch_of(tree_nodes: NDArray[np.int64], token_budget: int) -> NDArray[np.int64]:
     """The batch of each tree: as many trees in turn as fit the budget, and at least one."""
     batch = np.empty(len(tree_nodes), dtype=np.int64)
@@ -159,31 +207,26 @@ def _batch_of(tree_nodes: NDArray[np.int64], token_budget: int) -> NDArray[np.in
 
 
 def _chains(
-    tasks: Sequence[TaskRequests], tokenizer: Tokenizer, *, eos_token_id: int, max_length: int
+    strings: Sequence[tuple[str, str]], tokenizer: Tokenizer, *, eos_token_id: int, max_length: int
 ) -> Iterator[Chain]:
     """The token chain of each request, by the rule of lm-eval's `_encode_pair` and HFLM's truncation from the left."""
-    pairs = [_move_spaces(*pair) for task in tasks for pair in zip(task.contexts, task.continuations, strict=True)]
-    encoded = _encode({text for context, rest in pairs for text in (context, context + rest)}, tokenizer)
+    pairs = [_move_spaces(*pair) for pair in strings]
+    encoded = encode((text for context, rest in pairs for text in (context, context + rest)), tokenizer)
     for request, (context, rest) in enumerate(pairs):
         whole = encoded[context + rest]
         if context:
+            # a token may cross the border: lm-eval keeps the context's own and cuts the whole's by their number
             num_scored = len(whole) - len(encoded[context])
+            whole = np.concatenate((encoded[context], whole[len(encoded[context]) :]))
         else:
             # lm-eval conditions a continuation without context on the end-of-text token, unless it begins with one
             num_scored = len(whole) - int(whole[0] == eos_token_id)
             whole = whole if whole[0] == eos_token_id else np.concatenate(([eos_token_id], whole)).astype(np.int32)
         if not 0 < num_scored <= max_length:
-            raise ValueError(f"tasks: a continuation has {num_scored} tokens; 1 to {max_length} are allowed: {rest!r}")
+            raise Refusal(f"tasks: a continuation has {num_scored} tokens; 1 to {max_length} are allowed: {rest!r}")
         yield Chain(request, whole[-(max_length + 1) :], num_scored)
 
 
 def _move_spaces(context: str, continuation: str) -> tuple[str, str]:
     stripped = context.rstrip()
     return stripped, context[len(stripped) :] + continuation
-
-
-def _encode(texts: set[str], tokenizer: Tokenizer) -> dict[str, Int32]:
-    """Token ids of each text, without special tokens."""
-    unique = sorted(texts)
-    encodings = tokenizer.encode_batch_fast(unique, add_special_tokens=False)
-    return {text: np.array(e.ids, dtype=np.int32) for text, e in zip(unique, encodings, strict=True)}

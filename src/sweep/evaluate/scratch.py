@@ -1,12 +1,37 @@
-"""Memory that operations write into, batch after batch: fresh memory costs a page fault for every 4 KiB."""
+"""How much is computed at a time, and the memory that operations write into, batch after batch.
+
+Fresh memory costs a page fault for every 4 KiB.
+"""
 
 from __future__ import annotations
 
 import math
 import threading
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What is computed at a time; the bits of a log-probability depend on it."""
+
+    memory: int
+    """Bytes that the activations of one thread's batch may take, unless a single tree takes more."""
+    parts: int
+    """Batches wanted of a pack: threads share them. Not the number of threads, on which no bit may depend."""
+    rows: int
+    """Nodes at a time between two attentions."""
+    head_rows: int
+    head_columns: int
+    """Logits at a time."""
+
+
+CPU = Sizes(memory=42 * 2**20, parts=32, rows=1024, head_rows=1024, head_columns=1024)
+"""Blocks stay in a core's cache from one operation to the next."""
+GPU = Sizes(memory=2 * 2**30, parts=1, rows=16384, head_rows=4096, head_columns=16384)
+"""Few, large operations."""
 
 
 class Scratch(threading.local):

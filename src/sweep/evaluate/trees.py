@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise, repeat
 from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 Int32 = NDArray[np.int32]
+
+FEWEST_SHARED = 64
+"""Tokens that neighbouring groups must begin with alike to stand in one tree: examples of a task, not a common word."""
+MOST_OWN = 2048
+"""Nodes of a tree beyond those of its first group; bounds what a batch, which holds whole trees, takes."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,31 @@ class Tree:
 
 
 def grow(chains: Sequence[Chain], groups: Sequence[Hashable]) -> Iterator[Tree]:
-    """The trees of all chains; chains of one group, which must stand together, share their common beginnings."""
-    for _, members in groupby(zip(groups, chains, strict=True), key=itemgetter(0)):
+    """The trees of all chains; chains of one group, which must stand together, share their common beginnings.
+
+    So do neighbouring groups that begin with the same examples.
+    """
+    for _, members in groupby(zip(_families(chains, groups), chains, strict=True), key=itemgetter(0)):
         # big-endian bytes sort as the tokens do, so that each chain follows the one it shares most with
         ordered = sorted((chain for _, chain in members), key=lambda chain: chain.tokens.astype(">i4").tobytes())
         for _, family in groupby(ordered, key=lambda chain: int(chain.tokens[0])):
             yield _tree(family)
+
+
+def _families(chains: Sequence[Chain], groups: Sequence[Hashable]) -> Iterator[int]:
+    """For each chain the number of the tree, or trees, that its group goes into."""
+    number, own = -1, 0
+    first = last = np.empty(0, dtype=np.int32)
+    for _, group in groupby(zip(groups, chains, strict=True), key=itemgetter(0)):
+        members = [chain.tokens for _, chain in group]
+        ends = [last, *members]
+        size = sum(len(b) - _common(a, b) for a, b in pairwise(ends))
+        if number < 0 or own + size > MOST_OWN or _common(first, members[0]) < FEWEST_SHARED:
+            number, own, first = number + 1, 0, members[0]
+        else:
+            own += size
+        last = members[-1]
+        yield from repeat(number, len(members))
 
 
 def _tree(chains: Iterable[Chain]) -> Tree:

@@ -11,6 +11,8 @@ from olmo.config import ActivationType, BlockType, LayerNormType, ModelConfig
 from olmo.model import LayerNormBase, OLMo, OLMoSequentialBlock
 from torch import Tensor
 
+from sweep.refusal import Refusal
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -43,7 +45,7 @@ class Block:
 
 
 def check(config: ModelConfig) -> None:
-    """ValueError where the architecture is not supported."""
+    """Refusal where the architecture is not supported."""
     allowed = {
         "block_type": BlockType.sequential,
         "activation_type": ActivationType.swiglu,
@@ -54,7 +56,7 @@ def check(config: ModelConfig) -> None:
     }
     for name, value in allowed.items():
         if getattr(config, name) != value:
-            raise ValueError(f"model.{name}: {getattr(config, name)} is not supported for scoring; only {value} is")
+            raise Refusal(f"model.{name}: {getattr(config, name)} is not supported for scoring; only {value} is")
 
 
 def blocks(model: OLMo) -> list[Block]:

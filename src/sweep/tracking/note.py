@@ -47,14 +47,22 @@ def _word(events: Events) -> str:
 
 
 def _score_rows(events: Events) -> Iterator[tuple[str, ...]]:
-    """A row a task and metric, aggregates and held-out text first."""
+    """A row a task and metric, aggregates and held-out text first; of other tasks the metric chosen for each."""
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for when, scores in events.scores.items():
         for score in scores:
             found.setdefault((score["task"], score["metric"]), {})[when] = score
-    first = [of for of in found if of[1] == "mean"] + [of for of in found if of[0] == HELD_OUT]
+    first = [of for of in found if of[1].startswith("mean")] + [of for of in found if of[0] == HELD_OUT]
+    chosen = _chosen(events)
     for of in dict.fromkeys([*first, *found]):
-        yield *of, str(next(iter(found[of].values()))["documents"]), *_cells(found[of])
+        if of in first or not chosen or chosen.get(of[0].partition(":")[0]) == of[1]:
+            yield *of, str(next(iter(found[of].values()))["documents"]), *_cells(found[of])
+
+
+def _chosen(events: Events) -> dict[str, str]:
+    """Task -> the metric that enters its suite's mean."""
+    split = {key.partition(".metrics."): value for key, value in events.attempts[-1]["params"].items()}
+    return {task: metric for (suite, _, task), metric in split.items() if task and suite.startswith("tasks.suites.")}
 
 
 def _point_row(run: Events) -> tuple[str, ...]:

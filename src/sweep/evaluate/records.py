@@ -1,0 +1,85 @@
+"""Records on disk: one Parquet file per weights and task, a row a choice; the fields of `ChoiceRecord`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sweep.evaluate.pack import Likelihoods, Pack
+
+SCHEMA = pa.schema(
+    [
+        ("document", pa.int32()),
+        ("choice", pa.int16()),
+        ("log_probability", pa.float64()),
+        ("tokens", pa.int32()),
+        ("characters", pa.int32()),
+        ("bytes", pa.int32()),
+        ("gold", pa.bool_()),
+    ]
+)
+"""Columns of every file."""
+MORE = pa.schema(
+    [
+        ("delimiter", pa.int8()),
+        ("unconditional_log_probability", pa.float64()),
+        ("greedy", pa.bool_()),
+        ("subject", pa.dictionary(pa.int32(), pa.string())),
+    ]
+)
+"""Columns of the files that have something to say there, after those of every file."""
+
+
+def records_table(pack: Pack, task: str, likelihoods: Likelihoods) -> pa.Table:
+    """The records of one task of a pack, from the likelihoods of all its requests."""
+    if len(likelihoods.log_probability) != len(pack.task):
+        raise ValueError(
+            f"{task}: {len(likelihoods.log_probability)} log-probabilities for a pack of {len(pack.task)} requests"
+        )
+    mine = pack.task == pack.tasks.index(task)
+    rows = mine & ~pack.unconditional
+    columns: dict[str, Any] = {
+        name: getattr(pack, name)[rows] for name in (*SCHEMA.names, "delimiter") if name != "log_probability"
+    }
+    columns["log_probability"] = likelihoods.log_probability[rows]
+    if (without := mine & pack.unconditional).any():
+        columns["unconditional_log_probability"] = likelihoods.log_probability[without]
+    if pack.greedy[rows].any():
+        assert likelihoods.greedy is not None
+        columns["greedy"] = likelihoods.greedy[rows]
+    if (subject := pack.subject[rows]).any():
+        columns["subject"] = pa.DictionaryArray.from_arrays(pa.array(subject, pa.int32()), list(pack.subjects))
+    present = pa.schema([field for field in (*SCHEMA, *MORE) if field.name in columns])
+    return pa.table({name: columns[name] for name in present.names}, schema=present)
+
+
+def write_records(table: pa.Table, path: Path) -> None:
+    """Write a records table as Parquet."""
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_records(path: Path) -> pa.Table:
+    """The table that `write_records` wrote; ValueError where its columns are not a records table's."""
+    table = pq.read_table(path)
+    known = [field for field in (*SCHEMA, *MORE) if field.name in table.schema.names]
+    if not table.schema.equals(pa.schema(known)) or known[: len(SCHEMA)] != list(SCHEMA):
+        raise ValueError(f"{path}: columns {table.schema.names} are not those of records, {SCHEMA.names}")
+    return table
+
+
+def columns_of(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """The columns as arrays; a file from before there was `delimiter` has a space in front of every choice."""
+    columns = {name: _array(table[name]) for name in table.schema.names}
+    columns.setdefault("delimiter", np.ones(len(table), dtype=np.int8))
+    return columns
+
+
+def _array(column: pa.ChunkedArray) -> NDArray[Any]:
+    if not pa.types.is_dictionary(column.type):
+        return column.to_numpy()
+    return column.cast(pa.string()).to_numpy(zero_copy_only=False)

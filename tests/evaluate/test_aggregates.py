@@ -1,0 +1,78 @@
+"""One number for a suite."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from sweep.evaluate import aggregate_deltas, aggregates
+from sweep.records import Score
+
+
+def scores(**values: tuple[str, float, float]) -> dict[tuple[str, str], Score]:
+    """By task (`_mc` and `_rc` stand for OLMES's formats): metric, value, standard error."""
+    found = {}
+    for name, (metric, value, stderr) in values.items():
+        task = name.replace("_mc", "-mc").replace("_rc", "-rc")
+        found[task, metric] = Score(task=task, metric=metric, value=value, stderr=stderr, documents=10)
+    return found
+
+
+TWO = {"a": "acc", "b": "acc_norm"}
+CHANCES = {"a": 0.5, "b": 0.25}
+
+
+def by_metric(made: list[Score]) -> dict[tuple[str, str], Score]:
+    return {(score.task, score.metric): score for score in made}
+
+
+def test_the_mean_is_plain_and_tasks_independent() -> None:
+    made = by_metric(aggregates("core", TWO, scores(a=("acc", 0.6, 0.03), b=("acc_norm", 0.4, 0.04)), CHANCES))
+    assert dataclasses.astuple(made["core", "mean"]) == ("core", "mean", pytest.approx(0.5), pytest.approx(0.025), 20)
+
+
+def test_above_chance_a_guess_is_0_and_all_right_is_1() -> None:
+    made = by_metric(aggregates("core", TWO, scores(a=("acc", 0.5, 0.03), b=("acc_norm", 1.0, 0.06)), CHANCES))
+    above = made["core", "mean_above_chance"]
+    assert above.value == pytest.approx((0 + 1) / 2)
+    assert above.stderr == pytest.approx(math.hypot(0.03 / 0.5, 0.06 / 0.75) / 2)
+
+
+def test_what_is_no_accuracy_has_no_chance() -> None:
+    made = aggregates("core", {"a": "brier_score"}, scores(a=("brier_score", 0.5, 0.03)), CHANCES)
+    assert [score.metric for score in made] == ["mean"]
+
+
+FORMATS = {"a-mc": "acc", "a-rc": "acc_uncond", "b": "acc"}
+FOUR = {"a-mc": 0.25, "a-rc": 0.25, "b": 0.25}
+
+
+def test_the_better_format_counts() -> None:
+    found = scores(a_mc=("acc", 0.3, 0.01), a_rc=("acc_uncond", 0.5, 0.02), b=("acc", 0.7, 0.0))
+    made = by_metric(aggregates("olmes", FORMATS, found, FOUR))
+    assert made["olmes", "mean"].value == pytest.approx(0.6)
+    assert (made["a", "best"].value, made["a", "best"].stderr) == (0.5, 0.02)
+
+
+def test_a_delta_is_paired_unless_the_better_format_changed() -> None:
+    before = scores(a_mc=("acc", 0.3, 0.03), a_rc=("acc_uncond", 0.4, 0.04), b=("acc", 0.7, 0.05))
+    same = scores(a_mc=("acc", 0.3, 0.03), a_rc=("acc_uncond", 0.5, 0.04), b=("acc", 0.8, 0.05))
+    paired = scores(a_mc=("acc", 0.0, 0.001), a_rc=("acc_uncond", 0.1, 0.002), b=("acc", 0.1, 0.002))
+    made = by_metric(aggregate_deltas("olmes", FORMATS, before, same, paired, FOUR))
+    assert made["a", "best"].stderr == 0.002
+    assert made["olmes", "mean"].value == pytest.approx(0.1)
+    assert made["olmes", "mean"].stderr == pytest.approx(math.hypot(0.002, 0.002) / 2)
+    assert made["olmes", "mean_above_chance"].value == pytest.approx(0.1 / 0.75)
+
+    other = scores(a_mc=("acc", 0.6, 0.03), a_rc=("acc_uncond", 0.5, 0.04), b=("acc", 0.8, 0.05))
+    made = by_metric(aggregate_deltas("olmes", FORMATS, before, other, paired, FOUR))
+    assert made["a", "best"].value == pytest.approx(0.6 - 0.4)
+    assert made["a", "best"].stderr == pytest.approx(math.hypot(0.04, 0.03))
+
+
+@pytest.mark.parametrize("metrics", [{"a": "acc"}, {"b": "loss"}, {}])
+def test_a_missing_score_is_an_error(metrics: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="no score of"):
+        aggregates("core", metrics, scores(a=("loss", 0.2, 0.03)), {})
