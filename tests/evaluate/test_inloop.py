@@ -17,7 +17,6 @@ from sweep.evaluate.metrics import values
 from .conftest import EOS, LIMIT, MAX_LENGTH
 from .test_metrics import records
 
-
 TASKS = {
     "arc_easy": downstream.ArcEasy,
     "arc_challenge": downstream.ArcChallenge,
