@@ -28,8 +28,8 @@ def names(*points: str) -> list[str]:
 def test_two_lengths_get_one_none_one_merge_and_a_constant_each() -> None:
     assert names("anneal.steps=250 controls=all", "anneal.steps=1000 controls=all") == [
         "tiny-s@2000 none",
-        "tiny-s@2000 constant 250",
         "tiny-s@2000 merge uniform last=4",
+        "tiny-s@2000 constant 250",
         "tiny-s@2000 linear 250",
         "tiny-s@2000 constant 1000",
         "tiny-s@2000 linear 1000",
@@ -128,8 +128,8 @@ def test_a_trajectory_too_short_for_the_merge_goes_without_and_says_so(caplog: p
 @pytest.mark.parametrize(
     ("chosen", "complaint"),
     [
-        ("none", "controls=none: must be all, or a list of none, constant, merge; .. adds none"),
-        ("[none,merges]", "'merges' is not one of none, constant, merge .did you mean merge"),
+        ("none", "controls=none: must be all, or a list of none, merge, constant; .. adds none"),
+        ("[none,merges]", "'merges' is not one of none, merge, constant .did you mean merge"),
     ],
 )
 def test_a_control_that_doesnt_exist_is_refused(chosen: str, complaint: str) -> None:
@@ -167,3 +167,26 @@ def test_the_arm_is_a_param_to_compare_by() -> None:
     assert (shown["anneal.merge.last"], shown["anneal.merge.weights"]) == (3, "uniform")
     plain = cast(Any, composed())
     assert dataclasses.replace(plain.anneal, shape="constant").arm == "constant"
+
+
+def test_arms_without_updates_can_stand_beside_anneals_that_hold_and_warm_up() -> None:
+    shaped = ("anneal.hold_steps=10", "anneal.warmup_steps=10", "anneal.peak_scale=2")
+    assert run_key(composed("anneal=none", *shaped)) == run_key(composed("anneal=none"))
+    assert names(f"{' '.join(shaped)} anneal.steps=50 controls=all") == [
+        "tiny-s@2000 none",
+        "tiny-s@2000 merge uniform last=4",
+        "tiny-s@2000 constant 50",
+        "tiny-s@2000 linear 50 scale=2 warmup=10 hold=10",
+    ]
+
+
+def test_with_a_fresh_optimizer_the_constant_arm_has_the_same_way_up() -> None:
+    fresh = "anneal.optimizer=fresh anneal.warmup_steps=10 anneal.peak_lr=1e-3 anneal.steps=50"
+    [(_, constant), (_, decay)] = sweep(f"{fresh} controls=[constant]")
+    assert (constant.anneal.shape, constant.anneal.peak_lr, constant.anneal.warmup_steps) == ("constant", 1e-3, 10)
+    assert run_key(constant_of(decay)) == run_key(constant)
+
+
+def test_weights_of_the_hub_need_no_optimizer_to_be_scored_or_averaged() -> None:
+    for option in ("none", "merge"):
+        assert composed("model=datadecide-4m", f"anneal={option}").anneal.arm == option

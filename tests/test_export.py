@@ -56,9 +56,9 @@ def multirun(tmp_path: Path, state: TrainingState, monkeypatch: pytest.MonkeyPat
     return path
 
 
-def ended(run: Path, status: str, final_state: str = KEY) -> None:
+def ended(run: Path, status: str, final_state: str = KEY, arm: str = "decay") -> None:
     with Journal(run) as journal:
-        journal.write("attempt", command="python -m sweep anneal.steps=250")
+        journal.write("attempt", command="python -m sweep anneal.steps=250", params={"arm": arm})
         result = {"key": "k", "final_state": final_state} if status == "finished" else None
         journal.write("outcome", status=status, error=None, result=result)
 
@@ -122,6 +122,12 @@ def test_a_state_that_was_not_kept_says_how_to_keep_it(multirun: Path, tmp_path:
     Store(multirun / "store").drop("states", KEY)
     with pytest.raises(Refusal, match=r"not kept, or it was freed.*\n  python -m sweep anneal.steps=250 .*keep=true"):
         export(POINT, tmp_path / "out", multirun=multirun)
+
+
+def test_a_checkpoint_that_was_only_scored_is_not_ours_to_export(multirun: Path, tmp_path: Path) -> None:
+    ended(multirun / "main" / "scored", "finished", final_state="f" * 32, arm="none")
+    with pytest.raises(Refusal, match=r"nothing was annealed in scored: export its checkpoint"):
+        export("scored", tmp_path / "out", multirun=multirun)
 
 
 def test_a_run_without_a_result_is_refused(multirun: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from olmo.config import TrainConfig
 
+from sweep import fetched
 from sweep import merged as room
-from sweep.checkpoints import read_position
+from sweep.checkpoints import download, export_folder, fresh_state, read_config, read_position
 from sweep.checkpoints.olmo import write_position
-from sweep.checkpoints.tensors import read_tensors
+from sweep.checkpoints.tensors import read_tensors, write_tensors
 from sweep.config import Merge, RunConfig, merged_steps
+from sweep.data.tokenizer import trained_tokenizer
+from sweep.fetched import published_checkpoint
 from sweep.merged import merged
 from sweep.refusal import Refusal
 from sweep.store import Store
 from sweep.trajectory import Source
+from tests.checkpoints.server import serving
+from tests.checkpoints.test_huggingface import OLMO1, TRAINING
 from tests.test_config import composed
 
 CPU = torch.device("cpu")
@@ -144,3 +151,54 @@ def test_two_folders_at_one_step_are_refused(store: Store, source: Source, earli
     config = local(source, f"{earlier[0].parent}/*", "anneal.merge.last=2")
     with pytest.raises(Refusal, match=r"anneal\.merge\.paths: .* are both at step 10"):
         merged(store, config, source, device=CPU)
+
+
+def test_of_a_published_trajectory_the_weights_alone_are_downloaded_once(
+    store: Store, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for step in (300, 10000):
+        shutil.copytree(source.folder, tmp_path / f"served/ai2-llm/peteish1/step{step}-unsharded")
+    config = composed("model=olmo2-1b", "checkpoint.step=20000", "anneal=merge", "anneal.merge.last=3")
+    with serving(tmp_path / "served") as server, caplog.at_level(logging.INFO):
+        monkeypatch.setenv(download.MIRROR, server.url)
+        whole = published_checkpoint(store, composed("model=olmo2-1b", "checkpoint.step=300"))
+        server.gets.clear()
+        made = merged(store, config, source, device=CPU)
+        assert {path.rpartition("/")[2] for path, _ in server.gets} == {"config.yaml", "train.pt", "model.safetensors"}
+        assert not [path for path, _ in server.gets if "step300-" in path], f"{whole} has them"
+        server.gets.clear()
+        assert merged(store, config, source, device=CPU) == made
+        assert not server.gets
+    assert json.loads((made.folder / "merge.json").read_text())["steps"] == [300, 10000, 20000]
+    assert "merging olmo2-1b with steps 300, 10000: at most 11.9 GB to download" in caplog.text
+    own = read_tensors(source.folder, "model")
+    for name, tensor in read_tensors(made.folder, "model").items():
+        torch.testing.assert_close(tensor, own[name], rtol=1e-6, atol=0)
+
+
+def test_of_a_trajectory_on_the_hub_the_revisions_are_averaged(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text(trained_tokenizer(["a text of some words"], vocab_size=300).to_str())
+    asked: list[str] = []
+
+    def snapshot(repository: str, revision: str) -> Path:
+        asked.append(revision)
+        state = fresh_state(TrainConfig.new(**{**TRAINING, "seed": len(asked)}, model=OLMO1), device=CPU)
+        folder = tmp_path / f"native{len(asked)}"
+        folder.mkdir()
+        write_tensors(state.model.state_dict(), folder / "model.safetensors")
+        export_folder(folder, state.config, tmp_path / revision, tokenizer=tokenizer)
+        return tmp_path / revision
+
+    monkeypatch.setattr(fetched, "snapshot", snapshot)
+    config = composed("model=datadecide-4m", "checkpoint.step=2500", "anneal=merge", "anneal.merge.last=2")
+    chosen = published_checkpoint(store, config)
+    source = Source(key="0" * 32, folder=chosen, config=read_config(chosen, optimizer=False))
+    made = merged(store, config, source, device=CPU)
+    assert asked == ["step2500-seed-default", "step1250-seed-default"]
+    assert json.loads((made.folder / "merge.json").read_text())["steps"] == [1250, 2500]
+    late, early = (read_tensors(tmp_path / f"native{i}", "model") for i in (1, 2))
+    for name, tensor in read_tensors(made.folder, "model").items():
+        torch.testing.assert_close(tensor, (early[name] + late[name]) / 2, rtol=1e-6, atol=1e-9)

@@ -165,3 +165,9 @@ def test_a_refusal_is_a_message_and_not_a_traceback(tmp_path: Path) -> None:
         assert (refused.returncode, refused.stdout) == (1, "")
         assert complaint in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_a_merge_says_what_the_earlier_checkpoints_weigh() -> None:
+    text = shown("model=olmo-1b", "anneal=none,merge")
+    assert "14.1 GB to download a checkpoint\n" in text
+    assert "14.1 GB to download a checkpoint, and 4.7 GB for the weights of each of the 3 before it\n" in text

@@ -102,7 +102,10 @@ def _annealed(run: Path, store: Store) -> Path:
     key = last["result"]["final_state"]
     folder = store.get(STATES, key)
     if folder is None:
-        command = read(run, steps=False).attempts[-1]["command"]
+        attempt = read(run, steps=False).attempts[-1]
+        if attempt["params"].get("arm") == "none":  # journals of before there were arms have no such param
+            raise Refusal(f"nothing was annealed in {run.name}: export its checkpoint, which the run only scored")
+        command = attempt["command"]
         raise Refusal(
             f"the annealed state {key} of {run.name} is not in {store.root}: it was not kept, or it was freed. "
             f"To have it again:\n  {command} name=kept anneal.keep=true"

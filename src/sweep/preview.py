@@ -37,6 +37,8 @@ where none is known (model=local, most steps of olmo-7b, datadecide) give anneal
 """
 UNKNOWN = "–"
 CAPTION = "last LR: of the last update; of seen: of the tokens the checkpoint has seen; FLOPs: of the anneal alone"
+WEIGHT_BYTES = 4
+"""Of a parameter in an unsharded checkpoint's fp32 weights."""
 OPTIMIZER_BYTES = 12
 """Of a parameter in an unsharded checkpoint: weight and Adam's two moments in fp32."""
 
@@ -138,7 +140,15 @@ def _origin(config: RunConfig) -> str:
     if weights_alone(model.published, config.checkpoint.source):
         return f"{size}weights alone, from the Hub"
     assert model.parameters
-    return f"{size}{OPTIMIZER_BYTES * model.parameters / 1e9:.1f} GB to download a checkpoint"
+    return f"{size}{OPTIMIZER_BYTES * model.parameters / 1e9:.1f} GB to download a checkpoint{_earlier(config)}"
+
+
+def _earlier(config: RunConfig) -> str:
+    """What a merge downloads beside its checkpoint."""
+    if (merge := config.anneal.merge) is None:
+        return ""
+    each = WEIGHT_BYTES * (config.model.parameters or 0) / 1e9
+    return f", and {each:.1f} GB for the weights of each of the {merge.last - 1} before it"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ KINDS = {
     "listings": "sizes and versions of files behind HTTP: asked for again",
     "packs": "tokenised tasks: rebuilt in seconds",
     "scores": "per-document records: rescoring needs the weights",
-    "states": "checkpoints of embedded models and annealed states: retrained when needed",
+    "states": "checkpoints of embedded models, annealed and averaged states: made again when needed",
     "tokens": "your own text, tokenised: done again when needed",
     "windows": "batches fetched over HTTP: fetched again when needed",
 }

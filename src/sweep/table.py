@@ -77,7 +77,7 @@ def draw(title: str, rows: Iterable[Row]) -> str:
             mean.append(_percent(r.beyond["mean"], signed=True))
             loss.append(_nats(r.beyond["loss"], signed=True))
         anneal = r.anneal if r.status == "finished" else f"{r.anneal} ({r.status})"
-        tokens = "–" if r.tokens is None else f"{r.tokens / 1e6:.2f}M"
+        tokens = "–" if r.tokens is None else f"{r.tokens / 1e6:.2f}M" if r.tokens else "0"
         table.add_row(r.checkpoint, anneal, *mean, *loss, tokens, "–" if r.seconds is None else f"{r.seconds:.0f}")
     table.caption = CAPTION + (BEYOND if compared else "")
     text = io.StringIO()

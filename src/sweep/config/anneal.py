@@ -15,8 +15,8 @@ from sweep.schedule import SHAPES
 MAX_LR = 0.1
 """No published language-model pretraining with Adam comes near; a larger value is a slip of the exponent."""
 
-CONTROLS = ("none", "constant", "merge")
-"""What an anneal is compared with: the checkpoint itself, as many updates at the learning rate in force, an average."""
+CONTROLS = ("none", "merge", "constant")
+"""What an anneal is compared with: the checkpoint itself, an average, as many updates at the learning rate in force."""
 
 
 @frozen
@@ -143,12 +143,14 @@ class Anneal:
             )
         if self.shape == "exponential" and self.final_fraction == 0:
             raise ValueError("anneal.shape=exponential never reaches 0: give anneal.final_fraction above 0, e.g. 0.01")
-        if self.warmup_steps + self.hold_steps > max(self.steps - 1, 0):
+        if self.steps == 0:  # what would shape the anneal doesn't matter, and may be given beside other arms
+            return self
+        if self.warmup_steps + self.hold_steps >= self.steps:
             raise ValueError(
                 f"anneal.warmup_steps={self.warmup_steps} and anneal.hold_steps={self.hold_steps} leave nothing of "
-                f"anneal.steps={self.steps} to decay over: together at most {max(self.steps - 1, 0)}"
+                f"anneal.steps={self.steps} to decay over: together at most {self.steps - 1}"
             )
-        if self.steps and self.optimizer == "fresh" and not self.warmup_steps:
+        if self.optimizer == "fresh" and not self.warmup_steps:
             raise ValueError(
                 "anneal.optimizer=fresh starts Adam from zero moments, whose first updates would go at the full rate "
                 "in the sign of one noisy gradient (allenai/OLMo#796): give anneal.warmup_steps above 0, e.g. 100"
@@ -158,7 +160,7 @@ class Anneal:
                 f"anneal.warmup_steps={self.warmup_steps} goes from the learning rate in force to the peak, and "
                 "without anneal.peak_lr or anneal.peak_scale they are the same: give one, or anneal.hold_steps"
             )
-        if self.steps and self.merge is not None:
+        if self.merge is not None:
             raise ValueError(
                 f"anneal.merge goes with anneal.steps=0, not {self.steps}: an average isn't trained further"
             )
