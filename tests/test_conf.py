@@ -25,7 +25,11 @@ EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda x: x)
 def test_an_option_composes_and_plans(group: str, option: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    needed = {("model", "local"): [f"checkpoint.path={tmp_path}"], ("data", "local"): ["data.paths=[tokens.npy]"]}
+    needed = {
+        ("model", "local"): [f"checkpoint.path={tmp_path}"],
+        ("data", "local"): ["data.paths=[tokens.npy]"],
+        ("tasks", "custom"): ["+tasks.suites.custom.metrics.mine=acc"],
+    }
     words = [f"{group}={option}", *needed.get((group, option), [])]
     if option.startswith("datadecide") or option == "olmo-1b-0724":
         words += ["anneal.optimizer=fresh", "anneal.warmup_steps=100", "anneal.peak_lr=1e-4"]

@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 from sweep.checkpoints import load_model, read_config
 from sweep.evaluate.lm import OLMoLM
 from sweep.refusal import Refusal
+from sweep.store import store_at
+from sweep.trajectory import resolve
 
 
 @register_model("sweep")
@@ -31,11 +33,13 @@ class CheckpointLM(OLMoLM):
     ) -> None:
         folder = Path(checkpoint)
         config = read_config(folder)
-        file = Path(tokenizer or config.tokenizer.identifier)
+        file = Path(tokenizer) if tokenizer else resolve(store_at(Path("multirun")), config.tokenizer.identifier)
         if not file.is_file():
             raise Refusal(f"tokenizer={file} is not a file; give model_args tokenizer=FILE, a tokenizer.json")
+        if not torch.cuda.is_available():  # lm-eval says cuda:0 where nobody chose
+            device = "cpu"
         super().__init__(
-            load_model(folder, config, device=torch.device(device or "cpu")).eval(),
+            load_model(folder, config, device=torch.device(device or "cuda")).eval(),
             Tokenizer.from_file(str(file)),
             eos_token_id=config.model.eos_token_id,
             max_length=config.model.max_sequence_length,

@@ -106,8 +106,7 @@ def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
     tables = {name: evaluate.read_records(file) for name, file in files.items()}
     found = _by_name(s for name, table in tables.items() for s in evaluate.scores(name, table))
     chances = _chances(tables)
-    suites = tasks.suites.items()
-    made = [s for suite, of in suites if of.metrics for s in evaluate.aggregates(suite, of.metrics, found, chances)]
+    made = [s for suite, of in tasks.suites.items() for s in evaluate.aggregates(suite, of.metrics, found, chances)]
     return _labelled([*found.values(), *made], tasks)
 
 
@@ -121,7 +120,6 @@ def deltas(before: dict[str, Path], after: dict[str, Path], tasks: Tasks) -> tup
     made = [
         score
         for suite, of in tasks.suites.items()
-        if of.metrics
         for score in evaluate.aggregate_deltas(suite, of.metrics, first, second, paired, _chances(old))
     ]
     return _labelled([*paired.values(), *made], tasks)

@@ -12,10 +12,10 @@ from sweep.records import Score
 
 
 def scores(**values: tuple[str, float, float]) -> dict[tuple[str, str], Score]:
-    """By task (`_mc` and `_rc` stand for OLMES's formats): metric, value, standard error."""
+    """By task (with `-` for `_`): metric, value, standard error."""
     found = {}
     for name, (metric, value, stderr) in values.items():
-        task = name.replace("_mc", "-mc").replace("_rc", "-rc")
+        task = name.replace("_", "-")
         found[task, metric] = Score(task=task, metric=metric, value=value, stderr=stderr, documents=10)
     return found
 
@@ -45,31 +45,37 @@ def test_what_is_no_accuracy_has_no_chance() -> None:
     assert [score.metric for score in made] == ["mean"]
 
 
-FORMATS = {"a-mc": "acc", "a-rc": "acc_uncond", "b": "acc"}
-FOUR = {"a-mc": 0.25, "a-rc": 0.25, "b": 0.25}
+FORMATS = {"a-olmes-mc": "acc", "a-olmes-rc": "acc_uncond", "b": "acc"}
+FOUR = {"a-olmes-mc": 0.25, "a-olmes-rc": 0.25, "b": 0.25}
 
 
 def test_the_better_format_counts() -> None:
-    found = scores(a_mc=("acc", 0.3, 0.01), a_rc=("acc_uncond", 0.5, 0.02), b=("acc", 0.7, 0.0))
+    found = scores(a_olmes_mc=("acc", 0.3, 0.01), a_olmes_rc=("acc_uncond", 0.5, 0.02), b=("acc", 0.7, 0.0))
     made = by_metric(aggregates("olmes", FORMATS, found, FOUR))
     assert made["olmes", "mean"].value == pytest.approx(0.6)
-    assert (made["a", "best"].value, made["a", "best"].stderr) == (0.5, 0.02)
+    assert (made["a-olmes", "best"].value, made["a-olmes", "best"].stderr) == (0.5, 0.02)
+
+
+def test_formats_are_olmes_alone() -> None:
+    found = scores(mine_mc=("acc", 0.3, 0.01), mine_rc=("acc", 0.5, 0.02))
+    (mean,) = aggregates("custom", {"mine-mc": "acc", "mine-rc": "acc"}, found, {})
+    assert mean.value == pytest.approx(0.4)
 
 
 def test_a_delta_is_paired_unless_the_better_format_changed() -> None:
-    before = scores(a_mc=("acc", 0.3, 0.03), a_rc=("acc_uncond", 0.4, 0.04), b=("acc", 0.7, 0.05))
-    same = scores(a_mc=("acc", 0.3, 0.03), a_rc=("acc_uncond", 0.5, 0.04), b=("acc", 0.8, 0.05))
-    paired = scores(a_mc=("acc", 0.0, 0.001), a_rc=("acc_uncond", 0.1, 0.002), b=("acc", 0.1, 0.002))
+    before = scores(a_olmes_mc=("acc", 0.3, 0.03), a_olmes_rc=("acc_uncond", 0.4, 0.04), b=("acc", 0.7, 0.05))
+    same = scores(a_olmes_mc=("acc", 0.3, 0.03), a_olmes_rc=("acc_uncond", 0.5, 0.04), b=("acc", 0.8, 0.05))
+    paired = scores(a_olmes_mc=("acc", 0.0, 0.001), a_olmes_rc=("acc_uncond", 0.1, 0.002), b=("acc", 0.1, 0.002))
     made = by_metric(aggregate_deltas("olmes", FORMATS, before, same, paired, FOUR))
-    assert made["a", "best"].stderr == 0.002
+    assert made["a-olmes", "best"].stderr == 0.002
     assert made["olmes", "mean"].value == pytest.approx(0.1)
     assert made["olmes", "mean"].stderr == pytest.approx(math.hypot(0.002, 0.002) / 2)
     assert made["olmes", "mean_above_chance"].value == pytest.approx(0.1 / 0.75)
 
-    other = scores(a_mc=("acc", 0.6, 0.03), a_rc=("acc_uncond", 0.5, 0.04), b=("acc", 0.8, 0.05))
+    other = scores(a_olmes_mc=("acc", 0.6, 0.03), a_olmes_rc=("acc_uncond", 0.5, 0.04), b=("acc", 0.8, 0.05))
     made = by_metric(aggregate_deltas("olmes", FORMATS, before, other, paired, FOUR))
-    assert made["a", "best"].value == pytest.approx(0.6 - 0.4)
-    assert made["a", "best"].stderr == pytest.approx(math.hypot(0.04, 0.03))
+    assert made["a-olmes", "best"].value == pytest.approx(0.6 - 0.4)
+    assert made["a-olmes", "best"].stderr == pytest.approx(math.hypot(0.04, 0.03))
 
 
 @pytest.mark.parametrize("metrics", [{"a": "acc"}, {"b": "loss"}, {}])

@@ -110,5 +110,5 @@ def test_the_command_line_knows_the_model(state: TrainingState, tokenizer: Token
     save_state(tmp_path / "checkpoint", state)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     text = f"checkpoint={tmp_path / 'checkpoint'},tokenizer={tmp_path / 'tokenizer.json'}"
-    loaded = CheckpointLM.create_from_arg_string(text, {"batch_size": 8, "device": "cpu"})
+    loaded = CheckpointLM.create_from_arg_string(text, {"batch_size": 8, "device": "cuda:0"})
     assert loaded._max_length == state.config.model.max_sequence_length

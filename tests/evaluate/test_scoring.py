@@ -62,6 +62,7 @@ def test_every_metric_comes_from_one_pass(
 
     def model(when: str) -> OLMo:
         loads.append(when)
+        assert len(store.keys("packs")) == len(tasks.metrics), "all tasks are prepared before the first forward pass"
         return make_olmo(d_model=32 if when == "before" else 64)
 
     for when in ("before", "after"):

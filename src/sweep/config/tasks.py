@@ -186,8 +186,13 @@ class Tasks:
         names = [task for suite in self.suites.values() for task in suite.metrics]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"tasks.suites has {', '.join(twice)} twice")
+        for name, suite in self.suites.items():
+            if not suite.metrics:
+                raise ValueError(
+                    f"tasks.suites.{name}.metrics={{}} names no task: +tasks.suites.{name}.metrics.TASK=acc"
+                )
         if not names and not self.heldout:
-            raise ValueError("tasks.suites names no task and tasks.heldout=false: there is nothing to score")
+            raise ValueError("tasks.suites={} and tasks.heldout=false leave nothing to score")
         return self
 
 

@@ -64,7 +64,7 @@ def bests(metrics: Mapping[str, str], found: Scores) -> dict[str, tuple[str, str
     best: dict[str, tuple[str, str]] = {}
     for item in metrics.items():
         task, _, form = item[0].rpartition("-")
-        name = task if form in FORMATS else item[0]
+        name = task if form in FORMATS and task.endswith("-olmes") else item[0]
         if name not in best or found[item].value > found[best[name]].value:
             best[name] = item
     return best

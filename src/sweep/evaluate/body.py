@@ -37,8 +37,8 @@ class Body:
         self.embedding = fp32(transformer.wte.weight)
         self.final_norm = norm(transformer.ln_f)
         self.blocks = blocks(model)
-        scale = 1 / math.sqrt(self.config.d_model) if self.config.scale_logits else 1.0
-        self.head = scale * (self.embedding if self.config.weight_tying else fp32(transformer.ff_out.weight))
+        head = self.embedding if self.config.weight_tying else fp32(transformer.ff_out.weight)
+        self.head = head / math.sqrt(self.config.d_model) if self.config.scale_logits else head
         self.head_norm = float(self.head.norm(dim=1).max())
         """No logit exceeds it times the norm of the hidden state."""
 
