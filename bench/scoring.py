@@ -32,9 +32,19 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from sweep.config import CORE8, Task
-from sweep.evaluate import Likelihoods, Pack, TaskRequests, load_task, log_likelihoods, prepare, records_table, scores
+from sweep.evaluate import (
+    TOKEN_BUDGET,
+    Likelihoods,
+    Pack,
+    TaskRequests,
+    load_task,
+    log_likelihoods,
+    prepare,
+    records_table,
+    scores,
+)
 
-LENGTH, TOKEN_BUDGET = 512, 4096
+LENGTH = 512
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_ARENA_MAX": "1"}
 """Memory is kept for reuse: it makes HFLM up to 1.7 times faster, so both sides get it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from .conftest import EOS, MAX_LENGTH, make_olmo
 def scored(ranks: Ranks, folder: Path) -> tuple[bytes, bytes, int]:
     """The answers to a pack in a folder, and the nodes that this rank computed for them."""
     told: list[int] = []
-    found = likelihoods(make_olmo(), Pack.load(folder), ranks=ranks, progress=told.append)
+    found = likelihoods(make_olmo(), Pack.load(folder), sizes=replace(CPU, nodes=1), ranks=ranks, progress=told.append)
     assert found.greedy is not None
     return found.log_probability.tobytes(), found.greedy.tobytes(), sum(told)
 
