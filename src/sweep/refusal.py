@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -34,13 +35,17 @@ def unknown(value: str, allowed: Collection[str]) -> str:
 
 
 def explain(problem: Mapping[str, Any]) -> str:
-    """One of pydantic's problems in our words: the dotted key, the value, what is allowed."""
+    """One of pydantic's problems in our words: the dotted key, the value, what is allowed.
+
+    A check of a whole group begins its message with the key inside it.
+    """
     place = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "missing":
         return f"{place} is missing"
     if not place or (problem["type"] == "value_error" and not isinstance(problem["input"], str | int | float | list)):
-        return message
+        named = isinstance(problem["input"], Mapping) and place and re.split(r"[=.:]", message)[0] in problem["input"]
+        return f"{place}.{message}" if named else message
     value = problem["input"]
     if isinstance(value, float) and not math.isfinite(value):
         message = "must be a finite number"

@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import field_validator, model_validator
 
 from sweep.config.frozen import frozen
-from sweep.refusal import one_of
+from sweep.refusal import unknown
 
 CORE8 = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
 """The 8 core tasks of the OLMo paper (arXiv 2402.00838, sec. 4)."""
@@ -34,6 +34,8 @@ CHOICE_METRICS = (
 CONTINUATION_METRICS = ("acc", "perplexity", "bits_per_byte")
 """Of tasks with one continuation a document."""
 METRICS = tuple(dict.fromkeys((*CHOICE_METRICS, *CONTINUATION_METRICS)))
+HELDOUT = "heldout"
+"""The task whose documents have no choices: text to predict."""
 UNCONDITIONAL = ("acc_uncond",)
 """Metrics that need the choices scored without their question too."""
 SPELLINGS = {"acc_raw": "acc"}
@@ -108,8 +110,8 @@ class Suite:
     @classmethod
     def _known(cls, metrics: dict[str, str]) -> dict[str, str]:
         spelled = {task: SPELLINGS.get(metric, metric) for task, metric in metrics.items()}
-        for metric in spelled.values():
-            one_of(metric, METRICS)
+        for task, metric in spelled.items():
+            _one_of(f"{task}={metric}", metric, METRICS)
         return spelled
 
     @model_validator(mode="after")
@@ -117,11 +119,14 @@ class Suite:
         allowed = PROTOCOLS[self.protocol]
         for task, metric in self.metrics.items():
             if allowed.tasks is not None:
-                one_of(task, allowed.tasks)
-                one_of(metric, CHOICE_METRICS)
+                _one_of(f"metrics.{task}", task, allowed.tasks)
+                _one_of(f"metrics.{task}={metric}", metric, CHOICE_METRICS)
+            if task == HELDOUT:
+                raise ValueError(f"metrics.{HELDOUT} names a task as the held-out text is named: give it another name")
         if self.split not in allowed.splits:
             splits = ", ".join("null" if split is None else split for split in allowed.splits)
-            raise ValueError(f"split={self.split} is not one that {self.protocol} has: {splits}")
+            chosen = "null" if self.split is None else self.split
+            raise ValueError(f"split={chosen} is not one that {self.protocol} has: {splits}")
         shots = self.num_fewshot
         if allowed.most_shots is not None and not (
             shots is not None and allowed.fewest_shots <= shots <= allowed.most_shots
@@ -194,6 +199,11 @@ class Tasks:
         if not names and not self.heldout:
             raise ValueError("tasks.suites={} and tasks.heldout=false leave nothing to score")
         return self
+
+
+def _one_of(key: str, value: str, allowed: Collection[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{key}: {unknown(value, allowed)}")
 
 
 def _enough(documents: int | None) -> int | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from sweep.config.tasks import HELDOUT
 from sweep.evaluate.aggregates import aggregate_deltas, aggregates, chance_of
 from sweep.evaluate.heldout import heldout_pack
 from sweep.evaluate.pack import TOKEN_BUDGET, Likelihoods, Pack, prepare
 from sweep.evaluate.protocols import protocol
 from sweep.evaluate.records import read_records, records_table, write_records
 from sweep.evaluate.requests import TaskRequests
-from sweep.evaluate.scores import HELDOUT, deltas, scores
+from sweep.evaluate.scores import deltas, scores
 from sweep.evaluate.tasks import load_task
 
 if TYPE_CHECKING:

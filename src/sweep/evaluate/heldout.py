@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.config.tasks import HELDOUT
 from sweep.evaluate.pack import Pack, Requests, assemble
-from sweep.evaluate.scores import HELDOUT
 from sweep.evaluate.trees import Chain, grow
 
 

@@ -15,12 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sweep.config.tasks import HELDOUT
 from sweep.evaluate.metrics import Choices, available, choices, values
 from sweep.evaluate.records import columns_of
 from sweep.records import Score
-
-HELDOUT = "heldout"
-"""The task whose documents have no choices: text to predict."""
 
 EXP_LIMIT = 700.0
 """A perplexity of more than about e**709 is infinite."""
