@@ -5,7 +5,9 @@ python -m sweep.harness --model sweep --model_args checkpoint=FOLDER,tokenizer=F
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from lm_eval.__main__ import cli_evaluate
@@ -25,14 +27,21 @@ class CheckpointLM(OLMoLM):
 
     def __init__(
         self,
-        checkpoint: str,
+        checkpoint: str | None = None,
         tokenizer: str | None = None,
         device: str | None = None,
         batch_size: int | str | None = None,
         max_batch_size: int | None = None,
+        **unknown: Any,
     ) -> None:
+        if unknown or checkpoint is None:
+            given = ", ".join(f"{name}={value}" for name, value in unknown.items()) or "no checkpoint"
+            raise Refusal(f"model_args has {given}; it takes checkpoint=FOLDER and, if wanted, tokenizer=FILE")
         folder = Path(checkpoint)
-        config = read_config(folder)
+        try:
+            config = read_config(folder, optimizer=False)
+        except (FileNotFoundError, ValueError) as error:
+            raise Refusal(f"checkpoint={checkpoint}: {error}") from error
         file = Path(tokenizer) if tokenizer else resolve(store_at(Path("multirun")), config.tokenizer.identifier)
         if not file.is_file():
             raise Refusal(f"tokenizer={file} is not a file; give model_args tokenizer=FILE, a tokenizer.json")
@@ -46,5 +55,13 @@ class CheckpointLM(OLMoLM):
         )
 
 
+def main() -> None:
+    """Run lm-eval's command line; a refusal is printed without a traceback and exits with 1."""
+    try:
+        cli_evaluate()
+    except Refusal as refusal:
+        sys.exit(f"refused: {refusal}")
+
+
 if __name__ == "__main__":
-    cli_evaluate()
+    main()

@@ -112,3 +112,21 @@ def test_the_command_line_knows_the_model(state: TrainingState, tokenizer: Token
     text = f"checkpoint={tmp_path / 'checkpoint'},tokenizer={tmp_path / 'tokenizer.json'}"
     loaded = CheckpointLM.create_from_arg_string(text, {"batch_size": 8, "device": "cuda:0"})
     assert loaded._max_length == state.config.model.max_sequence_length
+    next((tmp_path / "checkpoint").glob("optim.*")).unlink()
+    CheckpointLM.create_from_arg_string(text, {})  # weights are enough to score
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("checkpoint=nowhere", "refused: checkpoint=nowhere: nowhere is not an OLMo unsharded checkpoint"),
+        ("checkpoint=nowhere,dtype=float16", "refused: model_args has dtype=float16; it takes checkpoint=FOLDER"),
+        ("", "refused: model_args has no checkpoint"),
+    ],
+)
+def test_the_command_line_refuses_in_words(given: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweep import harness
+
+    monkeypatch.setattr(harness, "cli_evaluate", lambda: harness.CheckpointLM.create_from_arg_string(given, {}))
+    with pytest.raises(SystemExit, match=says):
+        harness.main()
