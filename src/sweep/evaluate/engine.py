@@ -54,7 +54,8 @@ def likelihoods(
     scored = np.zeros(len(pack.target), dtype=np.float32)
     likeliest = np.zeros(len(pack.target), dtype=np.uint8)
     work = Batches(pack, body.device)
-    left = work.cut(min(most_nodes(body, memory), pack.num_nodes // sizes.parts))[ranks.rank :: ranks.size]
+    wanted = max(sizes.fewest, pack.num_nodes // sizes.parts)
+    left = work.cut(min(most_nodes(body, memory), wanted))[ranks.rank :: ranks.size]
     while left:
         try:
             with _workers(body.device) as pool:
