@@ -34,7 +34,7 @@ def test_the_switch_adds_every_arm_once_and_each_repeats_alone(home: Path) -> No
     assert code == 0, output
     runs = events_of(home)
     at = "tiny-s@80"
-    assert {name.removesuffix(" heldout limit=3") for name in runs} == {
+    assert {name.removesuffix(" loss limit=3") for name in runs} == {
         f"{at} none", f"{at} merge uniform last=4", f"{at} constant 4", f"{at} constant 8", f"{at} linear 4",
         f"{at} linear 8",
     }  # fmt: skip

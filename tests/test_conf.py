@@ -31,8 +31,8 @@ def test_an_option_composes_and_plans(group: str, option: str, tmp_path: Path) -
         ("tasks", "custom"): ["+tasks.suites.custom.metrics.mine=acc"],
     }
     words = [f"{group}={option}", *needed.get((group, option), [])]
-    if option.startswith("datadecide"):
-        words += ["anneal.optimizer=fresh", "anneal.warmup_steps=100"]
+    if option.startswith("datadecide") or option == "olmo-1b-0724":
+        words += ["anneal.optimizer=fresh", "anneal.warmup_steps=100", "anneal.peak_lr=1e-4"]
     config = composed(*words)
     assert getattr(config, group).name == option, "a group option carries its own name"
     if config.model.source != "local":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from olmo.config import TrainConfig
+from olmo.config import InstanceFilterConfig, TrainConfig
 from transformers import OlmoConfig, OlmoForCausalLM
 
 from sweep import fetched
@@ -27,6 +27,7 @@ def test_the_training_is_one_that_ai2_olmo_knows(name: str) -> None:
     config = TrainConfig.new(**training_tree(model, 1000))
     assert (config.global_train_batch_size, config.max_grad_norm) == (model.batch_size, 1.0)
     assert config.softmax_auxiliary_loss == (name == "olmo2-7b")
+    assert (config.data.instance_filter == InstanceFilterConfig()) == (name == "olmo2-7b")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from tests.test_config import composed
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 LENGTH = 256
-SIZES = (f"model.sequence_length={LENGTH}", "model.batch_size=2")
+SIZES = (f"model.sequence_length={LENGTH}", "model.batch_size=2", "model.architecture=null")
 FRESH = ("anneal.optimizer=fresh", "anneal.warmup_steps=2", "anneal.peak_lr=1e-3")
 CHOSEN = {
     "folder, safetensors": ("model=olmo-1b", "checkpoint.step=20000"),

@@ -188,6 +188,8 @@ def test_another_batch_size_goes_on_by_instances(store: Store, source: Source) -
     assert [step.tokens for step in done.steps] == [4 * LENGTH * update for update in range(1, 6)]
     after = read_position(done.folder, read_config(done.folder))
     assert (after.step, after.instances, after.tokens) == (35, 60 + 20, before.tokens + 20 * LENGTH)
+    with pytest.raises(Refusal, match=r"batch_size is 201; the data has 200 instances, so 1 to 200"):
+        prepared(store, source, "anneal.batch_size=201")
     with pytest.raises(Refusal, match="a batch of 5 instances can't be shared by 2 ranks"):
         Ranks(0, 2).share(prepared(store, source, "anneal.batch_size=5").plan.batch_size)
 

@@ -65,6 +65,11 @@ def test_the_trajectory_warms_up_then_stays() -> None:
         "anneal.final_fraction=0.1",
         "anneal.weight_decay=0.0",
         "anneal.max_grad_norm=0.5",
+        "anneal.betas=[0.9,0.99]",
+        "anneal.z_loss=1e-4",
+        "anneal.batch_size=2",
+        "anneal.sequence_length=128",
+        "anneal=olmo1",
         "checkpoint.step=1000",
         "seed=1",
         "tasks=loss",
@@ -111,10 +116,45 @@ def test_state_keys_say_what_decides_the_bits_and_nothing_else(override: str, wo
     assert anneal_numerics(composed(override).compute, "cpu", batch_size=8) == words
 
 
+def test_the_published_recipe_is_its_settings() -> None:
+    spelt = ("anneal.steps=1000", "anneal.shape=linear", "anneal.peak_lr=2.3e-5", "anneal.final_fraction=0.001")
+    assert run_key(composed("anneal=olmo1")) == run_key(composed(*spelt))
+    elsewhere = composed("anneal=olmo1", "anneal.peak_lr=null")
+    rates = make_plan(elsewhere, expected_position(elsewhere.model, 2000)).learning_rates
+    assert (len(rates), rates[-1]) == (1000, 4e-3 * 0.001)
+
+
+def test_a_warmup_goes_from_the_rate_in_force_or_with_a_fresh_optimizer_from_zero() -> None:
+    words = ("anneal.steps=5", "anneal.warmup_steps=4")
+    kept, fresh = composed(*words, "anneal.peak_scale=2"), composed(*words, "anneal.optimizer=fresh")
+    position = expected_position(kept.model, 2000)
+    np.testing.assert_allclose(make_plan(kept, position).learning_rates, [5e-3, 6e-3, 7e-3, 8e-3, 0])
+    np.testing.assert_allclose(make_plan(fresh, position).learning_rates, [1e-3, 2e-3, 3e-3, 4e-3, 0])
+    lower = composed(*words, "anneal.peak_scale=0.5")
+    np.testing.assert_allclose(make_plan(lower, position).learning_rates, [3.5e-3, 3e-3, 2.5e-3, 2e-3, 0])
+
+
+def test_what_trains_nothing_has_no_updates_whatever_else_is_chosen() -> None:
+    config = composed("anneal=none", "anneal.hold_steps=5", "anneal.warmup_steps=3", "anneal.optimizer=fresh")
+    plan = make_plan(config, expected_position(config.model, 2000))
+    assert (len(plan.learning_rates), plan.tokens) == (0, 0)
+
+
 def test_names_say_the_point_in_a_few_words() -> None:
     assert run_name(composed()) == "tiny-s@2000 linear 1000"
     few = run_name(composed("anneal.shape=sqrt", "anneal.steps=250", "anneal.peak_lr=1e-3", "seed=3", "tasks.limit=50"))
     assert few == "tiny-s@2000 sqrt 250 lr=0.001 seed=3 limit=50"
+    more = run_name(
+        composed(
+            "anneal.optimizer=fresh",
+            "anneal.warmup_steps=9",
+            "anneal.betas=[0.9,0.99]",
+            "anneal.z_loss=0",
+            "anneal.batch_size=4",
+            "anneal.sequence_length=128",
+        )
+    )
+    assert more == "tiny-s@2000 linear 1000 warmup=9 optimizer=fresh betas=0.9,0.99 z=0 batch=4 length=128"
     assert (label("piqa", None), label("piqa", 50)) == ("piqa", "piqa:50")
 
 

@@ -40,6 +40,15 @@ def test_the_checkpoints_instance_filter_is_in_force(store: Store, source: Sourc
     assert masked(np.array([[7] * 16, range(16)])).tolist() == [True, False]
 
 
+def test_a_checkpoint_of_another_size_is_refused(store: Store, source: Source) -> None:
+    sizes = "model.architecture={d_model: 16, n_layers: 2, mlp_ratio: 4, embedding_size: 64}"
+    prepare(store, configured(source, sizes, "model.vocab_size=64"), ALONE)
+    with pytest.raises(
+        Refusal, match=r"model\.architecture of local makes blocks of 7,680 .*, and the checkpoint has 5,120"
+    ):
+        prepare(store, configured(source, sizes.replace("n_layers: 2", "n_layers: 3"), "model.vocab_size=64"), ALONE)
+
+
 def test_a_memmap_shorter_than_the_position_is_refused(store: Store, source: Source, tmp_path: Path) -> None:
     short = tmp_path / "short.npy"
     np.zeros(59 * 16, dtype=np.uint16).tofile(short)

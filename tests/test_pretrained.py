@@ -17,7 +17,7 @@ from sweep.refusal import Refusal
 from tests.test_config import composed
 
 PUBLISHED = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if not p.stem.startswith(("tiny", "local")))
-SCHEDULED = [name for name in PUBLISHED if composed(f"model={name}").model.published.scheduler]
+SCHEDULED = [name for name in PUBLISHED if composed(f"model={name}", "anneal=none").model.published.scheduler]
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ SCHEDULED = [name for name in PUBLISHED if composed(f"model={name}").model.publi
     ],
 )
 def test_the_learning_rate_at_a_step_is_what_is_on_record(name: str, step: int, lr: float) -> None:
-    assert pretraining_lr(composed(f"model={name}").model, step) == pytest.approx(lr, rel=1e-4)
+    assert pretraining_lr(composed(f"model={name}", "anneal=none").model, step) == pytest.approx(lr, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", SCHEDULED)
 def test_the_schedule_is_ai2_olmos(name: str) -> None:
-    model = composed(f"model={name}").model
+    model = composed(f"model={name}", "anneal=none").model
     scheduler = dataclasses.asdict(model.published.scheduler)
     peak = scheduler.pop("peak_lr")
     theirs = build_scheduler(TrainConfig.new(scheduler=scheduler, optimizer={"name": "adamw"}))
@@ -47,8 +47,8 @@ def test_the_schedule_is_ai2_olmos(name: str) -> None:
 
 
 def test_where_it_isnt_known_it_isnt_made_up() -> None:
-    assert pretraining_lr(composed("model=olmo-7b").model, 500000) is None
-    assert pretraining_lr(composed("model=datadecide-150m").model, 37500) is None
+    assert pretraining_lr(composed("model=olmo-7b", "anneal=none").model, 500000) is None
+    assert pretraining_lr(composed("model=datadecide-150m", "anneal=none").model, 37500) is None
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_where_it_isnt_known_it_isnt_made_up() -> None:
     ],
 )
 def test_the_lists_are_the_authors(name: str, step: int, folder: str | None) -> None:
-    assert folder_of(composed(f"model={name}").model.published, step) == folder
+    assert folder_of(composed(f"model={name}", "anneal=none").model.published, step) == folder
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_the_stated_size_is_the_models(name: str) -> None:
     )  # fmt: skip
     with torch.device("meta"):
         model = OLMo(config.model, init_params=False)
-    assert sum(p.numel() for p in model.parameters()) == composed(f"model={name}").model.parameters
+    assert sum(p.numel() for p in model.parameters()) == composed(f"model={name}", "anneal=none").model.parameters
 
 
 @pytest.mark.parametrize(
@@ -115,5 +115,5 @@ def test_a_checkpoint_that_contradicts_what_is_published_is_refused(change: dict
 
 def test_a_batch_that_isnt_stated_isnt_checked() -> None:
     config = composed("model=olmo2-7b", "checkpoint.step=928000", "model.batch_size=null")
-    position = expected_position(composed("model=olmo2-7b").model, 928000)
+    position = expected_position(composed("model=olmo2-7b", "anneal=none").model, 928000)
     assert make_plan(config, dataclasses.replace(position, batch_size=512, tokens=7)).tokens == 1000 * 512 * 4096

@@ -23,7 +23,7 @@ from sweep.config import RunConfig, load
 from sweep.keys import corpus_key, numerics, pretraining_base, run_key, state_keys
 from sweep.names import run_folder
 from sweep.plan import preparation_s
-from sweep.pretrained import pretraining_rates
+from sweep.pretrained import check_known, pretraining_rates
 from sweep.refusal import Refusal, unknown
 from sweep.store import Store, digest, store_at
 from sweep.tracking import outcome
@@ -103,6 +103,7 @@ def typed(tree: DictConfig) -> RunConfig:
     path = config.checkpoint.path
     if path is not None and not (Path(path) / "config.yaml").is_file():
         raise Refusal(f"checkpoint.path={path} is not an OLMo unsharded checkpoint: it has no config.yaml")
+    check_known(config)
     return dataclasses.replace(cast(Any, config), files=named_files(config))
 
 

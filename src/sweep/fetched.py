@@ -94,7 +94,7 @@ def training_tree(model: Model, step: int) -> dict[str, Any]:
             "decay_norm_and_bias": optimizer.decay_norm_and_bias,
             "decay_embeddings": optimizer.decay_embeddings,
         },
-        "data": {"memmap_dtype": published.data_dtype},
+        "data": {"memmap_dtype": published.data_dtype, "instance_filter": published.instance_filter},
         "tokenizer": {"identifier": published.tokenizer},
         "global_train_batch_size": model.batch_size,
         "max_grad_norm": optimizer.max_grad_norm,

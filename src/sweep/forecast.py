@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 
 from sweep.config import Compute, RunConfig
-from sweep.config.published import weights_alone
 from sweep.memory import memory_bytes
 from sweep.plan import Plan, make_plan, planned_rates, training_flops
 from sweep.pretrained import expected_position, known_lr
@@ -38,8 +37,7 @@ def forecast(config: RunConfig) -> Forecast:
     """What this point will do; Refusal where it can't, or where only its checkpoint knows the learning rate."""
     model, anneal, step, lr = config.model, config.anneal, config.checkpoint.step, known_lr(config)
     asks = anneal.steps > 0 and (anneal.peak_lr is None or (anneal.warmup_steps > 0 and anneal.optimizer == "keep"))
-    told = model.published is None or not weights_alone(model.published, config.checkpoint.source)
-    if lr is None and asks and told:
+    if lr is None and asks:
         where = model.name if step is None else f"{model.name} at step {step}"
         raise Refusal(
             f"the learning rate in force of {where} is known from its checkpoint alone, which a preview doesn't read: "

@@ -10,7 +10,7 @@ import numpy as np
 
 from sweep.config import Anneal, Model, RunConfig
 from sweep.config.anneal import MAX_LR
-from sweep.pretrained import check_trained, pretraining_lr
+from sweep.pretrained import check_peak, check_trained
 from sweep.records import Position
 from sweep.refusal import Refusal
 from sweep.schedule import learning_rates
@@ -63,6 +63,8 @@ def make_plan(config: RunConfig, position: Position) -> Plan:
 
 def planned_rates(anneal: Anneal, lr: float) -> np.ndarray:
     """Learning rates (steps,) float64, one an update, where `lr` is the one in force at the checkpoint."""
+    if not anneal.steps:
+        return np.empty(0)
     return learning_rates(
         anneal.shape,
         steps=anneal.steps,
@@ -98,13 +100,8 @@ def check(config: RunConfig, position: Position) -> None:
             raise Refusal(f"{key}={chosen}, but the checkpoint itself says {found}")
     check_trained(model, position)
     check_length(config, position.sequence_length)
-    if position.lr <= 0 and config.anneal.peak_lr is None and config.anneal.steps:
-        lr = pretraining_lr(model, position.step)
-        known = "" if lr is None else f", e.g. {lr:.4g}, which the schedule of {model.name} says for this step"
-        raise Refusal(
-            f"anneal.peak_lr=null takes the learning rate in force, which the checkpoint says is {position.lr}: "
-            f"give anneal.peak_lr{known}"
-        )
+    if position.lr <= 0:
+        check_peak(config, position.step, f"the checkpoint says is {position.lr}")
 
 
 def check_length(config: RunConfig, own: int) -> None:

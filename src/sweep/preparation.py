@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sweep import revisions
-from sweep.checkpoints import TrainingState, hyperparameters, load_state, read_position, z_loss
+from sweep.checkpoints import TrainingState, hyperparameters, load_state, matrix_parameters, read_position, z_loss
 from sweep.config import Anneal, RunConfig
 from sweep.data import InstanceFilter
 from sweep.keys import anneal_numerics, numerics
@@ -22,6 +22,7 @@ from sweep.ranks import Ranks, local_rank
 from sweep.reading import Reading, read_data
 from sweep.refusal import Refusal
 from sweep.scoring import Scoring, check_tasks
+from sweep.sizes import stated_sizes
 from sweep.store import Store, digest
 from sweep.training import Training
 from sweep.trajectory import Source, checkpoint, resolve
@@ -46,6 +47,7 @@ def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
     device = _device(config)
     check_tasks(config.tasks)
     source = ranks.from_first(lambda: checkpoint(store, config, device=device))
+    _check_sizes(config, source)
     plan = make_plan(config, read_position(source.folder, source.config))
     scoring = _scoring(store, config, source, device)
     prepared = functools.partial(Prepared, source=source, plan=plan, scoring=scoring, device=device)
@@ -62,6 +64,17 @@ def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
     reading = reading or read()
     training = _training(config, source, plan, reading, device, ranks)
     return prepared(work=training, data=reading.facts)
+
+
+def _check_sizes(config: RunConfig, source: Source) -> None:
+    """Refusal where the checkpoint's blocks aren't of the size that its model's option states."""
+    stated, model = stated_sizes(config.model), source.config.model
+    found = matrix_parameters(model) - model.d_model * (model.embedding_size or model.vocab_size)
+    if stated is not None and found != (blocks := stated.num_layers * stated.block_parameters):
+        raise Refusal(
+            f"model.architecture of {config.model.name} makes blocks of {blocks:,} parameters in all, and the "
+            f"checkpoint has {found:,}: it is another model; model.architecture=null asks for none"
+        )
 
 
 def _training(

@@ -87,6 +87,22 @@ def expected_position(model: Model, step: int) -> Position:
     )
 
 
+def check_peak(config: RunConfig, step: int, said: str) -> None:
+    """Refusal of an anneal from the learning rate in force, of which `said` tells that there is none."""
+    if not config.anneal.steps or config.anneal.peak_lr is not None:
+        return
+    lr = pretraining_lr(config.model, step)
+    known = "" if lr is None else f", e.g. {lr:.4g}, which the schedule of {config.model.name} says for this step"
+    raise Refusal(f"anneal.peak_lr=null takes the learning rate in force, which {said}: give anneal.peak_lr{known}")
+
+
+def check_known(config: RunConfig) -> None:
+    """Refusal, before anything is fetched, of an anneal from a learning rate that its weights will not say."""
+    published, checkpoint = config.model.published, config.checkpoint
+    if published is not None and checkpoint.step is not None and weights_alone(published, checkpoint.source):
+        check_peak(config, checkpoint.step, "weights without optimizer don't say")
+
+
 def check_trained(model: Model, position: Position) -> None:
     """Refusal naming both values where a checkpoint's learning rate or tokens contradict its model's description.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from olmo.eval import downstream
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
@@ -15,9 +16,6 @@ from sweep.evaluate.metrics import values
 
 from .conftest import EOS, LIMIT, MAX_LENGTH
 from .test_metrics import records
-
-pytest.importorskip("torchmetrics", reason="ai2-olmo's in-loop evaluator needs torchmetrics (ai2-olmo[all])")
-from olmo.eval import downstream
 
 TASKS = {
     "arc_easy": downstream.ArcEasy,

@@ -8,7 +8,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from sweep.config.frozen import frozen
 from sweep.config.merge import Merge
-from sweep.config.optimizer import below_one
+from sweep.config.optimizer import two_below_one
 from sweep.refusal import at_least, one_of
 from sweep.schedule import SHAPES
 
@@ -98,7 +98,7 @@ class Anneal:
     def _size(cls, number: int | None, info: ValidationInfo) -> int | None:
         return None if number is None else at_least(2 if info.field_name == "sequence_length" else 1, number)
 
-    _betas = field_validator("betas")(below_one)
+    _betas = field_validator("betas", mode="before")(two_below_one)
 
     @field_validator("peak_lr")
     @classmethod
@@ -158,7 +158,8 @@ class Anneal:
         if self.optimizer == "keep" and self.warmup_steps and self.peak_lr is None and self.peak_scale is None:
             raise ValueError(
                 f"anneal.warmup_steps={self.warmup_steps} goes from the learning rate in force to the peak, and "
-                "without anneal.peak_lr or anneal.peak_scale they are the same: give one, or anneal.hold_steps"
+                "without anneal.peak_lr or anneal.peak_scale they are the same: give one (anneal.peak_scale=1 is a "
+                "plain hold), or anneal.hold_steps"
             )
         if self.merge is not None:
             raise ValueError(

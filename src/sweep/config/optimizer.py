@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationInfo, field_validator
 
 from sweep.config.frozen import frozen
 
 
-def below_one(betas: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Adam's betas; ValueError where one can't be."""
-    if betas is not None and not all(0 <= beta < 1 for beta in betas):
-        raise ValueError("must be two numbers from 0 to below 1")
+def two_below_one(betas: Any) -> Any:
+    """Adam's betas, or None; ValueError where they can't be."""
+    if betas is not None and not (
+        isinstance(betas, list | tuple)
+        and len(betas) == 2
+        and all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in betas)
+    ):
+        raise ValueError("must be two numbers from 0 to below 1, e.g. [0.9, 0.95]")
     return betas
 
 
@@ -26,7 +32,7 @@ class Optimizer:
     decay_embeddings: bool
     max_grad_norm: float | None
 
-    _betas = field_validator("betas")(below_one)
+    _betas = field_validator("betas", mode="before")(two_below_one)
 
     @field_validator("eps", "max_grad_norm")
     @classmethod

@@ -61,6 +61,8 @@ class Published:
     """The recipes there are."""
     run: str | None
     """Which of several seeds."""
+    instance_filter: dict[str, int] | None = None
+    """ai2-olmo's `InstanceFilterConfig`, its own names; None: no instance was kept out of the loss."""
     size: str | None = None
     """As the repository's name spells it."""
 
