@@ -32,7 +32,17 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from sweep.config import CORE8, Task
-from sweep.evaluate import Likelihoods, Pack, TaskRequests, load_task, log_likelihoods, prepare, records_table, scores
+from sweep.evaluate import (
+    Body,
+    Likelihoods,
+    Pack,
+    TaskRequests,
+    load_task,
+    log_likelihoods,
+    prepare,
+    records_table,
+    scores,
+)
 
 LENGTH, TOKEN_BUDGET = 512, 4096
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_ARENA_MAX": "1"}
@@ -72,7 +82,7 @@ CASES = (
         n_heads=4,
         vocab_size=50304,
         limit=50,
-        quick_limit=5,
+        quick_limit=20,
         batch_sizes=(2, 8, 32),
     ),
     Case(
@@ -82,7 +92,7 @@ CASES = (
         n_heads=16,
         vocab_size=50304,
         limit=8,
-        quick_limit=2,
+        quick_limit=4,
         batch_sizes=(2, 4, 16),
     ),
 )
@@ -198,7 +208,8 @@ def same_scores(packs: list[Pack], ours: np.ndarray, theirs: np.ndarray) -> bool
 
 def ours_of(model: OLMo, packs: list[Pack]) -> np.ndarray:
     """Our log-probabilities of all requests, a pack a task, as a run scores."""
-    return np.concatenate([log_likelihoods(model, pack) for pack in packs])
+    body = Body(model)
+    return np.concatenate([log_likelihoods(body, pack) for pack in packs])
 
 
 def instances(tasks: list[TaskRequests]) -> list[Instance]:

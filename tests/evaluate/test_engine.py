@@ -82,7 +82,7 @@ def test_the_budget_changes_nothing(core8: dict[str, TaskRequests], tokenizer: T
 
 def test_the_sizes_for_a_gpu_give_the_same(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
     pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
-    few, many = (likelihoods(olmo, pack, sizes=sizes).log_probability for sizes in (GPU, CPU))
+    few, many = (likelihoods(Body(olmo, sizes), pack).log_probability for sizes in (GPU, CPU))
     assert few == pytest.approx(many, abs=1e-4)
 
 
@@ -169,7 +169,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
     expected = log_likelihoods(olmo, pack)
     sizes = short_of_memory(monkeypatch, most_nodes=1500, kind=kind, says=says)
     told: list[int] = []
-    found = likelihoods(olmo, pack, sizes=replace(CPU, parts=1), progress=told.append).log_probability
+    found = likelihoods(Body(olmo, replace(CPU, parts=1)), pack, progress=told.append).log_probability
     assert found == pytest.approx(expected, abs=1e-4)
     assert sizes[0] > 1500 >= sizes[-1]
     assert sum(told) == pack.num_nodes, "what was done before isn't done again"
