@@ -33,6 +33,7 @@ from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 
 from sweep.config import CORE8, Task
 from sweep.evaluate import (
+    TOKEN_BUDGET,
     Body,
     Likelihoods,
     Pack,
@@ -44,7 +45,7 @@ from sweep.evaluate import (
     scores,
 )
 
-LENGTH, TOKEN_BUDGET = 512, 4096
+LENGTH = 512
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_ARENA_MAX": "1"}
 """Memory is kept for reuse: it makes HFLM up to 1.7 times faster, so both sides get it."""
 

@@ -22,8 +22,6 @@ from sweep.records import Score
 from sweep.store import Store, digest, file_digest
 
 RECORDS = "records.parquet"
-TOKEN_BUDGET = 4096
-"""Tree nodes of a batch of a pack; the engine merges batches as its model's width allows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +153,9 @@ def _pack_key(scoring: Scoring, name: str) -> str:
         made_of = digest(*(file_digest(f) for f in sorted(scoring.heldout.glob("heldout*.npy"))), limit)
     else:
         made_of = evaluate.protocol(scoring.tasks.tasks()[name])
-    return digest("pack", revisions.PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, TOKEN_BUDGET)
+    return digest(
+        "pack", revisions.PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, evaluate.TOKEN_BUDGET
+    )
 
 
 def _make_pack(scoring: Scoring, name: str, folder: Path) -> None:
@@ -174,12 +174,12 @@ def _pack(scoring: Scoring, name: str) -> evaluate.Pack:
             num_bytes=heldout.bytes[:limit],
             eos_token_id=scoring.eos_token_id,
             sequence_length=scoring.max_length,
-            token_budget=TOKEN_BUDGET,
+            token_budget=evaluate.TOKEN_BUDGET,
         )
     return evaluate.prepare(
         [evaluate.load_task(scoring.tasks.tasks()[name])],
         Tokenizer.from_file(str(scoring.tokenizer)),
         eos_token_id=scoring.eos_token_id,
         max_length=scoring.max_length,
-        token_budget=TOKEN_BUDGET,
+        token_budget=evaluate.TOKEN_BUDGET,
     )

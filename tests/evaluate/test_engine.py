@@ -12,7 +12,7 @@ from olmo.config import ActivationType, BlockType
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
-from sweep.evaluate import TaskRequests, engine, likelihoods, log_likelihoods, prepare
+from sweep.evaluate import TOKEN_BUDGET, TaskRequests, engine, likelihoods, log_likelihoods, prepare
 from sweep.evaluate.batches import Batches
 from sweep.evaluate.body import Body
 from sweep.evaluate.scratch import CPU, GPU
@@ -33,10 +33,13 @@ ARCHITECTURES = {
     "pre-norm-rms": {"layer_norm_type": "rms", "layer_norm_with_affine": True},
 }
 
+FINE = replace(CPU, nodes=1, fewest=1)
+"""Many small batches."""
+
 
 def scored(task: TaskRequests, tokenizer: Tokenizer, model: OLMo, **settings: Any) -> np.ndarray:
     pack = prepare([task], tokenizer, **{"eos_token_id": EOS, "max_length": MAX_LENGTH, "token_budget": 900} | settings)
-    return log_likelihoods(model, pack)
+    return likelihoods(Body(model, FINE), pack).log_probability
 
 
 @torch.inference_mode()
@@ -112,14 +115,14 @@ def test_an_error_stops_the_work_and_restores_the_threads(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        log_likelihoods(olmo, pack, progress=stop)
+        likelihoods(Body(olmo, FINE), pack, progress=stop)
     assert torch.get_num_threads() == num_threads
 
 
 def test_progress_adds_up_to_the_nodes(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
     pack = prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=500)
     told: list[int] = []
-    log_likelihoods(olmo, pack, progress=told.append)
+    likelihoods(Body(olmo, FINE), pack, progress=told.append)
     assert len(told) == len(pack.batch_nodes) > 1
     assert sum(told) == pack.num_nodes
 
@@ -169,11 +172,24 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
     expected = log_likelihoods(olmo, pack)
     sizes = short_of_memory(monkeypatch, most_nodes=1500, kind=kind, says=says)
     told: list[int] = []
-    found = likelihoods(Body(olmo, replace(CPU, parts=1)), pack, progress=told.append).log_probability
+    found = likelihoods(Body(olmo, replace(FINE, parts=1)), pack, progress=told.append).log_probability
     assert found == pytest.approx(expected, abs=1e-4)
     assert sizes[0] > 1500 >= sizes[-1]
     assert sum(told) == pack.num_nodes, "what was done before isn't done again"
     assert "out of memory: going on with" in caplog.text
+
+
+def test_a_wide_model_of_default_packs_and_sizes_goes_on_with_less_memory_too(
+    core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [core8["hellaswag"], core8["piqa"]]
+    pack = prepare(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=TOKEN_BUDGET)
+    assert pack.num_nodes > 4096
+    expected = log_likelihoods(olmo, pack)
+    sizes = short_of_memory(monkeypatch, most_nodes=TOKEN_BUDGET, kind=MemoryError, says="")
+    found = likelihoods(Body(olmo, replace(CPU, memory=1, parts=1)), pack).log_probability
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert sizes[0] > 2048, "a wide model's batches hold thousands of nodes, so that its weights are read seldom"
 
 
 def test_what_never_fits_is_an_error(

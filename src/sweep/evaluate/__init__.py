@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.evaluate.aggregates import aggregate_deltas, aggregates, chance_of
 from sweep.evaluate.heldout import heldout_pack
-from sweep.evaluate.pack import Likelihoods, Pack, prepare
+from sweep.evaluate.pack import TOKEN_BUDGET, Likelihoods, Pack, prepare
 from sweep.evaluate.protocols import protocol
 from sweep.evaluate.records import read_records, records_table, write_records
 from sweep.evaluate.requests import TaskRequests
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HELDOUT",
+    "TOKEN_BUDGET",
     "Body",
     "Likelihoods",
     "Pack",

@@ -26,7 +26,7 @@ from sweep.ranks import ALONE, Ranks
 
 log = logging.getLogger(__name__)
 
-SMALLEST = 2**20
+FEWEST_NODES = 32
 """Halving ends here: what doesn't fit then never will."""
 NODE_WIDTHS = 7
 """Numbers held at once for each node of a batch, about, in widths of the model."""
@@ -43,17 +43,18 @@ def likelihoods(
 ) -> Likelihoods:
     """What the model says to each request of a pack; for several packs make its `Body` once.
 
-    Where the memory of its sizes is more than there is, it goes on with half, down to a tree at a time. Several
-    `ranks`, which all call this, share the work and know all of its result. `progress` is told of the nodes done,
-    `pack.num_nodes` over all ranks. Refusal for a model this engine can't run.
+    Where a batch takes more memory than there is, it goes on with half as many nodes, down to a batch of the pack or a
+    tree at a time. Several `ranks`, which all call this, share the work and know all of its result. `progress` is told
+    of the nodes done, `pack.num_nodes` over all ranks. Refusal for a model this engine can't run.
     """
     body = model if isinstance(model, Body) else Body(model)
-    sizes, memory, greedy = body.sizes, body.sizes.memory, bool(pack.greedy.any())
+    sizes, greedy = body.sizes, bool(pack.greedy.any())
     scored = np.zeros(len(pack.target), dtype=np.float32)
     likeliest = np.zeros(len(pack.target), dtype=np.uint8)
     work = Batches(pack, body.device)
     wanted = max(sizes.fewest, pack.num_nodes // sizes.parts)
-    left = work.cut(min(most_nodes(body, memory), wanted))[ranks.rank :: ranks.size]
+    nodes = min(wanted, max(sizes.nodes, most_nodes(body, sizes.memory)))
+    left = work.cut(nodes)[ranks.rank :: ranks.size]
     while left:
         try:
             with _workers(body.device) as pool:
@@ -64,14 +65,14 @@ def likelihoods(
                     if progress is not None:
                         progress(work.nodes(run))
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or memory < SMALLEST:
+            if not out_of_memory(error) or nodes < FEWEST_NODES:
                 raise
-            memory //= 2
-            left = [piece for run in left for piece in work.cut(most_nodes(body, memory), run)]
+            nodes //= 2
+            left = [piece for run in left for piece in work.cut(nodes, run)]
             body.scratch = Scratch(body.device)
             if body.device.type == "cuda":
                 torch.cuda.empty_cache()
-            log.warning("scoring ran out of memory: going on with %d MiB a thread", memory >> 20)
+            log.warning("scoring ran out of memory: going on with %d positions a batch", nodes)
     ranks.total(torch.from_numpy(scored))  # 0 where another rank scored: the sum is exact
     ranks.total(torch.from_numpy(likeliest))
     total = np.zeros(len(pack.document))

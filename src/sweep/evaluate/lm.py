@@ -13,10 +13,8 @@ from tokenizers import Tokenizer
 
 from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.heldout import heldout_pack
-from sweep.evaluate.pack import prepare
+from sweep.evaluate.pack import TOKEN_BUDGET, prepare
 from sweep.evaluate.requests import TaskRequests
-
-TOKEN_BUDGET = 4096
 
 
 class OLMoLM(LM):

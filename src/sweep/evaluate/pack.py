@@ -18,6 +18,9 @@ from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.trees import Chain, Int32, Tree, grow
 from sweep.refusal import Refusal
 
+TOKEN_BUDGET = 512
+"""Tree nodes of a pack's batch, of all packs that are kept: the engine joins batches, and can't cut one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Requests:
