@@ -24,7 +24,7 @@ from sweep.refusal import Refusal
 UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError, httpx.HTTPError)
 OFFLINE = (
     "no Hub could be reached: fetch it once where there is a network (the cache is at HF_HOME), name a mirror in "
-    "HF_ENDPOINT, or take a copy on disk with model=local checkpoint.path=FOLDER"
+    "HF_ENDPOINT, or take an OLMo unsharded folder on disk with model=local checkpoint.path=FOLDER"
 )
 
 
