@@ -34,6 +34,7 @@ from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
 from sweep.config import CORE8, Task
 from sweep.evaluate import (
     TOKEN_BUDGET,
+    Body,
     Likelihoods,
     Pack,
     TaskRequests,
@@ -82,7 +83,7 @@ CASES = (
         n_heads=4,
         vocab_size=50304,
         limit=50,
-        quick_limit=5,
+        quick_limit=20,
         batch_sizes=(2, 8, 32),
     ),
     Case(
@@ -92,7 +93,7 @@ CASES = (
         n_heads=16,
         vocab_size=50304,
         limit=8,
-        quick_limit=2,
+        quick_limit=4,
         batch_sizes=(2, 4, 16),
     ),
 )
@@ -189,18 +190,27 @@ def limit_gflop(model: OLMo, pack: Pack) -> float:
     return 2 * float(body + attention + config.d_model * config.vocab_size * len(pack.row)) / 1e9
 
 
-def same_scores(pack: Pack, ours: np.ndarray, theirs: np.ndarray) -> bool:
+def same_scores(packs: list[Pack], ours: np.ndarray, theirs: np.ndarray) -> bool:
     """Whether every accuracy of every task is the same."""
+    ends = np.cumsum([len(pack.task) for pack in packs])[:-1]
     values = [
         [
             s.value
-            for name in CORE8
-            for s in scores(name, records_table(pack, name, Likelihoods(log_probability=of, greedy=None)))
+            for pack, part in zip(packs, np.split(of, ends), strict=True)
+            for s in scores(
+                pack.tasks[0], records_table(pack, pack.tasks[0], Likelihoods(log_probability=part, greedy=None))
+            )
             if s.metric.startswith("acc")
         ]
         for of in (ours, theirs)
     ]
     return values[0] == values[1]
+
+
+def ours_of(model: OLMo, packs: list[Pack]) -> np.ndarray:
+    """Our log-probabilities of all requests, a pack a task, as a run scores."""
+    body = Body(model)
+    return np.concatenate([log_likelihoods(body, pack) for pack in packs])
 
 
 def instances(tasks: list[TaskRequests]) -> list[Instance]:
@@ -233,19 +243,20 @@ def compare(case: Case, mode: str) -> tuple[float, float]:
     tasks = load(case, mode)
     tokenizer, model = tokenizer_of(case.vocab_size), olmo(case)
     limits = {"eos_token_id": 0, "max_length": LENGTH, "token_budget": TOKEN_BUDGET}
-    prepare_s, pack = timed(lambda: prepare(tasks, tokenizer, **limits))
+    prepare_s, packs = timed(lambda: [prepare([task], tokenizer, **limits) for task in tasks])
     if mode != "--full":
-        log_likelihoods(model, pack)
+        ours_of(model, packs)
     repeats = 1 if mode == "--full" else 3
-    ours_s, ours = min((timed(lambda: log_likelihoods(model, pack)) for _ in range(repeats)), key=lambda run: run[0])
+    ours_s, ours = min((timed(lambda: ours_of(model, packs)) for _ in range(repeats)), key=lambda run: run[0])
     best, theirs_s, theirs = best_hflm(case, native(model), tokenizer, mode)
 
-    rate, gflop, ratio = gflops(), limit_gflop(model, pack), theirs_s / ours_s
+    rate, gflop, ratio = gflops(), sum(limit_gflop(model, pack) for pack in packs), theirs_s / ours_s
+    requests, positions, rows = (sum(map(len, of)) for of in zip(*((p.task, p.ids, p.row) for p in packs), strict=True))
     show(
-        *(case.name, len(pack.task), pack.num_nodes, len(pack.row), f"{rate:.0f}", f"{gflop / rate:.2f}"),
+        *(case.name, requests, positions, rows, f"{rate:.0f}", f"{gflop / rate:.2f}"),
         *(f"{prepare_s:.2f}", f"{ours_s:.2f}", f"{100 * gflop / rate / ours_s:.0f}", f"{theirs_s:.2f}", best),
         f"{ratio:.1f}",
-        "same" if same_scores(pack, ours, theirs) else "DIFFER",
+        "same" if same_scores(packs, ours, theirs) else "DIFFER",
     )
     return ratio, float(np.abs(ours - theirs).max())
 

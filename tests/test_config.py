@@ -127,6 +127,7 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("model=datadecide-4m checkpoint.source=http", "checkpoint.source=http: datadecide-4m is on the Hub alone"),
         ("model=datadecide-4m model.published.recipe=c5", "model.published.recipe=c5: 'c5' is not one of dolma1_7"),
         ("checkpoint.source=ftp", "checkpoint.source=ftp"),
+        ("checkpoint.source=hub", "checkpoint.source=hub goes with published models, not with model=tiny-s"),
         ("seed=-1", "seed=-1: must not be negative"),
         ("compute.device=tpu", "compute.device=tpu"),
         ("compute.threads=0", "compute.threads=0: must be at least 1"),

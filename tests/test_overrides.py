@@ -48,6 +48,15 @@ def test_the_defaults_keep_the_name_they_had(store: Store, source: Source) -> No
     assert training.base == digest("anneal", key, data, "uint16", decides, "cpu fp32 1 threads")
 
 
+def test_a_weight_decay_that_no_parameter_would_get_is_refused(store: Store, source: Source) -> None:
+    source = without_optimizer(source)
+    source.config.optimizer.weight_decay = 0.0
+    source.config.save(source.folder / "config.yaml")
+    prepared(store, source, *FRESH, "anneal.weight_decay=0")
+    with pytest.raises(Refusal, match=r"anneal\.weight_decay=0\.2: the checkpoint's optimizer decays nothing"):
+        prepared(store, source, *FRESH, "anneal.weight_decay=0.2")
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -180,6 +180,16 @@ def test_space_shows_and_frees(store: Store, tmp_path: Path) -> None:
     assert (store.keys("packs"), store.keys("states")) == (set(), {"b"})
 
 
+def test_space_frees_what_a_download_cut_short_has_kept(store: Store, tmp_path: Path) -> None:
+    parts = store.path("checkpoints", ".k.download")
+    parts.mkdir(parents=True)
+    (parts / "model.safetensors").write_bytes(bytes(2_000_000))
+    command = [sys.executable, "-m", "sweep.space", "--free", "checkpoints"]
+    environment = {**os.environ, "SWEEP_STORE": str(store.root)}
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True, check=True).stdout
+    assert "freed 2.0 MB" in shown and not parts.exists()
+
+
 def test_a_heartbeat_outlives_a_file_system_that_is_away_for_a_while(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+
+from safetensors import SafetensorError
 
 from sweep.checkpoints import import_folder
 from sweep.checkpoints.download import STEMS, fetch_folder
@@ -72,7 +75,7 @@ def _from_hub(store: Store, model: Model, published: Published, step: int) -> Pa
         found = snapshot(repository, revision)
         try:
             import_folder(found, into, training=training, step=step, tokens=tokens)
-        except ValueError as error:
+        except (FileNotFoundError, ValueError, UnpicklingError, SafetensorError) as error:
             raise Refusal(f"{repository}@{revision}: {error}") from error
 
     return store.make(KIND, digest("hub", repository, revision, training, tokens), build)

@@ -47,7 +47,7 @@ def _anneal_words(config: RunConfig) -> list[str]:
         words.append(f"final={anneal.final_fraction:g}")
     if anneal.warmup_steps:
         words.append(f"warmup={anneal.warmup_steps}")
-    if anneal.hold_steps:
+    if anneal.hold_steps and anneal.shape != "constant":
         words.append(f"hold={anneal.hold_steps}")
     if anneal.optimizer != "keep":
         words.append(f"optimizer={anneal.optimizer}")

@@ -128,7 +128,13 @@ def _changed(anneal: Anneal, group: Mapping[str, Any]) -> dict[str, Any]:
 def _decides(config: RunConfig, source: Source, plan: Plan, penalty: float) -> dict[str, Any]:
     """What of the choices decides the updates; what is as the checkpoint has it anyway is left out."""
     decides: dict[str, Any] = {"weight_decay": None, "max_grad_norm": plan.max_grad_norm, "seed": config.seed}
-    for group in hyperparameters(source.folder, source.config):
+    groups = hyperparameters(source.folder, source.config)
+    if config.anneal.weight_decay and not any(group["weight_decay"] > 0 for group in groups):
+        raise Refusal(
+            f"anneal.weight_decay={config.anneal.weight_decay}: the checkpoint's optimizer decays nothing, and what is "
+            "without decay stays without; allowed: 0, or null"
+        )
+    for group in groups:
         decides |= _changed(config.anneal, group)
     if penalty:
         decides["z_loss"] = penalty

@@ -13,7 +13,7 @@ REQUESTS = 2
 """From a task's documents to requests."""
 PACK = 2
 """From requests to token trees in batches."""
-ENGINE = 1
+ENGINE = 2
 """From weights and a pack to log-probabilities."""
 
 

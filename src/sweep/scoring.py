@@ -69,6 +69,8 @@ def record_files(
     """
     started = time.perf_counter()
 
+    body = functools.cache(lambda: evaluate.Body(model()))
+
     def build(name: str, folder: Path) -> None:
         began = time.perf_counter()
         pack = evaluate.Pack.load(store.make("packs", packs[name], making[name]))
@@ -76,7 +78,7 @@ def record_files(
         ranks.from_first(lambda: packs[name])
         total = pack.num_nodes // ranks.size
         with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=total) as bar:
-            found = evaluate.likelihoods(model(), pack, ranks=ranks, progress=bar.advance)
+            found = evaluate.likelihoods(body(), pack, ranks=ranks, progress=bar.advance)
         evaluate.write_records(evaluate.records_table(pack, name, found), folder / RECORDS)
 
     packs = {name: _pack_key(scoring, name) for name in scoring.names}
@@ -93,10 +95,11 @@ def record_files(
 
 def score_along(store: Store, *, model: Callable[[], OLMo], ranks: Ranks) -> None:
     """The part of the other ranks in `record_files`: their share of each pack that the first one names."""
+    body = functools.cache(lambda: evaluate.Body(model()))
     while (key := ranks.from_first(str)) is not None:
         folder = store.get("packs", key)
         assert folder is not None, f"the first rank made pack {key} where this one doesn't see it"
-        evaluate.likelihoods(model(), evaluate.Pack.load(folder), ranks=ranks)
+        evaluate.likelihoods(body(), evaluate.Pack.load(folder), ranks=ranks)
 
 
 def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:

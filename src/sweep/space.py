@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def main() -> None:
             with store.lease(entry.kind, entry.key):  # whoever works on it now ends first
                 store.drop(entry.kind, entry.key)
             freed += entry.bytes
+    for parts in store.root.glob("*/.*.download"):  # what a checkpoint's download cut short has kept
+        if parts.parent.name in free:
+            with store.lease(parts.parent.name, parts.name.removesuffix(".download").removeprefix(".")):
+                freed += sum(file.stat().st_size for file in parts.glob("*"))
+                shutil.rmtree(parts, ignore_errors=True)
     sys.stdout.write(f"{store.root}\n")
     usage = store.usage()
     for kind, meaning in KINDS.items():

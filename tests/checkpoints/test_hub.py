@@ -57,6 +57,20 @@ def test_a_cut_connection_is_tried_again(tmp_path: Path, hub: Hub) -> None:
     assert hub.asked.count(f"GET /{REPO}/resolve/{hub.commit(REVISION)}/model.safetensors") == 2
 
 
+def test_wrong_bytes_of_the_right_size_are_fetched_again(tmp_path: Path, hub: Hub) -> None:
+    hub.wrong = 1
+    folder, refusal = ask(tmp_path / "home", hub.url)
+    assert (Path(folder) / "model.safetensors").read_bytes() == FILES["model.safetensors"], refusal
+
+
+def test_wrong_bytes_twice_are_refused_and_not_kept(tmp_path: Path, hub: Hub) -> None:
+    hub.wrong = 2
+    folder, refusal = ask(tmp_path / "home", hub.url)
+    assert folder == "" and f"{REPO}@{REVISION}: model.safetensors is not of the digest that the Hub says" in refusal
+    folder, refusal = ask(tmp_path / "home", hub.url)
+    assert (Path(folder) / "model.safetensors").read_bytes() == FILES["model.safetensors"], refusal
+
+
 def test_offline_a_warm_cache_serves(tmp_path: Path, hub: Hub) -> None:
     folder, _ = ask(tmp_path / "home", hub.url)
     asked = len(hub.asked)

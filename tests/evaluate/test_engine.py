@@ -33,13 +33,13 @@ ARCHITECTURES = {
     "pre-norm-rms": {"layer_norm_type": "rms", "layer_norm_with_affine": True},
 }
 
-FINE = replace(CPU, nodes=1)
+FINE = replace(CPU, nodes=1, fewest=1)
 """Many small batches."""
 
 
 def scored(task: TaskRequests, tokenizer: Tokenizer, model: OLMo, **settings: Any) -> np.ndarray:
     pack = prepare([task], tokenizer, **{"eos_token_id": EOS, "max_length": MAX_LENGTH, "token_budget": 900} | settings)
-    return likelihoods(model, pack, sizes=FINE).log_probability
+    return likelihoods(Body(model, FINE), pack).log_probability
 
 
 @torch.inference_mode()
@@ -85,7 +85,7 @@ def test_the_budget_changes_nothing(core8: dict[str, TaskRequests], tokenizer: T
 
 def test_the_sizes_for_a_gpu_give_the_same(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
     pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
-    few, many = (likelihoods(olmo, pack, sizes=sizes).log_probability for sizes in (GPU, CPU))
+    few, many = (likelihoods(Body(olmo, sizes), pack).log_probability for sizes in (GPU, CPU))
     assert few == pytest.approx(many, abs=1e-4)
 
 
@@ -115,14 +115,14 @@ def test_an_error_stops_the_work_and_restores_the_threads(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        likelihoods(olmo, pack, sizes=FINE, progress=stop)
+        likelihoods(Body(olmo, FINE), pack, progress=stop)
     assert torch.get_num_threads() == num_threads
 
 
 def test_progress_adds_up_to_the_nodes(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
     pack = prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=500)
     told: list[int] = []
-    likelihoods(olmo, pack, sizes=FINE, progress=told.append)
+    likelihoods(Body(olmo, FINE), pack, progress=told.append)
     assert len(told) == len(pack.batch_nodes) > 1
     assert sum(told) == pack.num_nodes
 
@@ -172,7 +172,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
     expected = log_likelihoods(olmo, pack)
     sizes = short_of_memory(monkeypatch, most_nodes=1500, kind=kind, says=says)
     told: list[int] = []
-    found = likelihoods(olmo, pack, sizes=replace(FINE, parts=1), progress=told.append).log_probability
+    found = likelihoods(Body(olmo, replace(FINE, parts=1)), pack, progress=told.append).log_probability
     assert found == pytest.approx(expected, abs=1e-4)
     assert sizes[0] > 1500 >= sizes[-1]
     assert sum(told) == pack.num_nodes, "what was done before isn't done again"
@@ -187,7 +187,7 @@ def test_a_wide_model_of_default_packs_and_sizes_goes_on_with_less_memory_too(
     assert pack.num_nodes > 4096
     expected = log_likelihoods(olmo, pack)
     sizes = short_of_memory(monkeypatch, most_nodes=TOKEN_BUDGET, kind=MemoryError, says="")
-    found = likelihoods(olmo, pack, sizes=replace(CPU, memory=1)).log_probability
+    found = likelihoods(Body(olmo, replace(CPU, memory=1, parts=1)), pack).log_probability
     assert found == pytest.approx(expected, abs=1e-4)
     assert sizes[0] > 2048, "a wide model's batches hold thousands of nodes, so that its weights are read seldom"
 

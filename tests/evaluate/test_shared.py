@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from sweep.config import CORE8
 from sweep.evaluate import Pack, TaskRequests, likelihoods, prepare, read_records
+from sweep.evaluate.body import Body
 from sweep.evaluate.scratch import CPU
 from sweep.ranks import ALONE, Ranks
 from sweep.scoring import Scoring, Spent, record_files, score_along
@@ -25,7 +26,9 @@ from .conftest import EOS, MAX_LENGTH, make_olmo
 def scored(ranks: Ranks, folder: Path) -> tuple[bytes, bytes, int]:
     """The answers to a pack in a folder, and the nodes that this rank computed for them."""
     told: list[int] = []
-    found = likelihoods(make_olmo(), Pack.load(folder), sizes=replace(CPU, nodes=1), ranks=ranks, progress=told.append)
+    found = likelihoods(
+        Body(make_olmo(), replace(CPU, nodes=1, fewest=1)), Pack.load(folder), ranks=ranks, progress=told.append
+    )
     assert found.greedy is not None
     return found.log_probability.tobytes(), found.greedy.tobytes(), sum(told)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -22,14 +24,14 @@ from sweep.refusal import Refusal
 UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError, httpx.HTTPError)
 OFFLINE = (
     "no Hub could be reached: fetch it once where there is a network (the cache is at HF_HOME), name a mirror in "
-    "HF_ENDPOINT, or take a copy on disk with model=local checkpoint.path=FOLDER"
+    "HF_ENDPOINT, or take an OLMo unsharded folder on disk with model=local checkpoint.path=FOLDER"
 )
 
 
 def snapshot(repo: str, revision: str) -> Path:
     """The folder of a revision in the Hub's cache, fetched as far as it isn't there; one format of the weights alone.
 
-    `revision` may hold * for what only the Hub knows. Refusal where it isn't to be had.
+    `revision` may hold * for what only the Hub knows. Refusal where it isn't to be had, or isn't what the Hub says.
     """
     place = f"{repo}@{revision}"
     try:
@@ -40,7 +42,7 @@ def snapshot(repo: str, revision: str) -> Path:
             files = HfApi().list_repo_files(repo, revision=name)
             if not any(file.endswith(".safetensors") for file in files):
                 patterns[-1] = "*.bin"
-        return Path(snapshot_download(repo, revision=name, allow_patterns=patterns))
+        return _verified(place, lambda: Path(snapshot_download(repo, revision=name, allow_patterns=patterns)))
     except RevisionNotFoundError as error:
         raise Refusal(f"{place} is not on the Hub: there is no such revision") from error
     except RepositoryNotFoundError as error:
@@ -49,6 +51,31 @@ def snapshot(repo: str, revision: str) -> Path:
         raise Refusal(f"{place}: the Hub answered {error}") from error
     except UNREACHABLE as error:
         raise Refusal(f"{place}: {OFFLINE} ({type(error).__name__})") from error
+
+
+def _verified(place: str, fetch: Callable[[], Path]) -> Path:
+    """The folder that `fetch` gives, its files of the digests they are cached under; wrong ones are fetched once more.
+
+    The client itself compares sizes alone.
+    """
+    for _ in range(2):
+        folder = fetch()
+        wrong = [file for file in sorted(folder.rglob("*")) if file.is_symlink() and not _sound(file.resolve())]
+        if not wrong:
+            return folder
+        for file in wrong:
+            file.resolve().unlink()
+            file.unlink()
+    raise Refusal(f"{place}: {wrong[0].name} is not of the digest that the Hub says, twice; nothing of it was kept")
+
+
+def _sound(blob: Path) -> bool:
+    """Whether a cached file is of the digest it is named by: SHA-256 of large files, git's SHA-1 of others."""
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+        return True
+    found = hashlib.sha256() if len(blob.name) == 64 else hashlib.sha1(b"blob %d\0" % blob.stat().st_size)
+    with blob.open("rb") as file:
+        return hashlib.file_digest(file, lambda: found).hexdigest() == blob.name
 
 
 def _resolved(repo: str, pattern: str) -> str:

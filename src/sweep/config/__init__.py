@@ -117,6 +117,11 @@ class RunConfig:
             raise ValueError("model=local needs checkpoint.path, the folder of an OLMo unsharded checkpoint")
         if self.model.source != "local" and path is not None:
             raise ValueError(f"checkpoint.path={path} goes with model=local, not with model={self.model.name}")
+        if self.model.published is None and self.checkpoint.source != "auto":
+            raise ValueError(
+                f"checkpoint.source={self.checkpoint.source} goes with published models, not with "
+                f"model={self.model.name}: only auto is allowed"
+            )
         if self.model.source == "embedded":
             check_on_trajectory(self.model, step)
         if self.model.published is not None:

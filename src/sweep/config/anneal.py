@@ -143,6 +143,16 @@ class Anneal:
             )
         if self.shape == "exponential" and self.final_fraction == 0:
             raise ValueError("anneal.shape=exponential never reaches 0: give anneal.final_fraction above 0, e.g. 0.01")
+        if self.name == "none" and self.steps:
+            raise ValueError(
+                f"anneal.steps={self.steps} is not for anneal=none, which trains nothing: only 0 is allowed; beside "
+                "anneals of so many steps, controls=[none] adds it to a sweep"
+            )
+        if self.name == "constant" and self.shape != "constant":
+            raise ValueError(
+                f"anneal.shape={self.shape} is not for anneal=constant: only constant is allowed; beside anneals of "
+                "other shapes, controls=[constant] adds it to a sweep"
+            )
         if self.steps == 0:  # what would shape the anneal doesn't matter, and may be given beside other arms
             return self
         if self.warmup_steps + self.hold_steps >= self.steps:

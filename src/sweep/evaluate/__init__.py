@@ -16,11 +16,13 @@ from sweep.evaluate.scores import deltas, scores
 from sweep.evaluate.tasks import load_task
 
 if TYPE_CHECKING:
+    from sweep.evaluate.body import Body
     from sweep.evaluate.engine import likelihoods, log_likelihoods
 
 __all__ = [
     "HELDOUT",
     "TOKEN_BUDGET",
+    "Body",
     "Likelihoods",
     "Pack",
     "TaskRequests",
@@ -41,10 +43,10 @@ __all__ = [
 ]
 
 # a run whose scores are all in the store loads neither lm-eval nor torch
-_LATE = ("likelihoods", "log_likelihoods")
+_LATE = {"Body": "body", "likelihoods": "engine", "log_likelihoods": "engine"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.engine"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)

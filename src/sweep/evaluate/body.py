@@ -14,7 +14,7 @@ from olmo.model import OLMo
 from torch import Tensor
 
 from sweep.evaluate.batches import Batch, Group
-from sweep.evaluate.scratch import Scratch, Sizes
+from sweep.evaluate.scratch import CPU, GPU, Scratch, Sizes
 from sweep.evaluate.weights import Block, blocks, check, fp32, norm
 
 UNSCALE = -math.log(2)
@@ -24,10 +24,10 @@ UNSCALE = -math.log(2)
 class Body:
     """An OLMo's weights, ready to run over trees; Refusal where its architecture is not supported."""
 
-    def __init__(self, model: OLMo, sizes: Sizes) -> None:
+    def __init__(self, model: OLMo, sizes: Sizes | None = None) -> None:
         self.config = model.config
         check(self.config)
-        self.sizes = sizes
+        self.sizes = sizes or (GPU if model.device.type == "cuda" else CPU)
         self.device = model.device
         self.scratch = Scratch(model.device)
         self.head_dim = self.config.d_model // self.config.n_heads

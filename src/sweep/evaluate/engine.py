@@ -21,7 +21,7 @@ from torch import Tensor
 from sweep.evaluate.batches import Batch, Batches
 from sweep.evaluate.body import Body
 from sweep.evaluate.pack import Likelihoods, Pack
-from sweep.evaluate.scratch import CPU, GPU, Scratch, Sizes
+from sweep.evaluate.scratch import Scratch
 from sweep.ranks import ALONE, Ranks
 
 log = logging.getLogger(__name__)
@@ -35,26 +35,25 @@ EXP_LIMIT = 60.0
 
 
 def likelihoods(
-    model: OLMo,
+    model: OLMo | Body,
     pack: Pack,
     *,
-    sizes: Sizes | None = None,
     ranks: Ranks = ALONE,
     progress: Callable[[int], None] | None = None,
 ) -> Likelihoods:
-    """What the model says to each request of a pack.
+    """What the model says to each request of a pack; for several packs make its `Body` once.
 
-    `sizes` are by default those for the device that the model is on. Where a batch takes more memory than there is, it
-    goes on with half as many nodes, down to a batch of the pack or a tree at a time. Several `ranks`, which all call
-    this, share the work and know all of its result. `progress` is told of the nodes done, `pack.num_nodes` over all
-    ranks. Refusal for a model this engine can't run.
+    Where a batch takes more memory than there is, it goes on with half as many nodes, down to a batch of the pack or a
+    tree at a time. Several `ranks`, which all call this, share the work and know all of its result. `progress` is told
+    of the nodes done, `pack.num_nodes` over all ranks. Refusal for a model this engine can't run.
     """
-    sizes = sizes or (GPU if model.device.type == "cuda" else CPU)
-    body, greedy = Body(model, sizes), bool(pack.greedy.any())
+    body = model if isinstance(model, Body) else Body(model)
+    sizes, greedy = body.sizes, bool(pack.greedy.any())
     scored = np.zeros(len(pack.target), dtype=np.float32)
     likeliest = np.zeros(len(pack.target), dtype=np.uint8)
     work = Batches(pack, body.device)
-    nodes = max(sizes.nodes, min(most_nodes(body, sizes.memory), pack.num_nodes // sizes.parts))
+    wanted = max(sizes.fewest, pack.num_nodes // sizes.parts)
+    nodes = min(wanted, max(sizes.nodes, most_nodes(body, sizes.memory)))
     left = work.cut(nodes)[ranks.rank :: ranks.size]
     while left:
         try:
@@ -82,7 +81,9 @@ def likelihoods(
     return Likelihoods(log_probability=total, greedy=missed == 0 if greedy else None)
 
 
-def log_likelihoods(model: OLMo, pack: Pack, *, progress: Callable[[int], None] | None = None) -> NDArray[np.float64]:
+def log_likelihoods(
+    model: OLMo | Body, pack: Pack, *, progress: Callable[[int], None] | None = None
+) -> NDArray[np.float64]:
     """(R,) summed log-probability of each request's continuation, in nats."""
     return likelihoods(model, pack, progress=progress).log_probability
 

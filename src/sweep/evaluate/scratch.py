@@ -20,9 +20,11 @@ class Sizes:
     memory: int
     """Bytes that one thread's batch may take, about, unless `nodes` of them, or a single tree, take more."""
     nodes: int
-    """Nodes of a batch at least, while memory lasts: with fewer, a wide model's weights are read too often."""
+    """Nodes that a batch may have whatever they take: with fewer, a wide model's weights are read too often."""
     parts: int
     """Batches wanted of a pack: threads share them. Not the number of threads, on which no bit may depend."""
+    fewest: int
+    """Nodes of a batch all the same, where a pack has them: each batch reads the whole head."""
     rows: int
     """Nodes at a time between two attentions."""
     head_rows: int
@@ -30,9 +32,9 @@ class Sizes:
     """Logits at a time."""
 
 
-CPU = Sizes(memory=42 * 2**20, nodes=4096, parts=32, rows=1024, head_rows=1024, head_columns=1024)
+CPU = Sizes(memory=42 * 2**20, nodes=4096, parts=32, fewest=512, rows=1024, head_rows=1024, head_columns=1024)
 """Blocks stay in a core's cache from one operation to the next."""
-GPU = Sizes(memory=2 * 2**30, nodes=4096, parts=1, rows=16384, head_rows=4096, head_columns=16384)
+GPU = Sizes(memory=2 * 2**30, nodes=4096, parts=1, fewest=1, rows=16384, head_rows=4096, head_columns=16384)
 """Few, large operations."""
 
 
