@@ -109,31 +109,46 @@ def checkpoint(layout: str, folder: Path) -> None:
         torch.save({**train, "global_train_examples_seen": seen, "global_data_step": step}, folder / "train.pt")
 
 
-def python(home: Path, *words: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=home, env={**os.environ, **environment}, text=True, capture_output=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("layout", CHOSEN)
 def test_it_is_fetched_annealed_and_exported(layout: str, tokenizer: Path, tmp_path: Path) -> None:
-    home, data, words = tmp_path / "home", tmp_path / "mine.npy", CHOSEN[layout]
+    checkpoint(layout, tmp_path / "step-unsharded")
+    with published(layout, tmp_path / "step-unsharded", tmp_path, tokenizer) as environment:
+        events = anneal_and_export(tmp_path, tokenizer, *CHOSEN[layout], **environment)
+    assert ("anneal.optimizer", "fresh") in events.attempts[0]["params"].items() or layout.startswith("folder")
+
+
+def test_a_folder_on_disk_in_a_layout_of_the_hub(tokenizer: Path, tmp_path: Path) -> None:
+    checkpoint("folder, safetensors", tmp_path / "step-unsharded")
+    mine = tmp_path / "mine"
+    export_folder(tmp_path / "step-unsharded", read_config(tmp_path / "step-unsharded"), mine, tokenizer=tokenizer)
+    words = ("model=local", f"checkpoint.path={mine}")
+    events = anneal_and_export(tmp_path, tokenizer, *words, "checkpoint.step=1000", *FRESH)
+    assert events.outcome["result"]["position"]["tokens"] == 1000 * 2 * LENGTH
+
+    home = tmp_path / "home"
+    assert "has no optimizer state" in refusal(home, *words, "checkpoint.step=1000", "model.batch_size=2")
+    assert "model.batch_size=None: " in refusal(home, *words, "checkpoint.step=1000", *FRESH)
+    (mine / "config.json").write_text("{}")
+    assert "model_type: 'none' is not one of" in refusal(
+        home, *words, "checkpoint.step=7", "model.batch_size=2", *FRESH
+    )
+
+
+def anneal_and_export(root: Path, tokenizer: Path, *words: str, **environment: str) -> Any:
+    """The run's events; its export by the class of transformers says what ai2-olmo's model says."""
+    home, data = root / "home", root / "mine.npy"
     home.mkdir()
     np.random.default_rng(0).integers(2, 300, 100 * LENGTH, dtype=np.uint32).tofile(data)
-    checkpoint(layout, tmp_path / "step-unsharded")
     scored = ("tasks.limit=2", "tasks.heldout=false", "tracking=none", f"data.tokenizer={tokenizer}")
     read_from = ("data=local", f"data.paths=[{data}]", "data.dtype=uint32")
-    with published(layout, tmp_path / "step-unsharded", tmp_path, tokenizer) as environment:
-        python(home, "sweep", *words, *SIZES, *read_from, *scored, "anneal.steps=4", **environment)
+    done = python(home, "sweep", *words, *SIZES, *read_from, *scored, "anneal.steps=4", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
     [run] = (home / "multirun" / "main").iterdir()
     events: Any = read(run)
     assert [s["update"] for s in events.steps] == [1, 2, 3, 4] and events.steps[-1]["lr"] == 0
-    assert ("anneal.optimizer", "fresh") in events.attempts[0]["params"].items() or layout.startswith("folder")
 
-    python(home, "sweep.export", run.name, "out", "--tokenizer", str(tokenizer))
+    done = python(home, "sweep.export", run.name, "out", "--tokenizer", str(tokenizer))
+    assert done.returncode == 0, done.stdout + done.stderr
     annealed = home / "multirun" / "store" / "states" / events.outcome["result"]["final_state"]
     ours = load_model(annealed, read_config(annealed), device=CPU).eval()
     ids = torch.arange(2, 26)[None]
@@ -141,3 +156,17 @@ def test_it_is_fetched_annealed_and_exported(layout: str, tokenizer: Path, tmp_p
         logits = ours(ids).logits[..., :ROWS]
         theirs = AutoModelForCausalLM.from_pretrained(home / "out")(ids).logits
     torch.testing.assert_close(theirs, logits, atol=1e-5, rtol=0)
+    return events
+
+
+def refusal(home: Path, *words: str) -> str:
+    done = python(home, "sweep", *words, "data=local", "data.paths=[../mine.npy]")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    return done.stderr
+
+
+def python(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=home, env={**os.environ, **environment}, text=True, capture_output=True, timeout=300, check=False,
+    )  # fmt: skip

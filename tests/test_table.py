@@ -28,7 +28,10 @@ def test_an_anneal_shows_what_it_did_beyond_its_constant_control() -> None:
     config = composed("anneal.steps=250")
     beyond = [score("core8", "mean", 0.02), score("heldout", "loss", -0.25)]
     shown = row(config, run_name(config), events("before", "after", "delta"), beyond)
-    assert shown.beyond == {"mean": (0.02, 0.01), "loss": (-0.25, 0.01)}
+    assert {of: figures["vs constant"] for of, figures in shown.figures.items()} == {
+        "core8": (0.02, 0.01),
+        "val loss": (-0.25, 0.01),
+    }
     text = draw("main", [shown])
     assert text.count("vs constant") == 3, "two columns and the caption"
     for cell in ("40.00 ± 1.00", "+10.00 ± 1.00", "+2.00 ± 1.00", "-0.5000 ± 0.0100", "-0.2500 ± 0.0100", "0.10M"):
@@ -45,4 +48,16 @@ def test_an_arm_without_updates_is_named_by_what_it_is(option: str, named: str) 
     config = composed(f"anneal={option}")
     shown = row(config, run_name(config), events("before", "after"))
     assert (shown.checkpoint, shown.anneal) == ("tiny-s@2000", named)
-    assert shown.mean["delta"] is None, "nothing was done, so there is no difference to show"
+    assert shown.figures["core8"]["delta"] is None, "nothing was done, so there is no difference to show"
+
+
+def test_every_suite_of_a_union_has_its_mean_and_loss_alone_has_none() -> None:
+    both = composed("tasks=[core8,mmlu]", "tasks.heldout=false")
+    scores = {"before": [score("core8", "mean", 0.4), score("mmlu", "mean", 0.25)]}
+    text = draw("main", [row(both, run_name(both), Events((), (), scores, {}, None, ()))])
+    assert "core8 before" in text and "40.00 ± 1.00" in text
+    assert "mmlu before" in text and "25.00 ± 1.00" in text
+    assert "val loss" not in text
+    loss = composed("tasks=loss")
+    text = draw("main", [row(loss, run_name(loss), events("before", "after", "delta"))])
+    assert "val loss before" in text and "mean" not in text and "accuracy" not in text

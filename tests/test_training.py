@@ -16,6 +16,7 @@ import pytest
 import torch
 from olmo.config import TrainConfig
 
+from sweep import training as rooms
 from sweep.checkpoints import fresh_state
 from sweep.data import Continued, Instances, Window
 from sweep.health import MARGIN, STREAK, Diverged, check_losses
@@ -117,6 +118,24 @@ def test_a_trajectory_keeps_its_checkpoints_and_goes_on_from_the_last(store: Sto
     assert further.updates_done == 10
     keys = state_keys("base", trajectory.rates)
     assert store.keys(KEPT) == {keys[5], keys[10], keys[15], keys[20]}
+
+
+def test_a_state_that_another_run_drops_before_it_is_read_is_looked_for_again(
+    store: Store, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(Store(store.root.parent / "alone"), training)
+    hold = train(store, dataclasses.replace(training, rates=np.full(10, 1e-2)))
+    read = rooms.read_steps
+
+    def dropped(folder: Path) -> list[StepRecord]:
+        if folder == hold.folder:
+            store.drop(KEPT, hold.key)
+        return read(folder)
+
+    monkeypatch.setattr(rooms, "read_steps", dropped)
+    again = train(store, training)
+    assert again.updates_done == 30
+    assert untimed(again.steps) == untimed(whole.steps)
 
 
 def test_a_damaged_state_is_not_trusted(store: Store, training: Training) -> None:

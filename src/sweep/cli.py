@@ -101,8 +101,11 @@ def typed(tree: DictConfig) -> RunConfig:
              for key in tree if key != "hydra"}  # fmt: skip
     config = load(plain)
     path = config.checkpoint.path
-    if path is not None and not (Path(path) / "config.yaml").is_file():
-        raise Refusal(f"checkpoint.path={path} is not an OLMo unsharded checkpoint: it has no config.yaml")
+    if path is not None and not any((Path(path) / name).is_file() for name in ("config.yaml", "config.json")):
+        raise Refusal(
+            f"checkpoint.path={path} is no checkpoint: it has neither config.yaml (an OLMo unsharded folder) nor "
+            "config.json (a layout of the Hugging Face Hub)"
+        )
     check_known(config)
     return dataclasses.replace(cast(Any, config), files=named_files(config))
 

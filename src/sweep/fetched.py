@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,17 +10,18 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from sweep.checkpoints import import_folder
+from sweep.checkpoints import architecture, import_folder
 from sweep.checkpoints.download import STEMS, fetch_folder
 from sweep.checkpoints.hub import snapshot
 from sweep.config import Model, RunConfig
 from sweep.config.published import Published, folder_of, weights_alone
 from sweep.pretrained import pretraining_lr, tokens_seen
 from sweep.refusal import Refusal
-from sweep.store import Store, digest
+from sweep.store import Store, digest, file_digest
 
 KIND = "checkpoints"
 WEIGHTS = ("config", "train", "model")
+WEIGHT_FILES = (".json", ".safetensors", ".bin")
 
 
 def published_checkpoint(store: Store, config: RunConfig) -> Path:
@@ -72,13 +74,50 @@ def _from_hub(store: Store, model: Model, published: Published, step: int) -> Pa
     training = training_tree(model, step)
 
     def build(into: Path) -> None:
-        found = snapshot(repository, revision)
-        try:
-            import_folder(found, into, training=training, step=step, tokens=tokens)
-        except (FileNotFoundError, ValueError, UnpicklingError, SafetensorError) as error:
-            raise Refusal(f"{repository}@{revision}: {error}") from error
+        _import(snapshot(repository, revision), into, f"{repository}@{revision}", training, step, tokens)
 
     return store.make(KIND, digest("hub", repository, revision, training, tokens), build)
+
+
+def imported_checkpoint(store: Store, config: RunConfig) -> Path:
+    """A folder on disk in a layout of the Hub, as an OLMo checkpoint without optimizer.
+
+    Such a folder doesn't say where its training stood nor how it was done: step and batch size are chosen, and AdamW is
+    that of OLMo 2's configurations.
+    """
+    path, step, batch_size = Path(config.checkpoint.path or ""), config.checkpoint.step, config.model.batch_size
+    if step is None or batch_size is None:
+        raise Refusal(
+            f"checkpoint.step={step}, model.batch_size={batch_size}: {path} is in a layout of the Hub, which says "
+            "neither: give both"
+        )
+    training: dict[str, Any] = {
+        "run_name": path.name,
+        "optimizer": {"name": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
+        "data": {"memmap_dtype": config.data.dtype or "uint16"},
+        "tokenizer": {"identifier": str((path / "tokenizer.json").absolute())},
+        "global_train_batch_size": batch_size,
+        "max_grad_norm": 1.0,
+        "precision": "fp32",
+    }
+    try:
+        length = architecture(json.loads((path / "config.json").read_text()))["max_sequence_length"]
+    except (ValueError, KeyError) as error:
+        raise Refusal(f"checkpoint.path={path}: config.json is not one of an OLMo: {error}") from error
+    content = {file.name: file_digest(file) for file in sorted(path.iterdir()) if file.suffix in WEIGHT_FILES}
+    tokens = step * batch_size * length
+    return store.make(
+        KIND,
+        digest("hub folder", content, training, step),
+        lambda into: _import(path, into, f"checkpoint.path={path}", training, step, tokens),
+    )
+
+
+def _import(found: Path, into: Path, place: str, training: dict[str, Any], step: int, tokens: int) -> None:
+    try:
+        import_folder(found, into, training=training, step=step, tokens=tokens)
+    except (FileNotFoundError, ValueError, UnpicklingError, SafetensorError) as error:
+        raise Refusal(f"{place}: {error}") from error
 
 
 def training_tree(model: Model, step: int) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from rich.table import Table
 from sweep.config import RunConfig
 from sweep.names import label
 
-CAPTION = "mean: accuracy over the tasks in %; val loss: nats a token on held-out documents; ± one standard error"
+LOSS, VERSUS = "val loss", "vs constant"
+WHENS = ("before", "after", "delta", VERSUS)
+SIGNED = ("delta", VERSUS)
 BEYOND = "\nvs constant: after, less that of as many updates on the same data at the learning rate in force"
 Pair = tuple[float, float]
 """(value, standard error)."""
@@ -26,12 +28,8 @@ class Row:
     checkpoint: str
     anneal: str
     status: str
-    mean: dict[str, Pair | None]
-    """"before", "after", "delta" -> mean over the tasks of the first suite."""
-    loss: dict[str, Pair | None]
-    """The same of the held-out loss."""
-    beyond: dict[str, Pair | None]
-    """"mean", "loss" -> after, less that of the constant control: what the decay did beyond more data."""
+    figures: dict[str, dict[str, Pair | None]]
+    """Suite, or LOSS of the held-out text -> "before", "after", "delta", and VERSUS: after, less the constant arm's."""
     tokens: int | None
     seconds: float | None
 
@@ -42,18 +40,20 @@ def row(config: RunConfig, name: str, events: Any, beyond: Iterable[Mapping[str,
     `beyond` are the scores of its difference to the constant control, as far as there is one.
     """
     checkpoint, _, anneal = name.partition(" ")
-    suite = next(iter(config.tasks.suites), "")
-    mean_of, heldout = label(suite, config.tasks.limit), label("heldout", config.tasks.limit)
-    scores = events.scores if events else {}
+    scores = {**(events.scores if events else {}), VERSUS: list(beyond)}
     outcome = (events.outcome if events else None) or {"status": "not finished" if events else "not started"}
     cost = (outcome.get("result") or {}).get("cost", {})
+    shown = {suite: (suite, "mean") for suite in config.tasks.suites}
+    if config.tasks.heldout:
+        shown[LOSS] = ("heldout", "loss")
     return Row(
         checkpoint=checkpoint,
         anneal=anneal,
         status=outcome["status"],
-        mean={when: _find(scores.get(when, ()), mean_of, "mean") for when in ("before", "after", "delta")},
-        loss={when: _find(scores.get(when, ()), heldout, "loss") for when in ("before", "after", "delta")},
-        beyond={"mean": _find(beyond, mean_of, "mean"), "loss": _find(beyond, heldout, "loss")},
+        figures={
+            title: {when: _find(scores.get(when, ()), label(of, config.tasks.limit), metric) for when in WHENS}
+            for title, (of, metric) in shown.items()
+        },
         tokens=cost.get("tokens"),
         seconds=cost.get("seconds"),
     )
@@ -62,24 +62,33 @@ def row(config: RunConfig, name: str, events: Any, beyond: Iterable[Mapping[str,
 def draw(title: str, rows: Iterable[Row]) -> str:
     """The table as text, at most as wide as it needs."""
     rows = list(rows)
-    compared = any(pair for r in rows for pair in r.beyond.values())
-    versus = ["vs constant"] if compared else []
+    compared = any(figures[VERSUS] for r in rows for figures in r.figures.values())
+    whens = [when for when in WHENS if when != VERSUS or compared]
+    suites = dict.fromkeys(suite for r in rows for suite in r.figures if suite != LOSS)
+    titles = {suite: "mean" if len(suites) == 1 else suite for suite in suites}
+    if any(LOSS in r.figures for r in rows):
+        titles[LOSS] = LOSS
     table = Table(title=f"sweep {title}", title_justify="left", caption_justify="left")
     table.add_column("checkpoint")
     table.add_column("anneal")
-    deltas = ("after", "delta", *versus)
-    for name in ("mean before", *deltas, "val loss before", *deltas, "tokens", "seconds"):
+    for name in titles.values():
+        for when in whens:
+            table.add_column(f"{name} {when}" if when == "before" else when, justify="right")
+    for name in ("tokens", "seconds"):
         table.add_column(name, justify="right")
     for r in rows:
-        mean = [_percent(r.mean[when], signed=when == "delta") for when in r.mean]
-        loss = [_nats(r.loss[when], signed=when == "delta") for when in r.loss]
-        if compared:
-            mean.append(_percent(r.beyond["mean"], signed=True))
-            loss.append(_nats(r.beyond["loss"], signed=True))
+        cells = [
+            (_nats if of == LOSS else _percent)(r.figures.get(of, {}).get(when), signed=when in SIGNED)
+            for of in titles
+            for when in whens
+        ]
         anneal = r.anneal if r.status == "finished" else f"{r.anneal} ({r.status})"
         tokens = "–" if r.tokens is None else f"{r.tokens / 1e6:.2f}M" if r.tokens else "0"
-        table.add_row(r.checkpoint, anneal, *mean, *loss, tokens, "–" if r.seconds is None else f"{r.seconds:.0f}")
-    table.caption = CAPTION + (BEYOND if compared else "")
+        table.add_row(r.checkpoint, anneal, *cells, tokens, "–" if r.seconds is None else f"{r.seconds:.0f}")
+    means = "mean" if len(suites) == 1 else ", ".join(suites)
+    explained = [f"{means}: accuracy over the tasks in %"] if suites else []
+    explained += [f"{LOSS}: nats a token on held-out documents"] if LOSS in titles else []
+    table.caption = "; ".join([*explained, "± one standard error"]) + (BEYOND if compared else "")
     text = io.StringIO()
     Console(file=text, width=220).print(table)
     return text.getvalue()

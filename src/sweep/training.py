@@ -81,12 +81,10 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
     """
     keys, ranks = state_keys(training.base, training.rates), training.ranks
     with store.lease(KEPT, keys[-1]) if ranks.leads else contextlib.nullcontext() as lease:
-        done, folder = ranks.from_first(lambda: longest_prefix(store, keys))
-        steps = read_steps(folder) if folder else []
+        done, steps, state = _begun(store, training, keys)
         for record in steps:
             on_step(record)
-        if done < len(training.rates):
-            state = _start(training, folder)
+        if state is not None:
             try:
                 for record in _updates(training, state, done):
                     steps.append(record)
@@ -100,6 +98,22 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
                 raise
     final = ranks.from_first(lambda: _finish(store, keys))
     return Trained(keys[-1], final, tuple(steps), len(training.rates) - done)
+
+
+def _begun(store: Store, training: Training, keys: list[str]) -> tuple[int, list[StepRecord], TrainingState | None]:
+    """(updates, records, state) of the longest prefix; no state where it is all. Looked for again where it vanished:
+
+    another run that shares it may have ended in between, and dropped its interim states.
+    """
+    ranks = training.ranks
+    while True:
+        done, folder = ranks.from_first(lambda: longest_prefix(store, keys))
+        try:
+            steps = read_steps(folder) if folder else []
+            return done, steps, _start(training, folder) if done < len(training.rates) else None
+        except FileNotFoundError:
+            if ranks.size > 1 or folder is None or folder.exists():
+                raise
 
 
 def _finish(store: Store, keys: list[str]) -> Path:

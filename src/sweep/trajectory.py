@@ -24,7 +24,7 @@ from sweep.checkpoints import (
     shipped_tokenizer,
 )
 from sweep.config import Compute, Model, RunConfig, tree
-from sweep.fetched import published_checkpoint
+from sweep.fetched import imported_checkpoint, published_checkpoint
 from sweep.keys import corpus_key, numerics, pretraining_base
 from sweep.pretrained import pretraining_rates
 from sweep.progress import Progress
@@ -65,7 +65,12 @@ class Source:
 def checkpoint(store: Store, config: RunConfig, *, device: torch.device) -> Source:
     """The chosen checkpoint, pretrained on first use where it is an embedded one, downloaded where it is published."""
     if config.model.source == "local":
-        return _opened(Path(config.checkpoint.path or ""), f"checkpoint.path={config.checkpoint.path}", config)
+        folder, chosen = Path(config.checkpoint.path or ""), f"checkpoint.path={config.checkpoint.path}"
+        if (folder / "config.yaml").is_file():
+            return _opened(folder, chosen, config)
+        if config.anneal.needs_optimizer:
+            raise _no_optimizer(chosen)
+        return _opened(imported_checkpoint(store, config), chosen, config)
     if config.model.source == "published":
         folder = published_checkpoint(store, config)
         known = store.digests(folder.parent.name, folder.name)
@@ -80,16 +85,20 @@ def _opened(folder: Path, chosen: str, config: RunConfig, *, known: Mapping[str,
         found = read_config(folder, optimizer=False)
         check_followed(found)
         if config.anneal.needs_optimizer and not has_optimizer(folder):
-            raise Refusal(
-                f"{chosen} has no optimizer state, optim.safetensors or .pt, which anneal.optimizer=keep goes on with "
-                "(some releases lost it: allenai/OLMo#796, #834): take one that has it, or start a new one with "
-                "anneal.optimizer=fresh, anneal.warmup_steps and anneal.peak_lr"
-            )
+            raise _no_optimizer(chosen)
         return Source(key=identity(folder, known=known), folder=folder, config=found)
     except Refusal:
         raise
     except (OSError, ValueError) as error:
         raise Refusal(f"{chosen}: {error}") from error
+
+
+def _no_optimizer(chosen: str) -> Refusal:
+    return Refusal(
+        f"{chosen} has no optimizer state, optim.safetensors or .pt, which anneal.optimizer=keep goes on with "
+        "(some releases lost it: allenai/OLMo#796, #834): take one that has it, or start a new one with "
+        "anneal.optimizer=fresh, anneal.warmup_steps and anneal.peak_lr"
+    )
 
 
 def embedded(store: Store, model: Model, step: int, *, compute: Compute, device: torch.device) -> Source:

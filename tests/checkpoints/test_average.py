@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sweep.checkpoints import average_folders, load_model, read_config, read_position
+from sweep.checkpoints import average_folders, load_model, read_config, read_position, weights_key
 from sweep.checkpoints.tensors import read_tensors, write_tensors
 from sweep.trajectory import Source
 
@@ -76,3 +76,9 @@ def test_folders_of_two_models_are_refused(source: Source, tmp_path: Path) -> No
     write_tensors(weights, other / "model.safetensors")
     with pytest.raises(ValueError, match=f"not of one model: only one of them has {name}"):
         average_folders([other, source.folder], np.array([0.5, 0.5]), tmp_path)
+
+
+def test_weights_are_named_by_the_file_that_is_read(source: Source) -> None:
+    key = weights_key(source.folder)
+    torch.save({}, source.folder / "model.pt")
+    assert weights_key(source.folder) == key, "model.safetensors goes before model.pt"

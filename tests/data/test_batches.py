@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.data.test_order import SEQUENCE_LENGTH, _olmo_batches, _position
 
 from sweep.data import Continued, FetchedWindow, Instances, RemoteFile, Window, listing
 from sweep.data import batches as rooms
+from sweep.data.batches import read_ahead
 from sweep.refusal import Refusal
 from sweep.store import Store
 
@@ -170,3 +172,31 @@ def test_remote_is_what_is_behind_a_network(served):
     files = _local(served.folder)
     assert not Instances(files, sequence_length=8).remote
     assert Instances([*files, RemoteFile("http://x/y", 100, "")], sequence_length=8).remote
+
+
+def test_batches_are_read_ahead_in_order_and_no_further_than_they_may():
+    made = []
+
+    def items():
+        for number in range(6):
+            made.append(number)
+            yield np.array([number])
+        raise Refusal("the seventh can't be read")
+
+    ahead = read_ahead(items(), depth=2)
+    assert next(ahead) == 0
+    deadline = time.monotonic() + 30
+    while len(made) < 3:
+        assert time.monotonic() < deadline, "the next ones are made while the first is used"
+        time.sleep(0.01)
+    assert made == [0, 1, 2]
+    assert [int(next(ahead)[0]) for _ in range(5)] == [1, 2, 3, 4, 5]
+    with pytest.raises(Refusal, match="seventh"):
+        next(ahead)
+
+
+def test_who_stops_early_leaves_no_reader_behind():
+    ahead = read_ahead(iter([np.zeros(1)] * 10))
+    next(ahead)
+    ahead.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]

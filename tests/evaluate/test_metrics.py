@@ -119,6 +119,11 @@ def test_documents_may_have_fewer_choices_than_others() -> None:
     assert chance(uneven) == pytest.approx((1 / 3 + 1 / 2) / 2)
 
 
+def test_an_empty_right_choice_has_no_bits_per_byte() -> None:
+    empty = records((0, 0, -1.0, 1, 0, 0, True), (0, 1, -2.0, 1, 2, 2, False))
+    assert "acc" in available(empty) and not [name for name in available(empty) if name.startswith("bits")]
+
+
 def test_what_the_records_lack_is_named() -> None:
     without = records((0, 0, -1.0, 1, 1, 1, True), (0, 1, -2.0, 1, 1, 1, False))
     assert "acc_uncond" not in available(without) and "acc" in available(without)

@@ -172,7 +172,7 @@ def identity(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
 
 def weights_key(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
     """Digest of a checkpoint's weights alone, wherever they lie; `known` as for `identity`."""
-    [name] = [f.name for f in folder.iterdir() if f.stem == "model"]
+    name = next(name for ending in FILES["model"] if (folder / (name := f"model.{ending}")).is_file())
     return digest("weights", known[name] if known else file_digest(folder / name))
 
 

@@ -6,7 +6,9 @@ several processes share the work, and a killed one loses at most the chunk it wa
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +39,12 @@ class Window:
     def batches(self, first: int, last: int, *, rows: slice = ALL) -> Iterator[np.ndarray]:
         """Token ids int64 (B, T) of the updates from `first`, from 0, to before `last`; of each the given `rows`.
 
-        Refusal for a token id that the model doesn't have.
+        They are read ahead. Refusal for a token id that the model doesn't have.
         """
         self._prepare(first, last)
+        return read_ahead(self._checked(first, last, rows))
+
+    def _checked(self, first: int, last: int, rows: slice) -> Iterator[np.ndarray]:
         for update in range(first, last):
             batch = self._batch(update, rows)
             if batch.max() >= self.vocab_size:
@@ -64,6 +69,18 @@ class Window:
 
     def _batch(self, update: int, rows: slice) -> np.ndarray:
         return self.instances.read(self._drawn[update][rows])
+
+
+def read_ahead(items: Iterator[np.ndarray], *, depth: int = 2) -> Iterator[np.ndarray]:
+    """The items, up to `depth` of them made ahead in a thread; what is raised in making one is raised in its turn."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+    try:
+        ahead = deque(pool.submit(next, items, None) for _ in range(depth))
+        while (item := ahead.popleft().result()) is not None:
+            ahead.append(pool.submit(next, items, None))
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class FetchedWindow(Window):

@@ -83,8 +83,13 @@ def chance(chosen: Choices) -> float:
 
 
 def available(chosen: Choices) -> list[str]:
-    """The metrics that these records allow."""
-    return [name for name in METRICS if name not in UNCONDITIONAL or chosen.unconditional is not None]
+    """The metrics that these records allow: an empty right choice has no bits per byte."""
+    empty = bool((_of_gold(chosen, chosen.bytes) == 0).any())
+    return [
+        name
+        for name in METRICS
+        if not (name in UNCONDITIONAL and chosen.unconditional is None) and not (name.startswith("bits_") and empty)
+    ]
 
 
 def _per_token(c: Choices) -> Floats:
