@@ -29,8 +29,9 @@ from lm_eval.models.huggingface import HFLM
 from olmo.config import ModelConfig
 from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from sweep.checkpoints.huggingface import config_json, to_native
 from sweep.config import CORE8, Task
 from sweep.evaluate import (
     TOKEN_BUDGET,
@@ -112,34 +113,11 @@ def olmo(case: Case) -> OLMo:
     return model
 
 
-def native(model: OLMo) -> OlmoForCausalLM:
+def native(model: OLMo) -> PreTrainedModel:
     """The same weights in transformers' own class."""
-    config, state = model.config, model.state_dict()
-    theirs = OlmoForCausalLM(
-        OlmoConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.d_model,
-            intermediate_size=config.mlp_ratio * config.d_model // 2,
-            num_hidden_layers=config.n_layers,
-            num_attention_heads=config.n_heads,
-            max_position_embeddings=LENGTH,
-            pad_token_id=0,
-            bos_token_id=None,
-            eos_token_id=0,
-            tie_word_embeddings=True,
-        )
-    )
-    embedding = state["transformer.wte.weight"]
-    weights = {"model.embed_tokens.weight": embedding, "lm_head.weight": embedding}
-    for layer in range(config.n_layers):
-        ours, to = f"transformer.blocks.{layer}.", f"model.layers.{layer}."
-        q, k, v = state[ours + "att_proj.weight"].chunk(3)
-        up, gate = state[ours + "ff_proj.weight"].chunk(2)
-        parts = {"self_attn.q_proj": q, "self_attn.k_proj": k, "self_attn.v_proj": v, "mlp.up_proj": up}
-        parts |= {"mlp.gate_proj": gate, "self_attn.o_proj": state[ours + "attn_out.weight"]}
-        parts |= {"mlp.down_proj": state[ours + "ff_out.weight"]}
-        weights |= {f"{to}{name}.weight": weight for name, weight in parts.items()}
-    theirs.load_state_dict(weights)
+    theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config_json(model.config)))
+    weights = to_native(model.state_dict(), model.config)
+    theirs.load_state_dict({"lm_head.weight": weights["model.embed_tokens.weight"], **weights})
     return theirs.eval()
 
 
@@ -159,7 +137,7 @@ def tokenizer_of(vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def hflm(model: OlmoForCausalLM, tokenizer: Tokenizer, batch_size: int) -> HFLM:
+def hflm(model: PreTrainedModel, tokenizer: Tokenizer, batch_size: int) -> HFLM:
     """lm-eval's engine."""
     end = tokenizer.id_to_token(0)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, pad_token=end)
@@ -225,7 +203,7 @@ def load(case: Case, mode: str) -> list[TaskRequests]:
     return [load_task(Task(name=name, limit=limit)) for name in CORE8]
 
 
-def best_hflm(case: Case, module: OlmoForCausalLM, tokenizer: Tokenizer, mode: str) -> tuple[int, float, np.ndarray]:
+def best_hflm(case: Case, module: PreTrainedModel, tokenizer: Tokenizer, mode: str) -> tuple[int, float, np.ndarray]:
     """HFLM's best batch size, its CPU seconds and its log-probabilities of all requests of this mode."""
     first = instances(load(case, "--quick" if mode == "--quick" else ""))
     sizes = case.batch_sizes[: 2 if mode == "--quick" else None]

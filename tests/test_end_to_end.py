@@ -73,6 +73,15 @@ def sweep(home: Path, *words: str) -> tuple[int, str]:
     return process.returncode, output
 
 
+def undisturbed(home: Path, other: Path, *words: str) -> Path:
+    """Another home with the same corpus, in which the command ran from beginning to end."""
+    (other / "store").mkdir()
+    (other / "store" / "corpus").symlink_to((home / "store" / "corpus").readlink())
+    code, output = sweep(other, *words)
+    assert code == 0, output
+    return other
+
+
 def results(home: Path, name: str = "main") -> dict[str, Any]:
     """What came out, by point, without what two equal runs may differ in."""
     found = {}
@@ -168,10 +177,7 @@ def test_sigkill_in_any_phase_changes_nothing(home: Path, tmp_path_factory: pyte
             os.kill(int(pid), signal.SIGKILL)
     code, output = sweep(home, *words)
     assert code == 0, output
-    other = tmp_path_factory.mktemp("undisturbed")
-    (other / "store").mkdir()
-    (other / "store" / "corpus").symlink_to((home / "store" / "corpus").readlink())
-    assert sweep(other, *words)[0] == 0
+    other = undisturbed(home, tmp_path_factory.mktemp("undisturbed"), *words)
     assert results(home) == results(other)
     assert mlflow_counts(home) == mlflow_counts(other), "one MLflow run a point, no point lost or doubled"
 

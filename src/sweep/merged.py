@@ -12,6 +12,7 @@ from sweep import files
 from sweep.checkpoints import average_folders, read_config, read_position, weights_key
 from sweep.config import Merge, RunConfig, merged_steps, trajectory_steps
 from sweep.fetched import published_weights
+from sweep.memory import FP32
 from sweep.merging import coefficients
 from sweep.progress import Progress
 from sweep.refusal import Refusal
@@ -20,9 +21,6 @@ from sweep.training import KEPT
 from sweep.trajectory import Source, embedded
 
 log = logging.getLogger(__name__)
-
-BYTES = 4
-"""Of a weight, as OLMo's folders hold them."""
 
 
 def merged(store: Store, config: RunConfig, source: Source, *, device: torch.device) -> Source:
@@ -60,7 +58,7 @@ def _members(store: Store, config: RunConfig, merge: Merge, source: Source, devi
     assert config.checkpoint.step is not None
     *earlier, step = merged_steps(merge, model.name, config.checkpoint.step, trajectory_steps(model, merge.interval))
     if model.source == "published":
-        size = BYTES * (model.parameters or 0) * len(earlier) / 1e9
+        size = FP32 * (model.parameters or 0) * len(earlier) / 1e9
         log.info(
             "merging %s with steps %s: at most %.1f GB to download", model.name, ", ".join(map(str, earlier)), size
         )

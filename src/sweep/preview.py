@@ -20,6 +20,7 @@ from sweep.config import RunConfig
 from sweep.config.published import weights_alone
 from sweep.controls import expanded
 from sweep.forecast import RANKS, Forecast, forecast
+from sweep.memory import FP32
 from sweep.names import run_folder, run_names
 from sweep.plan import planned_peak
 from sweep.refusal import Refusal
@@ -37,10 +38,8 @@ where none is known (model=local, most steps of olmo-7b, datadecide) give anneal
 """
 UNKNOWN = "–"
 CAPTION = "last LR: of the last update; of seen: of the tokens the checkpoint has seen; FLOPs: of the anneal alone"
-WEIGHT_BYTES = 4
-"""Of a parameter in an unsharded checkpoint's fp32 weights."""
-OPTIMIZER_BYTES = 12
-"""Of a parameter in an unsharded checkpoint: weight and Adam's two moments in fp32."""
+CHECKPOINT_BYTES = 3 * FP32
+"""Of a parameter in an unsharded checkpoint: weight and Adam's two moments."""
 
 
 def main() -> None:
@@ -140,14 +139,14 @@ def _origin(config: RunConfig) -> str:
     if weights_alone(model.published, config.checkpoint.source):
         return f"{size}weights alone, from the Hub"
     assert model.parameters
-    return f"{size}{OPTIMIZER_BYTES * model.parameters / 1e9:.1f} GB to download a checkpoint{_earlier(config)}"
+    return f"{size}{CHECKPOINT_BYTES * model.parameters / 1e9:.1f} GB to download a checkpoint{_earlier(config)}"
 
 
 def _earlier(config: RunConfig) -> str:
     """What a merge downloads beside its checkpoint."""
     if (merge := config.anneal.merge) is None:
         return ""
-    each = WEIGHT_BYTES * (config.model.parameters or 0) / 1e9
+    each = FP32 * (config.model.parameters or 0) / 1e9
     return f", and {each:.1f} GB for the weights of each of the {merge.last - 1} before it"
 
 

@@ -70,13 +70,16 @@ def checkpoint(store: Store, config: RunConfig, *, device: torch.device) -> Sour
             return _opened(folder, chosen, config)
         if config.anneal.needs_optimizer:
             raise _no_optimizer(chosen)
-        return _opened(imported_checkpoint(store, config), chosen, config)
+        return _stored(store, imported_checkpoint(store, config), chosen, config)
     if config.model.source == "published":
-        folder = published_checkpoint(store, config)
-        known = store.digests(folder.parent.name, folder.name)
-        return _opened(folder, f"checkpoint.step={config.checkpoint.step}", config, known=known)
+        return _stored(store, published_checkpoint(store, config), f"checkpoint.step={config.checkpoint.step}", config)
     assert config.checkpoint.step is not None
     return embedded(store, config.model, config.checkpoint.step, compute=config.compute, device=device)
+
+
+def _stored(store: Store, folder: Path, chosen: str, config: RunConfig) -> Source:
+    """A folder of the store, whose digests are known."""
+    return _opened(folder, chosen, config, known=store.digests(folder.parent.name, folder.name))
 
 
 def _opened(folder: Path, chosen: str, config: RunConfig, *, known: Mapping[str, str] | None = None) -> Source:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lm_eval.api.model import LM
 from olmo.config import ModelConfig
 from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from sweep.checkpoints.huggingface import config_json, to_native
 from sweep.config import CORE8, Task
 from sweep.evaluate import TaskRequests, load_task
+from sweep.scoring import Scoring
+from tests.test_config import composed
 
 VOCAB, EOS, MAX_LENGTH, LIMIT = 512, 0, 1024, 24
 
@@ -82,6 +88,21 @@ def olmo(request: pytest.FixtureRequest) -> OLMo:
     return make_olmo(**{"olmo1": OLMO1 | {"clip_qkv": 2.0, "weight_tying": True}, "olmo2": OLMO2}[request.param])
 
 
+@pytest.fixture(scope="module")
+def hflm(olmo: OLMo, tokenizer: Tokenizer) -> LM:
+    """lm-eval's own engine on the same weights."""
+    pytest.importorskip("accelerate", reason="lm-eval's HFLM needs accelerate (lm-eval[hf])")
+    from lm_eval.models.huggingface import HFLM
+
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    weights = to_native(olmo.state_dict(), olmo.config)
+    native = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config_json(olmo.config)))
+    native.load_state_dict({"lm_head.weight": weights["model.embed_tokens.weight"], **weights})
+    return HFLM(
+        pretrained=native.eval(), tokenizer=fast, backend="causal", batch_size=8, max_length=MAX_LENGTH, device="cpu"
+    )
+
+
 Encode = Callable[[str, str], tuple[list[int], list[int]]]
 
 
@@ -111,3 +132,16 @@ def encode(tokenizer: Tokenizer) -> Encode:
             self.args = args
 
     return lambda context, rest: Encoder().loglikelihood([Pair(context, rest)], disable_tqdm=True)[0][1:]
+
+
+def scoring_of(folder: Path, *overrides: str, **changes: Any) -> Scoring:
+    """Of the composed tasks, by the tokenizer.json in a folder; no held-out text."""
+    settings: dict[str, Any] = {
+        "tasks": composed(*overrides).tasks,
+        "tokenizer": folder / "tokenizer.json",
+        "eos_token_id": EOS,
+        "max_length": MAX_LENGTH,
+        "heldout": None,
+        "numerics": "cpu",
+    }
+    return Scoring(**settings | changes)

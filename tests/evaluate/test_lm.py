@@ -24,7 +24,6 @@ from sweep.evaluate.lm import OLMoLM
 from sweep.evaluate.protocols import SOURCES
 
 from .conftest import EOS, LIMIT, MAX_LENGTH
-from .test_parity import hflm  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +41,7 @@ def reported(model: LM, tasks: Any, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["arc_easy", "hellaswag", "winogrande", "boolq"])
-def test_simple_evaluate_reports_the_same(name: str, ours: LM, hflm: LM) -> None:  # noqa: F811
+def test_simple_evaluate_reports_the_same(name: str, ours: LM, hflm: LM) -> None:
     task = [WheelTask(SOURCES[name], Task(name=name, limit=LIMIT))]
     none = TaskManager(include_defaults=False)  # reading lm-eval's own takes ten seconds
     assert reported(ours, task, task_manager=none) == reported(hflm, task, task_manager=none)
@@ -69,7 +68,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskManager:
 
 
 @pytest.mark.parametrize("name", ["rolling", "ends"])
-def test_text_and_its_end_too(name: str, local: TaskManager, ours: LM, hflm: LM) -> None:  # noqa: F811
+def test_text_and_its_end_too(name: str, local: TaskManager, ours: LM, hflm: LM) -> None:
     mine, theirs = (reported(model, [name], task_manager=local)[name] for model in (ours, hflm))
     assert mine == {
         key: pytest.approx(value, rel=1e-5) if isinstance(value, float) else value for key, value in theirs.items()

@@ -10,26 +10,20 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer, models
 
 from sweep import evaluate
+from sweep.config import CORE8
 from sweep.evaluate import protocols
 from sweep.refusal import Refusal
-from sweep.scoring import Scoring, Spent, deltas, record_files, scores
+from sweep.scoring import Scoring, Spent, _pack_key, deltas, record_files, scores
 from sweep.store import Store
 from tests.test_config import composed
 
-from .conftest import EOS, MAX_LENGTH, make_olmo
+from .conftest import MAX_LENGTH, make_olmo, scoring_of
 
 
 @pytest.fixture
 def scoring(tmp_path: Path) -> Scoring:
     Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
-    return Scoring(
-        tasks=composed().tasks,
-        tokenizer=tmp_path / "tokenizer.json",
-        eos_token_id=0,
-        max_length=128,
-        heldout=None,
-        numerics="cpu",
-    )
+    return scoring_of(tmp_path, max_length=128)
 
 
 def with_(scoring: Scoring, **changes: Any) -> Scoring:
@@ -50,14 +44,7 @@ def test_every_metric_comes_from_one_pass(
 ) -> None:
     tasks = composed(*overrides, "tasks.limit=2", "tasks.heldout=false").tasks
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    scoring = Scoring(
-        tasks=tasks,
-        tokenizer=tmp_path / "tokenizer.json",
-        eos_token_id=EOS,
-        max_length=MAX_LENGTH,
-        heldout=None,
-        numerics="cpu",
-    )
+    scoring = scoring_of(tmp_path, tasks=tasks)
     files, loads = {}, []
 
     def model(when: str) -> OLMo:
@@ -91,14 +78,7 @@ def test_every_metric_comes_from_one_pass(
 def test_mmlu_is_one_task_with_its_subjects_in_the_records(tokenizer: Tokenizer, store: Store, tmp_path: Path) -> None:
     tasks = composed("tasks=mmlu", "tasks.suites.mmlu.num_fewshot=0", "tasks.limit=2", "tasks.heldout=false").tasks
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    scoring = Scoring(
-        tasks=tasks,
-        tokenizer=tmp_path / "tokenizer.json",
-        eos_token_id=EOS,
-        max_length=MAX_LENGTH,
-        heldout=None,
-        numerics="cpu",
-    )
+    scoring = scoring_of(tmp_path, tasks=tasks)
     files = record_files(store, scoring, weights="w", model=make_olmo, when="before", spent=Spent())
     table = evaluate.read_records(files["mmlu"])
     assert len(set(table["subject"].to_pylist())) == 57 and len(table) == 57 * 2 * 4
@@ -136,3 +116,17 @@ def test_a_task_whose_data_are_missing_is_refused_before_any_forward_pass(
 
     with pytest.raises(Refusal, match="winogrande needs"):
         record_files(store, scoring, weights="w", model=model, when="before", spent=Spent())
+
+
+@pytest.mark.parametrize("change", [{"eos_token_id": 1}, {"max_length": 64}])
+def test_a_pack_is_named_by_what_its_tokens_depend_on(scoring: Scoring, change: dict[str, int]) -> None:
+    assert _pack_key(scoring, "piqa") != _pack_key(with_(scoring, **change), "piqa")
+
+
+def test_a_pack_is_shared_by_devices_and_threads(scoring: Scoring) -> None:
+    assert _pack_key(scoring, "piqa") == _pack_key(with_(scoring, numerics="cuda"), "piqa")
+
+
+def test_the_core_tasks_are_defined_once() -> None:
+    assert set(CORE8) == set(protocols.SOURCES)
+    assert not hasattr(protocols, "CORE8") and not hasattr(evaluate, "CORE8")

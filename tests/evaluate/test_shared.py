@@ -15,12 +15,11 @@ from sweep.evaluate import Pack, TaskRequests, likelihoods, prepare, read_record
 from sweep.evaluate.body import Body
 from sweep.evaluate.scratch import CPU
 from sweep.ranks import ALONE, Ranks
-from sweep.scoring import Scoring, Spent, record_files, score_along
+from sweep.scoring import Spent, record_files, score_along
 from sweep.store import Store
-from tests.test_config import composed
 from tests.test_ranks import together
 
-from .conftest import EOS, MAX_LENGTH, make_olmo
+from .conftest import EOS, MAX_LENGTH, make_olmo, scoring_of
 
 
 def scored(ranks: Ranks, folder: Path) -> tuple[bytes, bytes, int]:
@@ -49,24 +48,20 @@ def test_together_they_give_the_bits_of_one(
     assert max(nodes) < 0.7 * sum(nodes), "the work is shared"
 
 
-def scoring_of(folder: Path) -> Scoring:
-    tasks = composed("tasks.limit=3", "tasks.heldout=false").tasks
-    return Scoring(
-        tasks=tasks,
-        tokenizer=folder / "tokenizer.json",
-        eos_token_id=EOS,
-        max_length=MAX_LENGTH,
-        heldout=None,
-        numerics="cpu",
-    )
-
-
 def both_sides(ranks: Ranks, folder: Path, name: str) -> Any:
     """The story's part of scoring, on the first rank and on the others."""
     store = Store(folder / name)
     if not ranks.leads:
         return score_along(store, model=make_olmo, ranks=ranks)
-    return record_files(store, scoring_of(folder), weights="w", model=make_olmo, when="x", spent=Spent(), ranks=ranks)
+    return record_files(
+        store,
+        scoring_of(folder, "tasks.limit=3", "tasks.heldout=false"),
+        weights="w",
+        model=make_olmo,
+        when="x",
+        spent=Spent(),
+        ranks=ranks,
+    )
 
 
 def test_the_first_rank_writes_what_all_have_scored(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def _families(ordered: list[str]) -> Iterator[tuple[list[str], int]]:
     while begin < len(ordered):
         shared, end = len(ordered[begin]), begin + 1
         while end < len(ordered):
-            common = len(os.path.commonprefix([ordered[begin][:shared], ordered[end]]))  # noqa: RUF071
+            common = len(os.path.commonprefix([ordered[begin][:shared], ordered[end]]))  # noqa: RUF071 (characters)
             if common < FEWEST_SHARED:
                 break
             shared, end = common, end + 1
