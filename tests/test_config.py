@@ -100,7 +100,10 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ),
         ("checkpoint.step=0", "checkpoint.step=0: must be at least 1"),
         ("checkpoint.path=/x", "checkpoint.path=/x goes with model=local"),
-        ("model=local checkpoint.path=/nowhere", "checkpoint.path=/nowhere is no checkpoint: it has neither config.yaml"),
+        (
+            "model=local checkpoint.path=/nowhere",
+            "checkpoint.path=/nowhere is no checkpoint: it has neither config.yaml",
+        ),
         ("model=local", "model=local needs checkpoint.path"),
         ("anneal.max_grad_norm=0", "anneal.max_grad_norm=0: must be above 0"),
         ("tracking.uri=https://me:secret@host", "tracking.uri holds a password"),
