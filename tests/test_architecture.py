@@ -41,7 +41,7 @@ FLOORS = [
         "showing",
         "run",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "__main__"},
+    {"cli", "ui", "space", "export", "harness", "preview", "sync", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -50,7 +50,7 @@ OWNERS = {
     "lm_eval": {"evaluate", "harness"},
     "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli", "preview"},
-    "rich": {"table", "launch", "preview"},
+    "rich": {"table", "launch", "preview", "sync"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": set(),
@@ -151,7 +151,15 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
 
 @pytest.mark.parametrize(
     "door",
-    ["sweep.cli", "sweep.preview", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"],
+    [
+        "sweep.cli",
+        "sweep.preview",
+        "sweep.export",
+        "sweep.sync",
+        "sweep.tracking",
+        "sweep.showing",
+        "hydra_plugins.sweep_plugin",
+    ],
 )
 def test_the_door_is_light(door: str) -> None:
     heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"

@@ -25,7 +25,7 @@ from sweep.progress import reporting
 from sweep.ranks import ALONE, Ranks
 from sweep.records import Cost, RunResult, StepRecord, to_json
 from sweep.scoring import Spent, deltas, record_files, score_along, scores
-from sweep.showing import show_run
+from sweep.showing import shown
 from sweep.store import Store, store_at
 from sweep.tracking import Journal
 from sweep.training import KEPT, Trained, Training, train
@@ -45,18 +45,16 @@ def run(
     store = store_at(multirun)
     with reporting(folder), Journal(folder) as journal:
         journal.write("attempt", **attempt(config, command))
-        show_run(config, folder, multirun=multirun)
-        try:
-            result = _story(config, journal, lease, store=store, ranks=ranks)
-        except LeaseLost:
-            raise  # the journal is somebody else's now
-        except BaseException as error:
-            status, cause = "failed" if isinstance(error, Exception) else "interrupted", ranks.blamed(error)
-            journal.write("outcome", status=status, error=f"{type(cause).__name__}: {cause}", result=None)
-            show_run(config, folder, multirun=multirun)
-            raise
-        journal.write("outcome", status="finished", error=None, result=to_json(result))
-    show_run(config, folder, multirun=multirun)
+        with shown(config, folder, multirun=multirun):
+            try:
+                result = _story(config, journal, lease, store=store, ranks=ranks)
+            except LeaseLost:
+                raise  # the journal is somebody else's now
+            except BaseException as error:
+                status, cause = "failed" if isinstance(error, Exception) else "interrupted", ranks.blamed(error)
+                journal.write("outcome", status=status, error=f"{type(cause).__name__}: {cause}", result=None)
+                raise
+            journal.write("outcome", status="finished", error=None, result=to_json(result))
     made = result.cost.updates_done or config.anneal.merge
     if not config.anneal.keep and made:  # what another run made is not ours to drop
         with store.lease(KEPT, result.final_state):

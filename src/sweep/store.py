@@ -157,6 +157,10 @@ class Store:
         finally:
             lease.release()
 
+    def leased(self, kind: str, key: str) -> bool:
+        """Whether a living process holds the lease of an entry."""
+        return self._lease(kind, key).is_held()
+
     def _try_build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path | None:
         """Build the entry; None where another process is at it."""
         lease = self._lease(kind, key)
