@@ -11,13 +11,12 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from sweep.tracking import facts, view
+from sweep.tracking import facts, lineage
 from sweep.tracking.journal import FILE, Events, read, redact
 from sweep.tracking.memory import Memory, recall
 from sweep.tracking.note import run_note, sweep_note
@@ -67,17 +66,25 @@ def project(
         _send_tags(client, run, facts.tags(events) | tags)
         _send_params(client, run, facts.params(events))
         _send_scores(client, run, events)
+        lineage.send_inputs(client, run, events)
+        for points in facts.batches(facts.system_points(events, after=memory.samples), BATCH_METRICS):
+            _in_time(deadline)
+            _send(client, run, points)
+            memory.samples = points[-1].step
+            memory.save(run_folder)
         for points in facts.batches(facts.step_points(events, after=memory.update), BATCH_METRICS):
             _in_time(deadline)
             _send(client, run, points)
             memory.update = points[-1].step
             memory.save(run_folder)
-        for name, source in _artifacts(run_folder, events):
+        for name, source in lineage.artifacts(run_folder, events):
             _in_time(deadline)
             if memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):
                 _upload(client, run, name, source)
                 memory.artifacts[name] = fingerprint
                 memory.save(run_folder)
+        lineage.register(client, run, events)
+        lineage.show(client, experiment_id, [events], anew=False)
         _settle(client, run, facts.status(events), events.outcome)
         return run.info.run_id
 
@@ -97,6 +104,7 @@ def project_sweep(
         parent = _parent(client, experiment_id, first)
         note = _note(client, parent, sweep_note(name, runs))
         _send_tags(client, parent, {"sweep.parent": name, "sweep.points": str(len(runs)), **note})
+        lineage.show(client, experiment_id, runs, anew=True)
         ends = (events.outcome for events in runs if events.outcome is not None)
         words = {facts.status(events) for events in runs}
         status = next((word for word in ("RUNNING", "FAILED", "KILLED") if word in words), "FINISHED")
@@ -127,9 +135,6 @@ def _connect(tracking_uri: str, name: str, artifact_root: Path, within_s: float)
             experiment = client.get_experiment(client.create_experiment(name, artifact_location=at))
         elif experiment.lifecycle_stage == "deleted":
             client.restore_experiment(experiment.experiment_id)
-        for key, value in view.tags().items():
-            if experiment.tags.get(key) != value:
-                client.set_experiment_tag(experiment.experiment_id, key, value)
     return client, experiment.experiment_id
 
 
@@ -201,19 +206,6 @@ def _last_update(client: MlflowClient, run: Run) -> int:
 
 def _send(client: MlflowClient, run: Run, points: list[facts.Point]) -> None:
     client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points])
-
-
-def _artifacts(run_folder: Path, events: Events) -> Iterator[tuple[str, Path | str]]:
-    """Name, and the file or text, of what belongs beside the run now; the trace and the journal once it has ended."""
-    yield "config.yaml", events.attempts[-1]["config_yaml"]
-    for name, path in events.artifacts.items():
-        if (run_folder / path).is_file():
-            yield facts.tidy(name), run_folder / path
-        else:
-            log.warning("%s is not there to be sent to MLflow", run_folder / path)
-    if events.outcome is not None:
-        yield "learning_rates.csv", facts.learning_rates(events)
-        yield FILE, run_folder / FILE
 
 
 def _fingerprint(source: Path | str) -> str:
