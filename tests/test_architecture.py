@@ -24,6 +24,7 @@ FLOORS = [
         "progress",
         "files",
         "ranks",
+        "machine",
     },
     {"config"},
     {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast"},
@@ -71,6 +72,8 @@ OWNERS = {
     "datasets": {"evaluate"},
     "pyarrow": {"data", "evaluate"},
     "requests": {"checkpoints", "data"},
+    "psutil": {"machine"},
+    "pynvml": {"machine"},
 }
 FILES = sorted(SRC.rglob("*.py"))
 GLUE = sorted((SRC.parent / "hydra_plugins").glob("*.py"))

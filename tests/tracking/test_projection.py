@@ -72,7 +72,7 @@ def stored(where: dict[str, Any], run_id: str) -> list[tuple[str, float, int, in
 def expected(folder: Path) -> list[tuple[str, float, int, int]]:
     """Every point the journal says, in the same form and order."""
     events = read(folder)
-    points = [*facts.step_points(events), *facts.score_points(events)]
+    points = [*facts.step_points(events), *facts.score_points(events), *facts.system_points(events)]
     return sorted(
         ((p.name, 0.0 if math.isnan(p.value) else p.value, p.timestamp, p.step) for p in points),
         key=lambda p: (p[0], p[3]),
@@ -85,7 +85,7 @@ def test_mlflow_holds_what_the_journal_holds(run: MakeRun, where: dict[str, Any]
     found = MlflowClient(where["tracking_uri"]).get_run(run_id)
     assert stored(where, run_id) == expected(folder)
     assert (
-        len(stored(where, run_id)) == 20 * 6 - 1 + 2 + 9 * 2 + 5
+        len(stored(where, run_id)) == 20 * 6 - 1 + 2 + 9 * 2 + 5 + 2
     )  # the last learning rate, 0, has no log10; update_norm is in 2 updates
     assert found.info.run_name == ATTEMPT["name"]
     assert found.info.status == "FINISHED"
@@ -94,10 +94,14 @@ def test_mlflow_holds_what_the_journal_holds(run: MakeRun, where: dict[str, Any]
         "anneal.steps": "20",
         "anneal.peak_lr": "null",
         "anneal.shape": "linear",
+        "anneal.keep": "true",
+        "tasks.suites.core8.metrics.arc_easy": "acc",
+        "plan.peak_lr": "0.002",
+        "plan.log10_peak_lr": "-2.69897",
     }
     assert found.data.metrics["before/mean"] == 0.31
-    assert found.data.metrics["delta/loss/heldout"] == -0.2
-    assert found.data.metrics["stderr/after/acc/arc_easy"] == 0.01
+    assert found.data.metrics["delta/heldout.loss"] == -0.2
+    assert found.data.metrics["stderr/after/arc_easy.acc"] == 0.01
     tags = found.data.tags
     assert tags["sweep.key"] == ATTEMPT["key"]
     assert tags["sweep.name"] == "steps"
@@ -115,6 +119,7 @@ def test_artifacts_are_the_files(run: MakeRun, where: dict[str, Any]) -> None:
         "journal.jsonl",
         "learning_rates.csv",
         "records/before.parquet",
+        "requirements.txt",
     }
     assert (at / "config.yaml").read_text() == ATTEMPT["config_yaml"]
     assert (at / "journal.jsonl").read_bytes() == (folder / "journal.jsonl").read_bytes()
@@ -167,11 +172,14 @@ def test_an_outcome_is_never_shown_better_than_it_was(
 
 CALLS = {
     "create_experiment": 1,
-    "set_experiment_tag": 2,
+    "set_experiment_tag": 3,
     "search_runs": 2,
     "create_run": 2,
     "log_batch": 6,
-    "log_artifact": 4,
+    "log_artifact": 5,
+    "log_inputs": 1,
+    "create_registered_model": 1,
+    "create_model_version": 1,
     "set_terminated": 1,
 }
 
@@ -295,8 +303,8 @@ def test_names_and_values_beyond_mlflows_limits_are_mapped_and_marked(run: MakeR
     assert params["long"].endswith("[cut, 9000 characters, whole in journal.jsonl]")
     assert "[cut, 9000 characters" in found.data.tags["mlflow.source.name"]
     assert "[cut, 400 characters" in found.info.run_name
-    assert found.data.metrics["before/acc_none/arc_easy"] == 0.5
-    assert (found.data.metrics["after/mean/core8"], found.data.metrics["after/mean/mmlu"]) == (0.5, 0.6)
+    assert found.data.metrics["before/arc_easy.acc_none"] == 0.5
+    assert (found.data.metrics["after/core8.mean"], found.data.metrics["after/mmlu.mean"]) == (0.5, 0.6)
 
 
 def test_no_secret_reaches_mlflow_or_its_memory(run: MakeRun, where: dict[str, Any], tmp_path: Path) -> None:
@@ -319,7 +327,8 @@ def test_the_parent_has_every_child_and_survives_repetition(run: MakeRun, where:
     found = client.get_run(parent)
     assert found.info.status == "FAILED"
     note = found.data.tags["mlflow.note.content"]
-    assert "| steps 1 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 | 4.2000 | 4.0000 | -0.2000 ± 0.0100 | finished |" in note
+    cells = "| steps 1 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 | 4.2000 | 4.0000 | -0.2000 ± 0.0100 | 20,480 | finished |"
+    assert cells in note
     assert "- steps 2: failed: ValueError: loss is nan" in note
     run("two", key="k2", name="steps 2", status="finished")
     project_sweep(one.parent, where)

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from sweep.tracking import facts
 from sweep.tracking.connection import Connection
 from sweep.tracking.journal import Events, read
-from sweep.tracking.projection import artifacts
+from sweep.tracking.lineage import artifacts
 
 Value = tuple[str, int, int, str]
 """A point: name, timestamp in ms, step, and the value as text, so that NaN equals NaN."""
@@ -45,7 +45,7 @@ def _points(to: Connection, run: Run, events: Events) -> Iterator[str]:
 
     An update that was redone may be there as it came out first. Updates that a damaged line held may be there.
     """
-    expected = [*facts.step_points(events), *facts.score_points(events)]
+    expected = [*facts.step_points(events), *facts.system_points(events), *facts.score_points(events)]
     earlier = {_value(point) for point in facts.redone_points(events)}
     journal = Counter(map(_value, expected))
     names = {point.name for point in expected} | set(run.data.metrics)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sweep.tracking import facts, view
+from sweep.tracking import facts
 from sweep.tracking.journal import Events, redact
 
 # Read by MLflow when it is imported or first used: no telemetry, no "View run" lines, no chatter. It sends nothing
@@ -57,9 +57,6 @@ class Connection:
                 found = self.client.get_experiment(self.client.create_experiment(experiment, artifact_location=at))
             elif found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
-            for key, value in view.tags().items():
-                if found.tags.get(key) != value:
-                    self.client.set_experiment_tag(found.experiment_id, key, value)
         self.experiment_id = found.experiment_id
 
     def parent(self, sweep: str, started: int) -> Run:

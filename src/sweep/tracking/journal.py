@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -50,10 +51,14 @@ class Events:
     """The outcome of the last attempt; None: it has none yet."""
     damaged: tuple[int, ...]
     """Numbers, from 1, of the lines that can't be read."""
+    inputs: dict[str, Any] | None = None
+    """Checkpoint, data and held-out text of the last attempt that came so far; None: older journals lack it."""
+    system: tuple[dict[str, Any], ...] = ()
+    """How busy the host was, in order; read with the steps."""
 
 
 class Journal:
-    """The journal of the run in `folder`, open to append; one writer at a time (the run's lease sees to that)."""
+    """The journal of the run in `folder`, open to append; one process at a time (the run's lease sees to that)."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,19 +67,21 @@ class Journal:
         os.ftruncate(self._fd, _whole_bytes(self.path))
         _sync_folder(folder)
         self._synced = time.monotonic()
+        self._one = threading.Lock()
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event, secrets inside URIs masked; OSError where the disk doesn't take the whole line."""
         text = json.dumps({"event": event, "time": time.time(), **fields}, separators=(",", ":"), default=os.fspath)
         line = _sealed(redact(text).encode()) + b"\n"
-        end = os.fstat(self._fd).st_size
-        if os.write(self._fd, line) != len(line):
-            os.ftruncate(self._fd, end)
-            raise OSError(errno.ENOSPC, "the journal can't be written whole", str(self.path))
-        now = time.monotonic()
-        if event in DURABLE or now - self._synced >= SYNC_S:
-            os.fsync(self._fd)
-            self._synced = now
+        with self._one:
+            end = os.fstat(self._fd).st_size
+            if os.write(self._fd, line) != len(line):
+                os.ftruncate(self._fd, end)
+                raise OSError(errno.ENOSPC, "the journal can't be written whole", str(self.path))
+            now = time.monotonic()
+            if event in DURABLE or now - self._synced >= SYNC_S:
+                os.fsync(self._fd)
+                self._synced = now
 
     def close(self) -> None:
         """Put everything on the disk and close; twice is fine."""
@@ -98,9 +105,11 @@ def read(folder: Path, *, steps: bool = True) -> Events:
     scores: dict[str, list[dict[str, Any]]] = {}
     artifacts: dict[str, str] = {}
     last: dict[str, Any] | None = None
+    inputs: dict[str, Any] | None = None
+    system: list[dict[str, Any]] = []
     damaged: list[int] = []
     for number, line in enumerate(_lines((folder / FILE).read_bytes()), 1):
-        if not steps and _is(line, "step"):
+        if not steps and (_is(line, "step") or _is(line, "system")):
             continue
         event = _parse(line)
         if event is None:
@@ -119,8 +128,14 @@ def read(folder: Path, *, steps: bool = True) -> Events:
                 artifacts[name] = path
             case {"event": "outcome"}:
                 last = event
+            case {"event": "inputs"}:
+                inputs = event
+            case {"event": "system", "values": dict()}:
+                system.append(event)
     ordered = tuple(updates[update] for update in sorted(updates))
-    return Events(tuple(attempts), ordered, tuple(redone), scores, artifacts, last, tuple(damaged))
+    return Events(
+        tuple(attempts), ordered, tuple(redone), scores, artifacts, last, tuple(damaged), inputs, tuple(system)
+    )
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:

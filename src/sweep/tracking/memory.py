@@ -21,6 +21,8 @@ class Memory:
     run_id: str | None = None
     update: int = 0
     """The last update whose points are there."""
+    samples: int = 0
+    """How many samples of the machine are there."""
     artifacts: dict[str, str] = field(default_factory=dict)
     """Name -> fingerprint of what was sent."""
     settled: str | None = None

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from sweep.tracking import facts
+from sweep.tracking import facts, lineage
 from sweep.tracking.connection import LOCK, PATIENT_S, Connection
 from sweep.tracking.journal import FILE, Events, read
 from sweep.tracking.memory import Memory, recall
@@ -61,6 +61,7 @@ def project(
             with FileLock(run_folder.parent / LOCK, timeout=within_s):
                 first = events.attempts[0]
                 parent_id = to.parent(first["sweep"], facts.milliseconds(first)).info.run_id
+                lineage.show(to.client, to.experiment_id, [events], anew=False)
         tags = facts.tags(events) | {"mlflow.parentRunId": parent_id}
         note = run_note(events, run_folder)
         tags["mlflow.note.content"] = facts.fit(note, facts.TAG_CHARS, "the artifact note.md")
@@ -69,17 +70,24 @@ def project(
             memory = Memory(to.server, to.experiment, run.info.run_id, _last_update(to, run))
             memory.save(run_folder)
         _send(to, run, tags, facts.params(events), facts.score_points(events))
+        lineage.send_inputs(to.client, run, events)
+        for points in facts.batches(facts.system_points(events, after=memory.samples), BATCH_METRICS):
+            _in_time(deadline)
+            to.client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points])
+            memory.samples = points[-1].step
+            memory.save(run_folder)
         for points in facts.batches(facts.step_points(events, after=memory.update), BATCH_METRICS):
             _in_time(deadline)
             to.client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points])
             memory.update = points[-1].step
             memory.save(run_folder)
-        for name, source in artifacts(run_folder, events, note):
+        for name, source in lineage.artifacts(run_folder, events, note):
             _in_time(deadline)
             if memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):
                 _upload(to, run, name, source)
                 memory.artifacts[name] = fingerprint
                 memory.save(run_folder)
+        lineage.register(to.client, run, events)
         _settle(to, run, status, events.outcome)
         memory.settled = settled
         memory.save(run_folder)
@@ -98,25 +106,11 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
         tags = {"sweep.parent": name, "sweep.points": str(len(runs))}
         tags["mlflow.note.content"] = facts.fit(note, facts.TAG_CHARS, "the artifact note.md")
         _send(to, parent, tags, {}, ())
+        lineage.show(to.client, to.experiment_id, [events for events, _ in runs], anew=True)
         ends = (events.outcome for events, _ in runs if events.outcome is not None)
         status = next((word for word in ("RUNNING", "FAILED", "KILLED") if word in statuses), "FINISHED")
         _settle(to, parent, status, max(ends, key=lambda end: end["time"], default=None))
     return parent.info.run_id
-
-
-def artifacts(run_folder: Path, events: Events, note: str = "") -> Iterator[tuple[str, Path | str]]:
-    """Name, and the file or text, of what belongs beside the run now; the trace and the journal once it has ended."""
-    yield "config.yaml", events.attempts[-1]["config_yaml"]
-    if len(note) > facts.TAG_CHARS:
-        yield "note.md", note
-    for name, path in events.artifacts.items():
-        if (run_folder / path).is_file():
-            yield facts.tidy(name), run_folder / path
-        else:
-            log.warning("%s is not there to be sent to MLflow", run_folder / path)
-    if events.outcome is not None:
-        yield "learning_rates.csv", facts.learning_rates(events)
-        yield FILE, run_folder / FILE
 
 
 def _send(
