@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,11 +83,11 @@ def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
 
 
 def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, ranks: Ranks) -> RunResult:
-    started = time.perf_counter()
+    started, folder = time.perf_counter(), journal.path.parent
     prepared = prepare(store, config, ranks)
     source, plan, scoring, device = prepared.source, prepared.plan, prepared.scoring, prepared.device
     if prepared.data:
-        (journal.path.parent / "data.json").write_text(json.dumps(prepared.data, indent=1) + "\n")
+        (folder / "data.json").write_text(json.dumps(prepared.data, indent=1) + "\n")
         journal.write("artifact", name="data.json", path="data.json")
     journal.write("inputs", **inputs(store, config, prepared))
 
@@ -116,7 +117,7 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
     journal.write("scores", when="delta", scores=[to_json(s) for s in delta])
     for when, files in {"before": before_files, "after": after_files}.items():
         for name, file in files.items():
-            journal.write("artifact", name=f"records/{when}/{name}.parquet", path=str(file))
+            journal.write("artifact", name=f"records/{when}/{name}.parquet", path=_seen_from(folder, file))
     return RunResult(
         key=run_key(config),
         name=run_name(config),
@@ -130,6 +131,11 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
         cost=_cost(source, plan, trained, spent, time.perf_counter() - started),
         versions=versions(),
     )
+
+
+def _seen_from(folder: Path, file: Path) -> str:
+    """The file's path from a run's folder where both are in the same multirun, which may be moved; else the whole."""
+    return os.path.relpath(file, folder) if file.is_relative_to(folder.parents[1]) else str(file)
 
 
 def _done(

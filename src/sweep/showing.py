@@ -68,7 +68,8 @@ def _beyond_constant(config: RunConfig, events: Any, multirun: Path) -> list[dic
     folder = multirun / twin.name / run_folder(twin)
     if not (folder / FILE).is_file():
         return []
-    own, control = _records(events), _records(read(folder, steps=False))
+    own = _records(multirun / config.name / run_folder(config), events)
+    control = _records(folder, read(folder, steps=False))
     if not own or own.keys() != control.keys():
         return []
     from sweep.scoring import deltas
@@ -76,12 +77,12 @@ def _beyond_constant(config: RunConfig, events: Any, multirun: Path) -> list[dic
     return [to_json(score) for score in deltas(control, own, config.tasks)]
 
 
-def _records(events: Any) -> dict[str, Path]:
+def _records(folder: Path, events: Any) -> dict[str, Path]:
     """Task -> the records of a finished run's last scores, as far as the store still has them."""
     if (events.outcome or {}).get("status") != "finished":
         return {}
     after = "records/after/"
-    files = {name.removeprefix(after): Path(path) for name, path in events.artifacts.items() if name.startswith(after)}
+    files = {name.removeprefix(after): folder / path for name, path in events.artifacts.items() if after in name}
     return {name.removesuffix(".parquet"): path for name, path in files.items() if path.is_file()}
 
 
