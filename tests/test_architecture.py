@@ -41,7 +41,7 @@ FLOORS = [
         "showing",
         "run",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "__main__"},
+    {"cli", "ui", "space", "export", "harness", "preview", "server", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
