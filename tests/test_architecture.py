@@ -42,7 +42,7 @@ FLOORS = [
         "showing",
         "run",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "sync", "__main__"},
+    {"cli", "ui", "space", "export", "harness", "preview", "sync", "server", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""

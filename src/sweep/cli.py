@@ -107,6 +107,11 @@ def typed(tree: DictConfig) -> RunConfig:
             "config.json (a layout of the Hugging Face Hub)"
         )
     check_known(config)
+    if config.tracking.name == "server" and not (config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        raise Refusal(
+            "tracking=server needs an address: export MLFLOW_TRACKING_URI=http://… (python -m sweep.server starts a "
+            "server and prints this line), or choose tracking=sqlite, a file beside the runs, or tracking=none"
+        )
     return dataclasses.replace(cast(Any, config), files=named_files(config))
 
 
