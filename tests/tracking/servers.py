@@ -189,7 +189,7 @@ def journalled(sweep_folder: Path) -> list[tuple[Any, ...]]:
     found = []
     for path in sweep_folder.glob(f"*/{FILE}"):
         events = read(path.parent)
-        for point in (*facts.step_points(events), *facts.score_points(events)):
+        for point in (*facts.step_points(events), *facts.system_points(events), *facts.score_points(events)):
             value = 0.0 if math.isnan(point.value) else point.value
             found.append((events.attempts[0]["key"], point.name, value, point.timestamp, point.step))
     return sorted(found)

@@ -161,7 +161,11 @@ def learning_rates(events: Events) -> str:
 
 
 def fit(text: str, limit: int, where: str) -> str:
-    """The text, or its beginning and a marker of what is missing and where it is whole."""
+    """The text, or its beginning and a marker of what is missing and where it is whole.
+
+    What databases have no form for, NUL and half a surrogate pair, is shown as a replacement character.
+    """
+    text = re.sub("[\0\ud800-\udfff]", "\ufffd", text)
     if len(text) <= limit:
         return text
     marker = f" … [cut, {len(text)} characters, whole in {where}]"

@@ -102,7 +102,7 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
         parent = to.parent(name, facts.milliseconds(first))
         note = sweep_note(name, [events for events, _ in runs])
         if len(note) > facts.TAG_CHARS:
-            to.client.log_text(parent.info.run_id, note, "note.md")
+            to.client.log_text(parent.info.run_id, facts.fit(note, len(note), ""), "note.md")
         tags = {"sweep.parent": name, "sweep.points": str(len(runs))}
         tags["mlflow.note.content"] = facts.fit(note, facts.TAG_CHARS, "the artifact note.md")
         _send(to, parent, tags, {}, ())
@@ -145,7 +145,7 @@ def _last_update(to: Connection, run: Run) -> int:
 
 def _fingerprint(source: Path | str) -> str:
     if isinstance(source, str):
-        return hashlib.sha256(source.encode()).hexdigest()
+        return hashlib.sha256(source.encode(errors="replace")).hexdigest()
     stat = source.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"
 
@@ -156,7 +156,7 @@ def _upload(to: Connection, run: Run, name: str, source: Path | str) -> None:
     with tempfile.TemporaryDirectory() as made:
         staged = Path(made, leaf)
         if isinstance(source, str):
-            staged.write_text(source)
+            staged.write_text(source, errors="replace")
         else:
             staged.symlink_to(source.absolute())
         to.client.log_artifact(run.info.run_id, str(staged), folder or None)
