@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweep import stopping
 from sweep.lease import Lease, born, fsync, write_durably
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ class Store:
                 if (folder := self.get(kind, key) or self._try_build(kind, key, builds[key])) is not None:
                     found[key] = folder
             if len(found) == before:
+                stopping.check()
                 time.sleep(poll_s)
         return found
 
@@ -151,6 +153,7 @@ class Store:
             if not waited:
                 log.info("waiting for %s, which is working on %s/%s", lease.holder(), kind, key)
                 waited = True
+            stopping.check()
             time.sleep(poll_s)
         try:
             yield lease
