@@ -24,9 +24,10 @@ FLOORS = [
         "progress",
         "files",
         "ranks",
+        "stopping",
     },
     {"config"},
-    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "packing"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {
         "attempt",
@@ -39,9 +40,11 @@ FLOORS = [
         "reading",
         "preparation",
         "showing",
+        "standing",
+        "clustered",
         "run",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "__main__"},
+    {"cli", "ui", "space", "export", "harness", "preview", "status", "cancel", "wait", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -144,6 +147,7 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "plan",
             "memory",
             "controls",
+            "packing",
             "table",
         }:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
@@ -151,7 +155,16 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
 
 @pytest.mark.parametrize(
     "door",
-    ["sweep.cli", "sweep.preview", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"],
+    [
+        "sweep.cli",
+        "sweep.preview",
+        "sweep.export",
+        "sweep.tracking",
+        "sweep.showing",
+        "sweep.status",
+        "hydra_plugins.sweep_plugin",
+        "hydra_plugins.slurm_plugin",
+    ],
 )
 def test_the_door_is_light(door: str) -> None:
     heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"
