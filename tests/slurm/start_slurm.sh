@@ -78,6 +78,8 @@ StateSaveLocation=$lab/controller
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 JobAcctGatherType=jobacct_gather/linux
 AccountingStorageType=$storage
 SelectType=select/cons_tres

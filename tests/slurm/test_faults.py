@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections import Counter
@@ -14,11 +15,12 @@ import pytest
 import yaml
 
 from sweep.cli import CONF, is_done
-from sweep.clustered import Runs
+from sweep.clustered import Runs, cancel_jobs
 from sweep.keys import run_key
-from sweep.launch.cluster import ended
+from sweep.launch.cluster import ended, queue
 from sweep.names import run_folder
 from sweep.packing import Chosen
+from sweep.refusal import Refusal
 from sweep.standing import Standing
 from sweep.tracking import FILE
 from tests.slurm.light import light
@@ -110,3 +112,152 @@ def test_what_fails_takes_nothing_with_it_and_the_same_command_does_the_rest(swe
     again = sweep.launch(["", "raise", "kill", "exit", ""])
     assert [standing.state for standing in finish(again)] == ["finished"] * 5
     assert [len(starts(folder)) for folder in again.folders] == [1, 2, 2, 2, 1], "what was done is not done again"
+
+
+def test_a_failing_run_does_not_touch_its_pack(sweep: Sweep) -> None:
+    found = finish(sweep.launch(["", "raise", "exit", ""], pack=4))
+    assert [standing.state for standing in found] == ["finished", "failed", "interrupted", "finished"]
+    assert len({standing.job for standing in found}) == 1
+    assert ended([found[0].job or ""]) == {found[0].job: "FAILED"}
+
+
+def test_a_run_that_takes_more_memory_than_asked_for_says_so(sweep: Sweep) -> None:
+    found = finish(sweep.launch(["memory", ""], updates=60))
+    assert [standing.state for standing in found] == ["lost", "finished"]
+    assert "Killed" in found[0].detail
+    assert ended([found[0].job or ""])[found[0].job or ""] in ("OUT_OF_MEMORY", "FAILED"), "the latter without cgroups"
+
+
+def test_scancel_ends_what_it_names_alone_and_nothing_goes_back_into_the_queue(sweep: Sweep) -> None:
+    runs = sweep.launch(["", ""], updates=60)
+    found = until(runs, running)
+    subprocess.run(["scancel", found[0].job], check=True)
+    found = finish(runs)
+    assert [standing.state for standing in found] == ["interrupted", "finished"]
+    assert "CANCELLED" in found[0].detail
+    assert runs.failure(0)
+
+
+def test_the_signal_before_the_time_limit_sends_a_run_back_and_it_goes_on_where_it_stopped(sweep: Sweep) -> None:
+    runs = sweep.launch(["", ""], updates=50, max_num_timeout=1)
+    found = until(runs, running)
+    subprocess.run(["scancel", "--signal=USR2", found[0].job], check=True)
+    found = finish(runs)
+    assert [standing.state for standing in found] == ["finished", "finished"]
+    assert updates_written(runs.folders[0]) == list(range(1, 51)), "no update is done twice"
+    assert [word.split(" ", 1)[1] for word in starts(runs.folders[0])] == ["restart 0", "restart 1"]
+
+
+def test_without_restarts_left_the_time_limit_is_a_failure_and_the_same_command_goes_on(sweep: Sweep) -> None:
+    runs = sweep.launch([""], updates=40, max_num_timeout=0)
+    [running_one] = until(runs, running)
+    subprocess.run(["scancel", "--signal=USR2", running_one.job], check=True)
+    [found] = finish(runs)
+    assert found.state == "interrupted"
+    assert "FAILED" in found.detail
+    assert "max_num_timeout=0 is used up" in Path(f"{sweep.home}/.slurm/{found.job}/{found.job}_0_log.err").read_text()
+    again = sweep.launch([""], updates=40)
+    assert [standing.state for standing in finish(again)] == ["finished"]
+    assert updates_written(again.folders[0]) == list(range(1, 41))
+
+
+def test_preemption_by_a_higher_partition_is_no_failure_and_takes_no_restart(sweep: Sweep) -> None:
+    runs = sweep.launch([""], updates=40, max_num_timeout=0)
+    until(runs, running)
+    higher = [
+        "sbatch",
+        "--parsable",
+        "--partition=high",
+        "--nodes=2",
+        "--exclusive",
+        "--job-name=light",
+        "--output=/dev/null",
+    ]
+    subprocess.run([*higher, "--wrap=sleep 3"], check=True, capture_output=True)
+    until(runs, lambda found: found[0].state == "pending")
+    assert [standing.state for standing in finish(runs)] == ["finished"]
+    assert updates_written(runs.folders[0]) == list(range(1, 41)), "no update is done twice"
+
+
+def test_a_node_that_goes_down_loses_no_run(sweep: Sweep) -> None:
+    runs = sweep.launch([""], updates=40)
+    [found] = until(runs, running)
+    node = subprocess.check_output(["squeue", "-h", "-j", found.job, "-o", "%N"], text=True).strip()
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
+    try:
+        until(runs, lambda now: now[0].state == "pending" or len(starts(runs.folders[0])) == 2)
+        assert [standing.state for standing in finish(runs)] == ["finished"]
+    finally:
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=True)
+
+
+def test_a_job_that_slurm_holds_back_is_named_with_what_frees_it(sweep: Sweep) -> None:
+    runs = sweep.launch([""], updates=LONG)
+    [found] = until(runs, running)
+    subprocess.run(["scontrol", "requeuehold", found.job], check=True)
+    [held] = until(runs, lambda now: now[0].state == "held")
+    assert f"scontrol release {found.job}" in held.detail
+    [left] = finish(runs)
+    assert left.state == "held", "nobody waits for ever"
+    assert f"scontrol release {found.job}" in (runs.failure(0) or "")
+    assert sweep.launch([""]).todo() == [], "it is still the job's"
+    assert cancel_jobs([left]) == 1
+
+
+@pytest.fixture
+def no_accounting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """sacct, as it answers on a cluster that keeps no accounts."""
+    sacct = tmp_path / "bin" / "sacct"
+    sacct.parent.mkdir()
+    sacct.write_text("#!/bin/sh\necho Slurm accounting storage is disabled >&2\nexit 1\n")
+    sacct.chmod(0o755)
+    monkeypatch.setenv("PATH", str(sacct.parent), prepend=":")
+
+
+@pytest.mark.usefixtures("no_accounting")
+def test_without_accounting_the_end_of_a_job_is_seen_too(sweep: Sweep) -> None:
+    found = finish(sweep.launch(["kill", ""]))
+    assert [standing.state for standing in found] == ["lost", "finished"]
+    assert "FAILED" in found[0].detail, "the controller remembers"
+
+
+def test_while_the_controller_is_away_nothing_is_concluded(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = sweep.launch([""], updates=130)
+    away = sweep.home / "slurm.conf"
+    away.write_text(Path(os.environ["SLURM_CONF"]).read_text().replace("SlurmctldPort=", "SlurmctldPort=1"))
+    with monkeypatch.context() as patched:
+        patched.setenv("SLURM_CONF", str(away))
+        [found] = runs._look()
+        assert found.state == "unknown"
+        assert runs.todo() == [], "what may be running is not submitted again"
+    assert [standing.state for standing in finish(runs)] == ["finished"]
+
+
+def test_more_runs_than_an_array_takes_are_several_arrays_that_share_the_parallelism(sweep: Sweep) -> None:
+    runs = sweep.launch([""] * 103, additional_parameters={"hold": True}, array_parallelism=5)
+    found = runs._look()
+    assert Counter((standing.job or "").split("_")[0] for standing in found).most_common()[0][1] == 101
+    assert len({standing.job for standing in found}) == 103
+    assert {standing.state for standing in found} == {"held"}
+    limits = subprocess.check_output(["squeue", "--me", "--noheader", "--format=%i"], text=True).split()
+    assert {word.partition("%")[2] for word in limits} == {"3]", "2]"}
+    assert cancel_jobs(found) == 103
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"timeout_min": 1}, "hydra.launcher.timeout_min=1: .*at least 2"),
+        ({"partition": "hihg"}, "hydra.launcher.partition=hihg: 'hihg' is not one of high, main .did you mean high"),
+        ({"partition": "high", "timeout_min": 100}, "hydra.launcher.timeout_min=100: partition high allows at most 60"),
+        ({"mem_gb": 64}, "hydra.launcher.mem_gb=64: no node of this cluster has more than 7.8"),
+        ({"constraint": "a100"}, "hydra.launcher: sbatch would not take such a job: .*[Ff]eature"),
+    ],
+)
+def test_what_the_cluster_cannot_run_is_refused_before_anything_is_submitted(
+    sweep: Sweep, changed: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(Refusal, match=complaint):
+        sweep.launch([""], **changed)
+    assert not queue()
+    assert not (sweep.home / ".slurm" / "submitted.jsonl").exists()
