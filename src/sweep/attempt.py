@@ -13,6 +13,7 @@ import yaml
 
 from sweep.config import RunConfig, params, tree
 from sweep.keys import run_key
+from sweep.launch.work import attempt_id
 from sweep.names import run_name
 
 PACKAGES = ("torch", "ai2-olmo", "lm-eval", "transformers", "numpy", "hydra-core", "mlflow")
@@ -27,6 +28,7 @@ def attempt(config: RunConfig, command: str) -> dict[str, Any]:
         "params": params(config),
         "host": socket.gethostname(),
         "pid": os.getpid(),
+        "job": attempt_id(),
         "versions": versions(),
         "git": _git(),
         "config_yaml": yaml.safe_dump(tree(config), sort_keys=False),

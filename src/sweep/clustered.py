@@ -15,9 +15,9 @@ from sweep.launch.cluster import ask
 from sweep.launch.local import Watch
 from sweep.launch.preflight import check_accepted, check_request
 from sweep.launch.slurm import submit
-from sweep.launch.submitted import FOLDER, record, submissions
+from sweep.launch.submitted import FOLDER, record
 from sweep.packing import Chosen, Pack, packed
-from sweep.standing import LIVE, Cluster, Standing, standings, to_text
+from sweep.standing import LIVE, Cluster, Standing, jobs_left, standings, to_text
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class Runs:
         log.info("submitted: sweep %s. %s", ", ".join(self.names), _doors(self.names))
 
     def _look(self) -> list[Standing]:
-        self.cluster.update(job.job for sweep in self._sweeps() for job in submissions(sweep).values())
+        self.cluster.update(set().union(*(jobs_left(sweep) for sweep in self._sweeps())))
         return self._standings()
 
     def _standings(self) -> list[Standing]:

@@ -46,7 +46,7 @@ class Cluster:
         except Unreachable:
             self.queued = None
             return
-        gone = {job for job in jobs if job not in self.queued and job not in self._gone}
+        gone = {job for job in jobs if job not in self.queued and not self._gone.get(job)}
         states = ended(gone)
         self._gone |= {job: states.get(job, "") for job in gone}
 
@@ -60,6 +60,12 @@ def standings(sweep: Path, cluster: Cluster, *, runs: Iterable[str] | None = Non
     jobs = submissions(sweep)
     names = [*jobs, *(path.parent.name for path in sorted(sweep.glob(f"*/{FILE}")))] if runs is None else runs
     return [_standing(sweep, name, jobs.get(name), cluster) for name in dict.fromkeys(names)]
+
+
+def jobs_left(sweep: Path) -> set[str]:
+    """The jobs of a sweep's runs that are not finished."""
+    left = (job for run, job in submissions(sweep).items() if (outcome(sweep / run) or {}).get("status") != "finished")
+    return {job.job for job in left}
 
 
 def _standing(sweep: Path, name: str, job: Submitted | None, cluster: Cluster) -> Standing:
@@ -128,7 +134,7 @@ def look(multirun: Path, name: str, cluster: Cluster) -> list[Standing]:
     if not folder.is_dir():
         there = sorted(path.name for path in multirun.glob("*") if submissions(path) or any(path.glob(f"*/{FILE}")))
         raise FileNotFoundError(f"there is no sweep {name!r} in {multirun}: there is {', '.join(there) or 'none'}")
-    cluster.update(job.job for job in submissions(folder).values())
+    cluster.update(jobs_left(folder))
     return standings(folder, cluster)
 
 

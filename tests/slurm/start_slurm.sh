@@ -89,7 +89,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=3,sched_min_interval=0,bf
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
-MaxArraySize=101
+MaxArraySize=11
 KillWait=3
 ReturnToService=1
 SlurmctldTimeout=30

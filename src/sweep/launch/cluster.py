@@ -79,7 +79,10 @@ def ended(jobs: Collection[str]) -> dict[str, str]:
         found = dict(line.split("|", 1) for line in table.splitlines() if "|" in line)
     except Unreachable:
         pass  # many clusters keep no accounts
-    states = {job: found[job].split()[0] for job in jobs if job in found}
+    # what never began of an array has one record, "12" or "12_[3-5]"
+    rest = {name.partition("_")[0]: state for name, state in found.items() if "_" not in name or "[" in name}
+    told = {job: found.get(job) or rest.get(job.partition("_")[0]) for job in jobs}
+    states = {job: state.split()[0] for job, state in told.items() if state}
     for job in set(jobs) - states.keys():
         try:
             states[job] = described(job)["JobState"]
