@@ -25,6 +25,7 @@ FLOORS = [
         "files",
         "ranks",
         "stopping",
+        "machine",
     },
     {"config"},
     {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "packing"},
@@ -44,7 +45,7 @@ FLOORS = [
         "clustered",
         "run",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "status", "cancel", "wait", "__main__"},
+    {"cli", "ui", "space", "export", "harness", "preview", "sync", "status", "cancel", "wait", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -53,7 +54,7 @@ OWNERS = {
     "lm_eval": {"evaluate", "harness"},
     "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli", "preview"},
-    "rich": {"table", "launch", "preview"},
+    "rich": {"table", "launch", "preview", "sync"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": set(),
@@ -74,6 +75,8 @@ OWNERS = {
     "datasets": {"evaluate"},
     "pyarrow": {"data", "evaluate"},
     "requests": {"checkpoints", "data"},
+    "psutil": {"machine"},
+    "pynvml": {"machine"},
 }
 FILES = sorted(SRC.rglob("*.py"))
 GLUE = sorted((SRC.parent / "hydra_plugins").glob("*.py"))
@@ -164,6 +167,7 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
         "sweep.status",
         "hydra_plugins.sweep_plugin",
         "hydra_plugins.slurm_plugin",
+        "sweep.sync",
     ],
 )
 def test_the_door_is_light(door: str) -> None:

@@ -135,7 +135,11 @@ def is_done(config: RunConfig, folder: Path) -> bool:
 
 
 def announce(configs: list[RunConfig]) -> None:
-    """Say what the embedded models these points need still lack, and how long that takes."""
+    """Before these points run: MLflow made ready for several at once, and what the embedded models lack said."""
+    if len(configs) > 1:
+        from sweep.showing import show_start
+
+        show_start(configs, multirun=MULTIRUN.absolute())
     store = store_at(MULTIRUN)
     furthest: dict[str, RunConfig] = {}
     for config in configs:

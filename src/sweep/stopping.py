@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,6 +33,12 @@ def check() -> None:
     """Raise Stopped where a signal has come: here nothing is lost."""
     if _asked:
         raise Stopped(ASKED)
+
+
+def pause(seconds: float) -> None:
+    """Wait so long; Stopped where a signal has come by then."""
+    time.sleep(seconds)
+    check()
 
 
 def _ask(number: int, frame: Any) -> None:

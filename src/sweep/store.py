@@ -12,7 +12,6 @@ import logging
 import os
 import shutil
 import socket
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -107,8 +106,7 @@ class Store:
                 if (folder := self.get(kind, key) or self._try_build(kind, key, builds[key])) is not None:
                     found[key] = folder
             if len(found) == before:
-                stopping.check()
-                time.sleep(poll_s)
+                stopping.pause(poll_s)
         return found
 
     def drop(self, kind: str, key: str) -> None:
@@ -153,12 +151,15 @@ class Store:
             if not waited:
                 log.info("waiting for %s, which is working on %s/%s", lease.holder(), kind, key)
                 waited = True
-            stopping.check()
-            time.sleep(poll_s)
+            stopping.pause(poll_s)
         try:
             yield lease
         finally:
             lease.release()
+
+    def leased(self, kind: str, key: str) -> bool:
+        """Whether a living process holds the lease of an entry."""
+        return self._lease(kind, key).is_held()
 
     def _try_build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path | None:
         """Build the entry; None where another process is at it."""
