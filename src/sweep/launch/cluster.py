@@ -1,4 +1,4 @@
-"""What Slurm says of jobs and nodes: `squeue` first, `sacct` or `scontrol` for what has left the queue.
+"""What Slurm says of jobs and nodes: `squeue` first, `scontrol` or `sacct` for what has left the queue.
 
 A controller that doesn't answer is no news: nothing follows from it.
 """
@@ -13,6 +13,18 @@ from dataclasses import dataclass
 ANSWER_S = 60
 """A busy controller takes its time; one that takes longer is taken for unreachable."""
 ENDLESS = ("infinite", "UNLIMITED", "n/a")
+FINAL = (
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "TIMEOUT",
+)
+"""States of a job that is over."""
 HELD = re.compile(r"held|DependencyNeverSatisfied", re.IGNORECASE)
 """Reasons why a job will not start by itself."""
 
@@ -69,31 +81,56 @@ def queue() -> dict[str, Queued]:
 
 
 def ended(jobs: Collection[str]) -> dict[str, str]:
-    """How jobs that have left the queue ended, as far as somebody remembers: accounting, else the controller."""
-    if not jobs:
-        return {}
-    wanted = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    """How jobs that have left the queue ended, as far as somebody remembers: the controller, else accounting.
+
+    The controller forgets after some minutes (MinJobAge); accounting, where there is any, may be late.
+    """
+    states: dict[str, str] = {}
+    for look in (_remembered, _accounted):
+        missing = set(jobs) - states.keys()
+        told = look({job.partition("_")[0] for job in missing}) if missing else {}
+        # what never began of an array has one record, of the whole: "12", or "12_[3-5]"
+        rest = {name.partition("_")[0] for name, state in told.items() if state == "CANCELLED" and not _single(name)}
+        whole = {job: "CANCELLED" for job in missing if "_" in job and job.partition("_")[0] in rest}
+        states |= whole | {job: told[job] for job in missing if told.get(job) in FINAL}
+    return states
+
+
+def _single(name: str) -> bool:
+    return re.fullmatch(r"\d+_\d+", name) is not None
+
+
+def _remembered(jobs: Collection[str]) -> dict[str, str]:
+    """Id -> state of all elements of these jobs that the controller knows."""
     found: dict[str, str] = {}
-    try:
-        table = ask("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State", f"--jobs={wanted}")
-        found = dict(line.split("|", 1) for line in table.splitlines() if "|" in line)
-    except Unreachable:
-        pass  # many clusters keep no accounts
-    # what never began of an array has one record, "12" or "12_[3-5]"
-    rest = {name.partition("_")[0]: state for name, state in found.items() if "_" not in name or "[" in name}
-    told = {job: found.get(job) or rest.get(job.partition("_")[0]) for job in jobs}
-    states = {job: state.split()[0] for job, state in told.items() if state}
-    for job in set(jobs) - states.keys():
+    for job in jobs:
         try:
-            states[job] = described(job)["JobState"]
-        except (Unreachable, KeyError):
+            lines = ask("scontrol", "--oneliner", "show", "job", job).splitlines()
+        except Unreachable:
             continue  # forgotten
-    return {job: state for job, state in states.items() if state}
+        for facts in map(_facts, lines):
+            element = facts.get("ArrayTaskId")
+            name = facts["JobId"] if element is None else f"{facts['ArrayJobId']}_{element}"
+            found[name] = facts["JobState"]
+    return found
+
+
+def _accounted(jobs: Collection[str]) -> dict[str, str]:
+    """The same by accounting; many clusters keep none."""
+    asked = ("--allocations", "--parsable2", "--format=JobID,State", f"--jobs={','.join(sorted(jobs))}")
+    try:
+        lines = ask("sacct", "--noheader", *asked).splitlines()
+    except Unreachable:
+        return {}
+    return {job: state.split()[0] for job, state in (line.split("|", 1) for line in lines) if state}
 
 
 def described(job: str) -> dict[str, str]:
     """The controller's record of one job, as `scontrol show job` spells it."""
-    line = ask("scontrol", "--oneliner", "show", "job", job).splitlines()[0]
+    return _facts(ask("scontrol", "--oneliner", "show", "job", job).splitlines()[0])
+
+
+def _facts(line: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in line.split() if "=" in word)
 
 
