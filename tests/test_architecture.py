@@ -24,10 +24,11 @@ FLOORS = [
         "progress",
         "files",
         "ranks",
+        "stopping",
         "machine",
     },
     {"config"},
-    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "packing"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {
         "attempt",
@@ -40,9 +41,11 @@ FLOORS = [
         "reading",
         "preparation",
         "showing",
+        "standing",
+        "clustered",
         "run",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "sync", "server", "__main__"},
+    {"cli", "ui", "space", "export", "harness", "preview", "sync", "server", "status", "cancel", "wait", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -147,6 +150,7 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "plan",
             "memory",
             "controls",
+            "packing",
             "table",
         }:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
@@ -158,10 +162,12 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
         "sweep.cli",
         "sweep.preview",
         "sweep.export",
-        "sweep.sync",
         "sweep.tracking",
         "sweep.showing",
+        "sweep.status",
         "hydra_plugins.sweep_plugin",
+        "hydra_plugins.slurm_plugin",
+        "sweep.sync",
     ],
 )
 def test_the_door_is_light(door: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -114,9 +113,9 @@ def test_a_stopped_server_has_everything_when_it_starts_again(
     server = lab("postgres")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     folder = make(tmp_path / "main" / "p", experiment)
-    assert all([sync.sync(part) for part in sync.parts([folder])])
+    assert all(sync.sync(part) for part in sync.parts([folder]))
     assert server.stop() == 0
     server.start()
     assert server.said == f"export MLFLOW_TRACKING_URI={server.uri}\n"
     assert stored(server.query, experiment) == journalled(tmp_path / "main")
-    assert all([sync.check(part) for part in sync.parts([folder])])
+    assert all(sync.check(part) for part in sync.parts([folder]))
