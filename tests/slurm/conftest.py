@@ -9,13 +9,6 @@ from pathlib import Path
 import pytest
 
 LAB = Path(os.environ.get("SLURM_LAB", "/tmp/sweep-slurm"))
-HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if HERE in item.path.parents and item.get_closest_marker("slurm"):
-            item.add_marker(pytest.mark.xdist_group("slurm"))  # one after another: some take nodes down
 
 
 @pytest.fixture(scope="session")

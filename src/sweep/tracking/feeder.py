@@ -28,8 +28,8 @@ PATIENT_S = 60.0
 
 def main() -> None:
     """Exit code 0: MLflow has everything."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # its end is the end of what it follows
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # Slurm signals all of a step
+        signal.signal(number, signal.SIG_IGN)
     parent, folder = int(sys.argv[1]), Path(sys.argv[2])
     where = os.environ["MLFLOW_TRACKING_URI"], sys.argv[3], Path(sys.argv[4])
     if (folder / FILE).is_file():
