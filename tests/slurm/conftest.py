@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 LAB = Path(os.environ.get("SLURM_LAB", "/tmp/sweep-slurm"))
 
@@ -23,3 +25,10 @@ def cluster() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return LAB
+
+
+@pytest.fixture(autouse=True)
+def _one_after_another(cluster: Path) -> Iterator[None]:
+    """Some take nodes down; pytest-xdist's groups don't hold under pytest 9.2."""
+    with FileLock(cluster / "tests.lock"):
+        yield

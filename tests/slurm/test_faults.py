@@ -26,7 +26,7 @@ from sweep.tracking import FILE
 from tests.slurm.light import light
 from tests.test_config import composed
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]  # some take nodes down
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 ASKED = {"name": "light", "timeout_min": 5, "mem_gb": 0.2, "signal_delay_s": 60}

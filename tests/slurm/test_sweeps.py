@@ -21,8 +21,8 @@ __all__ = ["corpus", "home"]
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.usefixtures("cluster"),
+    pytest.mark.skipif(os.environ.get("CI") == "true", reason="takes 5 of CI's 25 minutes: run it by hand"),
 ]
 
 SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.poll_s=1", "hydra.launcher.timeout_min=10", "tracking=none")
@@ -101,7 +101,6 @@ def test_a_sweep_is_submitted_left_looked_at_and_cancelled(home: Path) -> None:
     assert door(home, "status")[0] == 0
 
 
-@pytest.mark.skipif(os.environ.get("CI") == "true", reason="takes two minutes of CI's 25: run it by hand")
 def test_four_ranks_on_two_nodes_preempted_give_what_one_process_gives(home: Path) -> None:
     words = ("anneal.steps=60", "model.batch_size=4", *SMALL, "tasks=loss", "anneal.save_interval=1000")
     four = ("hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=2", "hydra.launcher.mem_gb=1")
