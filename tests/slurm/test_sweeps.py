@@ -22,7 +22,6 @@ pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
     pytest.mark.usefixtures("cluster"),
-    pytest.mark.skipif(os.environ.get("CI") == "true", reason="takes 5 of CI's 25 minutes: run it by hand"),
 ]
 
 SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.poll_s=1", "hydra.launcher.timeout_min=10", "tracking=none")
