@@ -24,10 +24,11 @@ FLOORS = [
         "progress",
         "files",
         "ranks",
+        "stopping",
         "machine",
     },
     {"config"},
-    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "packing"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
     {
         "attempt",
@@ -40,9 +41,11 @@ FLOORS = [
         "reading",
         "preparation",
         "showing",
+        "standing",
+        "clustered",
         "run",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "__main__"},
+    {"cli", "ui", "space", "export", "harness", "preview", "sync", "server", "status", "cancel", "wait", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -51,7 +54,7 @@ OWNERS = {
     "lm_eval": {"evaluate", "harness"},
     "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli", "preview"},
-    "rich": {"table", "launch", "preview"},
+    "rich": {"table", "launch", "preview", "sync"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": set(),
@@ -147,6 +150,7 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "plan",
             "memory",
             "controls",
+            "packing",
             "table",
         }:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
@@ -154,7 +158,17 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
 
 @pytest.mark.parametrize(
     "door",
-    ["sweep.cli", "sweep.preview", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"],
+    [
+        "sweep.cli",
+        "sweep.preview",
+        "sweep.export",
+        "sweep.tracking",
+        "sweep.showing",
+        "sweep.status",
+        "hydra_plugins.sweep_plugin",
+        "hydra_plugins.slurm_plugin",
+        "sweep.sync",
+    ],
 )
 def test_the_door_is_light(door: str) -> None:
     heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"

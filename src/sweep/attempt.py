@@ -17,6 +17,7 @@ import yaml
 from sweep.config import RunConfig, params, tree
 from sweep.fetched import address
 from sweep.keys import run_key
+from sweep.launch.work import attempt_id
 from sweep.machine import machine
 from sweep.names import run_name
 from sweep.plan import planned_peak
@@ -36,6 +37,7 @@ def attempt(config: RunConfig, command: str) -> dict[str, Any]:
         "host": socket.gethostname(),
         "user": _user(),
         "pid": os.getpid(),
+        "job": attempt_id(),
         "machine": machine(),
         "versions": versions(),
         "requirements": requirements(),

@@ -10,6 +10,10 @@ import pytest
 
 from sweep.tracking import Journal
 
+from .servers import lab, proxy
+
+__all__ = ["lab", "proxy"]
+
 ATTEMPT: dict[str, Any] = {
     "key": "0123456789abcdef",
     "name": "tiny-s@2000 linear 20",

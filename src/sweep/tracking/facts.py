@@ -46,22 +46,31 @@ def milliseconds(event: dict[str, Any]) -> int:
     return int(event["time"] * 1000)
 
 
-def status(events: Events) -> str:
-    """MLflow's status of the run; without an outcome it is RUNNING, a killed run too until it goes on."""
-    return "RUNNING" if events.outcome is None else STATUS[events.outcome["status"]]
+def status(events: Events, *, alive: bool) -> str:
+    """MLflow's status of the run; without an outcome it is RUNNING while somebody is at work on it, else KILLED."""
+    if events.outcome is None:
+        return "RUNNING" if alive else "KILLED"
+    return STATUS[events.outcome["status"]]
 
 
 def step_points(events: Events, *, after: int = 0) -> Iterator[Point]:
     """The curves of the updates past `after`."""
+    return _curves(events, (record for record in events.steps if record["update"] > after))
+
+
+def redone_points(events: Events) -> Iterator[Point]:
+    """The points of updates that were done again later, as they came out first."""
+    return _curves(events, events.redone)
+
+
+def _curves(events: Events, records: Iterable[dict[str, Any]]) -> Iterator[Point]:
     start = milliseconds(events.attempts[0])
-    for record in events.steps:
-        update = record["update"]
-        if update > after:
-            values = {name: record[name] for name in STEP_METRICS if _measured(record, name)}
-            if record["lr"] > 0:
-                values["log10_lr"] = math.log10(record["lr"])
-            for name, value in values.items():
-                yield Point(f"train/{name}", _finite(value), start + update, update)
+    for record in records:
+        values = {name: record[name] for name in STEP_METRICS if _measured(record, name)}
+        if record["lr"] > 0:
+            values["log10_lr"] = math.log10(record["lr"])
+        for name, value in values.items():
+            yield Point(f"train/{name}", _finite(value), start + record["update"], record["update"])
 
 
 def batches(points: Iterable[Point], size: int) -> Iterator[list[Point]]:
@@ -152,7 +161,11 @@ def learning_rates(events: Events) -> str:
 
 
 def fit(text: str, limit: int, where: str) -> str:
-    """The text, or its beginning and a marker of what is missing and where it is whole."""
+    """The text, or its beginning and a marker of what is missing and where it is whole.
+
+    What databases have no form for, NUL and half a surrogate pair, is shown as a replacement character.
+    """
+    text = re.sub("[\0\ud800-\udfff]", "\ufffd", text)
     if len(text) <= limit:
         return text
     marker = f" … [cut, {len(text)} characters, whole in {where}]"

@@ -1,6 +1,7 @@
 """A run's journal: append-only JSON lines in its own folder, the truth that every tracker is rebuilt from.
 
-Non-finite numbers are written as Python's JSON writes them (NaN, Infinity), so that they read back as floats.
+Non-finite numbers are written as Python's JSON writes them (NaN, Infinity), so that they read back as floats. A line
+ends in the CRC-32 of what is before it, so that a flipped bit inside a number is damage too and not another number.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ SYNC_S = 1.0
 TAIL_BYTES = 1 << 18
 """How far from the end an outcome is looked for first; one with 500 scores takes about 50 kB."""
 
+CRC_BYTES = len(',"crc":"01234567"}')
 _USERINFO = re.compile(r'://[^\s"@/:]*(?::(?!\d+/)[^\s"@]*)?@')
 _QUERY = re.compile(r'([?&][^=&\s"]*(?:token|password|passwd|pwd|secret|key|sig|signature)=)[^&\s"]+', re.IGNORECASE)
 
@@ -38,6 +41,8 @@ class Events:
     """Every start of this run, the first one first."""
     steps: tuple[dict[str, Any], ...]
     """One record an update, ascending; of an update written twice, the last."""
+    redone: tuple[dict[str, Any], ...]
+    """The earlier records of updates written twice; MLflow may have been shown them before they were redone."""
     scores: dict[str, list[dict[str, Any]]]
     """"before", "after" and "delta", as far as they are there; of one written twice, the last."""
     artifacts: dict[str, str]
@@ -67,7 +72,7 @@ class Journal:
     def write(self, event: str, **fields: Any) -> None:
         """Append one event, secrets inside URIs masked; OSError where the disk doesn't take the whole line."""
         text = json.dumps({"event": event, "time": time.time(), **fields}, separators=(",", ":"), default=os.fspath)
-        line = redact(text).encode() + b"\n"
+        line = _sealed(redact(text).encode()) + b"\n"
         with self._one:
             end = os.fstat(self._fd).st_size
             if os.write(self._fd, line) != len(line):
@@ -96,6 +101,7 @@ def read(folder: Path, *, steps: bool = True) -> Events:
     """The journal of a run; without `steps` its step events are skipped unread, and what is left reads in no time."""
     attempts: list[dict[str, Any]] = []
     updates: dict[int, dict[str, Any]] = {}
+    redone: list[dict[str, Any]] = []
     scores: dict[str, list[dict[str, Any]]] = {}
     artifacts: dict[str, str] = {}
     last: dict[str, Any] | None = None
@@ -114,6 +120,7 @@ def read(folder: Path, *, steps: bool = True) -> Events:
                 attempts.append(event)
                 last = None
             case {"event": "step", "update": int(update)}:
+                redone += [updates[update]] if update in updates else []
                 updates[update] = event
             case {"event": "scores", "when": str(when), "scores": list(found)}:
                 scores[when] = found
@@ -126,7 +133,9 @@ def read(folder: Path, *, steps: bool = True) -> Events:
             case {"event": "system", "values": dict()}:
                 system.append(event)
     ordered = tuple(updates[update] for update in sorted(updates))
-    return Events(tuple(attempts), ordered, scores, artifacts, last, tuple(damaged), inputs, tuple(system))
+    return Events(
+        tuple(attempts), ordered, tuple(redone), scores, artifacts, last, tuple(damaged), inputs, tuple(system)
+    )
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:
@@ -142,6 +151,16 @@ def outcome(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return found if found is not None and found["event"] == "outcome" else None
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether the journal's last whole line is an outcome: the last attempt has ended."""
+    tail = b""
+    for block in _blocks_from_end(folder / FILE):
+        tail = block + tail
+        if tail.count(b"\n") >= 2:
+            break
+    return _is(b"\n".join(_lines(tail)[-1:]), "outcome")
 
 
 def redact(text: str) -> str:
@@ -167,10 +186,20 @@ def _lines(data: bytes) -> list[bytes]:
     return data.split(b"\n")[:-1]
 
 
+def _sealed(line: bytes) -> bytes:
+    """The line of an event with its check sum as the last field."""
+    return b'%s,"crc":"%08x"}' % (line[:-1], zlib.crc32(line[:-1]))
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
+    """The event; None where the line is no whole one, or not what was written."""
+    body = line[:-CRC_BYTES]
+    if line[len(body) :].startswith(b',"crc":"') and line != _sealed(body + b"}"):
+        return None
     with contextlib.suppress(ValueError):
         event = json.loads(line)
         if isinstance(event, dict) and isinstance(event.get("event"), str):
+            event.pop("crc", None)
             return event
     return None
 

@@ -60,11 +60,13 @@ def register(client: MlflowClient, run: Run, events: Events) -> None:
     )
 
 
-def artifacts(run_folder: Path, events: Events) -> Iterator[tuple[str, Path | str]]:
+def artifacts(run_folder: Path, events: Events, note: str = "") -> Iterator[tuple[str, Path | str]]:
     """Name, and the file or text, of what belongs beside the run now; the trace and the journal once it has ended."""
     yield "config.yaml", events.attempts[-1]["config_yaml"]
     if "requirements" in events.attempts[-1]:
         yield "requirements.txt", events.attempts[-1]["requirements"]
+    if len(note) > facts.TAG_CHARS:
+        yield "note.md", note
     for name, path in events.artifacts.items():
         if (run_folder / path).is_file():
             yield facts.tidy(name), run_folder / path
