@@ -107,7 +107,14 @@ def test_mlflow_holds_what_the_journal_holds(run: MakeRun, where: dict[str, Any]
     assert tags["sweep.name"] == "steps"
     assert tags["sweep.attempts"] == "1"
     assert "| core8 | mean | 100 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 |" in tags["mlflow.note.content"]
+    assert "`heldout.loss`: 4.2000 → 4.0000, -0.2000 ± 0.0100" in tags["mlflow.note.content"]
+    assert "tiny-s@2000` at step 2,000, 768,000 tokens, learning rate 0.004" in tags["mlflow.note.content"]
     assert ATTEMPT["command"] in tags["mlflow.note.content"]
+    assert tags["mlflow.source.git.commit"] == "c0ffee"
+    assert tags["mlflow.source.git.branch"] == "main"
+    assert tags["mlflow.user"] == "ada"
+    assert tags["machine.gpus"] == '["a GPU"]'
+    assert tags["checkpoint.digest"] == "c" * 32
 
 
 def test_artifacts_are_the_files(run: MakeRun, where: dict[str, Any]) -> None:

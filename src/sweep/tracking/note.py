@@ -19,7 +19,7 @@ Named = dict[str, float]
 def run_note(events: Events, folder: Path) -> str:
     """What the run was, what came out, where its files are, and the command that repeats it."""
     last = events.attempts[-1]
-    lines = [f"**{last['name']}** of sweep `{last['sweep']}`: {_said(events)}", "", *_origin(events)]
+    lines = [f"**{last['name']}** of sweep `{last['sweep']}`: {_said(events)}", "", *_summary(events), *_origin(events)]
     if events.outcome is not None and events.outcome["error"]:
         lines += [f"Why: {_line(events.outcome['error'])}", ""]
     rows = list(_score_rows(events))
@@ -49,6 +49,18 @@ def sweep_note(name: str, runs: Iterable[Events]) -> str:
 def _said(events: Events) -> str:
     attempts = len(events.attempts)
     return f"{_word(events)}, {len(events.steps)} updates" + (f", {attempts} attempts" if attempts > 1 else "")
+
+
+def _summary(events: Events) -> list[str]:
+    """What came out in a line or two, which is all of the note that the page shows before one asks for more."""
+    found = {point.name: point.value for point in score_points(events)}
+    lines = []
+    for title in dict.fromkeys(name.partition("/")[2] for name in outcomes([events])):
+        if f"delta/{title}" in found:
+            before, after, delta = (found[f"{when}/{title}"] for when in WHENS)
+            error = found[f"stderr/delta/{title}"]
+            lines += [f"`{title}`: {before:.4f} → {after:.4f}, {delta:+.4f} ± {error:.4f}", ""]
+    return lines
 
 
 def _word(events: Events) -> str:

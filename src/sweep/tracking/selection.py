@@ -18,7 +18,7 @@ def shown(events: Events) -> Iterator[tuple[str, dict[str, Any]]]:
     chosen = chosen_metrics(events.attempts[-1]["params"])
     for when in WHENS:
         scores = events.scores.get(when, [])
-        ranked = sorted(scores, key=lambda score: (not is_aggregate(score), score["task"] != HELD_OUT))
+        ranked = sorted(scores, key=lambda score: (not is_aggregate(score), not is_held_out(score)))
         yield from ((when, score) for score in ranked if _is_shown(score, chosen))
 
 

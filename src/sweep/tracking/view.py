@@ -17,6 +17,7 @@ from urllib.parse import quote
 from sweep.tracking.axes import PEAKS, axes
 from sweep.tracking.facts import LOG10_PEAK, PEAK, milliseconds, score_points, tidy
 from sweep.tracking.journal import Events
+from sweep.tracking.selection import WHENS
 
 PREFIX = "mlflow.sharedViewState."
 ALL = "all"
@@ -29,8 +30,10 @@ OUTCOME = re.compile(r"(before|after|delta)/((mean|[^/]*\.mean)|heldout(:\d+)?\.
 LOSS, MEAN = re.compile(r"delta/heldout(:\d+)?\.loss"), re.compile(r"delta/(mean|[^/]*\.mean)")
 COSTS = ("cost/tokens", "cost/seconds")
 SECTION = "Sweep"
-COLLAPSED = ("delta", "after", "before", "train", "cost", "stderr/delta", "stderr/after", "stderr/before")
-"""MLflow's own sections of the charts page, a bar chart a metric: there, and out of the way."""
+COLLAPSED = ("delta", "after", "before", "train", "cost", *(f"stderr/{when}" for when in WHENS), "System metrics")
+"""MLflow's own sections of the charts page, a chart a metric: there, and out of the way."""
+SMOOTHED = {"train/loss": 80, "train/lr": 0, "train/grad_norm": 80}
+"""Curves, and how much of their noise is taken out (of 100)."""
 
 
 def tags(present: Mapping[str, str], runs: Sequence[Events]) -> dict[str, str]:
@@ -75,7 +78,7 @@ def outcomes(runs: Iterable[Events]) -> tuple[str, ...]:
     """The metrics of these runs that are columns, before, after and delta of each side by side."""
     found = dict.fromkeys(p.name for run in runs for p in score_points(run) if OUTCOME.fullmatch(p.name))
     titles = sorted(dict.fromkeys(name.partition("/")[2] for name in found), key=lambda title: "heldout" in title)
-    return tuple(f"{when}/{title}" for title in titles for when in ("before", "after", "delta"))
+    return tuple(f"{when}/{title}" for title in titles for when in WHENS)
 
 
 def state(varied: Sequence[str], measured: Sequence[str], *, sweep: str | None = None) -> dict[str, Any]:
@@ -125,7 +128,7 @@ def _charts(varied: Sequence[str], measured: Sequence[str]) -> list[dict[str, An
         if STEPS in lines and LOG10_PEAK in lines:
             across = {"xaxis": _axis("PARAM", STEPS), "yaxis": _axis("PARAM", LOG10_PEAK)}
             charts += [_chart("CONTOUR", f"{metric} by {STEPS} and peak", **across, zaxis=_axis("METRIC", metric))]
-    return [*charts, *(_line(name) for name in ("train/loss", "train/lr", "train/grad_norm"))]
+    return [*charts, *(_line(name, smooth) for name, smooth in SMOOTHED.items())]
 
 
 def _scatter(metric: str, param: str) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def _scatter(metric: str, param: str) -> dict[str, Any]:
     return _chart("SCATTER", f"{metric} by {param}", **axes)
 
 
-def _line(metric: str) -> dict[str, Any]:
+def _line(metric: str, smooth: int) -> dict[str, Any]:
     return _chart(
         "LINE",
         metric,
@@ -143,10 +146,10 @@ def _line(metric: str) -> dict[str, Any]:
         xAxisScaleType="linear",
         scaleType="linear",
         yAxisKey="metric",
-        lineSmoothness=0,
+        lineSmoothness=smooth,
         range={},
         useGlobalXaxisKey=True,
-        useGlobalLineSmoothing=True,
+        useGlobalLineSmoothing=False,
     )
 
 
