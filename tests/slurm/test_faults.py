@@ -124,7 +124,7 @@ def test_a_failing_run_does_not_touch_its_pack(sweep: Sweep) -> None:
 def test_a_run_that_takes_more_memory_than_asked_for_says_so(sweep: Sweep) -> None:
     found = finish(sweep.launch(["memory", ""], updates=60))
     assert [standing.state for standing in found] == ["lost", "finished"]
-    assert "Killed" in found[0].detail
+    assert "Killed" in found[0].detail or "Exceeded job memory limit" in found[0].detail
     assert ended([found[0].job or ""])[found[0].job or ""] in ("OUT_OF_MEMORY", "FAILED"), "the latter without cgroups"
 
 

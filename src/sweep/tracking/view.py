@@ -1,7 +1,7 @@
 """The experiment page as a researcher wants to find it: columns, order and charts, made from what its sweeps varied.
 
 True to MLflow 3.17's saved views (experiment tags `mlflow.sharedViewState.<key>`, listed under "Views"), which are
-undocumented: tests/tracking/test_browser.py looks at them.
+undocumented: look at them in a browser after a change.
 """
 
 from __future__ import annotations
