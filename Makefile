@@ -34,7 +34,7 @@ $(STUDIES): sweep-%: install
 	@$(PY) -m sweep experiment=$*
 
 test: install
-	$(PY) -m pytest -n 2 --dist loadgroup
+	$(PY) -m pytest -n 2
 
 lint: install
 	$(PY) -m ruff format --check

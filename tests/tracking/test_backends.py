@@ -19,7 +19,7 @@ from sweep.tracking import Journal
 from .conftest import score, write_run
 from .servers import Lab, journalled, query, statuses, stored
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("servers")]
+pytestmark = pytest.mark.slow
 WRITERS = 16
 
 
