@@ -55,7 +55,7 @@ class SlurmLauncher(BaseSubmititLauncher):
             runs.say_detached()
             return [JobReturn(status=JobStatus.COMPLETED) for _ in points]
         runs.wait(poll_s=self.own["poll_s"], cancel=self.own["on_interrupt"] == "cancel")
-        return [_job_return(runs.failure(i)) for i in range(len(points))]
+        return [_job_return(failure) for failure in runs.failures()]
 
     def _submit(self, runs: Any, todo: list[int], job_overrides: Sequence[Sequence[str]]) -> None:
         from sweep.packing import Chosen

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,13 @@ class Runs:
                 log.info("the jobs go on. %s", _doors(self.names))
             raise
 
-    def failure(self, i: int) -> str | None:
-        """Why a point is not done; None where it is."""
-        if self.is_done(self.configs[i], self.folders[i]):
-            return None
-        return self.refused.get(i) or to_text(self._standings()[i])
+    def failures(self) -> list[str | None]:
+        """Why each point is not done; None where it is."""
+        stands = self._standings()
+        return [
+            None if self.is_done(config, folder) else self.refused.get(i) or to_text(stands[i])
+            for i, (config, folder) in enumerate(zip(self.configs, self.folders, strict=True))
+        ]
 
     @property
     def names(self) -> list[str]:
@@ -160,14 +162,9 @@ def watch(names: Sequence[str], look: Callable[[], list[Standing]], *, poll_s: f
 def cancel_jobs(found: Sequence[Standing]) -> int:
     """Cancel the jobs of the live ones; how many."""
     jobs = list(dict.fromkeys(standing.job for standing in found if standing.job and standing.state in LIVE))
-    for some in _chunks(jobs):
-        ask("scancel", *some)
-    return len(jobs)
-
-
-def _chunks(jobs: Sequence[str]) -> Iterator[Sequence[str]]:
     for first in range(0, len(jobs), CANCELLED_AT_ONCE):
-        yield jobs[first : first + CANCELLED_AT_ONCE]
+        ask("scancel", *jobs[first : first + CANCELLED_AT_ONCE])
+    return len(jobs)
 
 
 def _doors(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sweep.launch.cluster import Queued, Unreachable, ended, queue
 from sweep.launch.submitted import Submitted, submissions
@@ -99,10 +99,10 @@ def _standing(sweep: Path, name: str, job: Submitted | None, cluster: Cluster) -
     return Standing(run=name, state="running", job=job.job, detail=now.state.lower(), progress=progress)
 
 
-def _without_job(folder: Path, name: str, said: Mapping[str, str] | None) -> Standing:
+def _without_job(folder: Path, name: str, said: Mapping[str, Any] | None) -> Standing:
     """Of a run that no cluster was given: on this machine, or on another by hand."""
     if said is not None:
-        return Standing(run=name, state=said["status"], job=None, detail=said["error"] or "")  # type: ignore[arg-type]
+        return Standing(run=name, state=said["status"], job=None, detail=said["error"] or "")
     progress = read_progress(folder)
     if progress is None:
         return Standing(run=name, state="lost", job=None, detail="begun, and killed or between two stages")

@@ -105,7 +105,7 @@ def test_what_fails_takes_nothing_with_it_and_the_same_command_does_the_rest(swe
     found = finish(runs)
     assert [standing.state for standing in found] == ["finished", "failed", "lost", "interrupted", "finished"]
     assert "this run's own fault" in found[1].detail
-    assert [runs.failure(i) is None for i in range(5)] == [True, False, False, False, True]
+    assert [failure is None for failure in runs.failures()] == [True, False, False, False, True]
     states = ended([standing.job for standing in found if standing.job])
     assert Counter(states.values()) == {"COMPLETED": 2, "FAILED": 3}, "Slurm says FAILED of what failed"
     sweep.flag.unlink()
@@ -135,7 +135,7 @@ def test_scancel_ends_what_it_names_alone_and_nothing_goes_back_into_the_queue(s
     found = finish(runs)
     assert [standing.state for standing in found] == ["interrupted", "finished"]
     assert "CANCELLED" in found[0].detail
-    assert runs.failure(0)
+    assert runs.failures()[0]
 
 
 def test_the_signal_before_the_time_limit_sends_a_run_back_and_it_goes_on_where_it_stopped(sweep: Sweep) -> None:
@@ -199,7 +199,7 @@ def test_a_job_that_slurm_holds_back_is_named_with_what_frees_it(sweep: Sweep) -
     assert f"scontrol release {found.job}" in held.detail
     [left] = finish(runs)
     assert left.state == "held", "nobody waits for ever"
-    assert f"scontrol release {found.job}" in (runs.failure(0) or "")
+    assert f"scontrol release {found.job}" in (runs.failures()[0] or "")
     assert sweep.launch([""]).todo() == [], "it is still the job's"
     assert cancel_jobs([left]) == 1
 
