@@ -12,9 +12,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweep.tracking.journal import FILE, has_ended
+
+if TYPE_CHECKING:
+    from sweep.tracking.connection import Connection
 
 LOOK_S = 0.2
 """Seconds between two looks at the journal's size."""
@@ -31,33 +36,32 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # Slurm signals all of a step
         signal.signal(number, signal.SIG_IGN)
     parent, folder = int(sys.argv[1]), Path(sys.argv[2])
-    where = os.environ["MLFLOW_TRACKING_URI"], sys.argv[3], Path(sys.argv[4])
+    from sweep.tracking.connection import Connection
+
+    connect = partial(Connection, os.environ["MLFLOW_TRACKING_URI"], sys.argv[3], Path(sys.argv[4]))
     if (folder / FILE).is_file():
-        error = follow(folder, *where, gone=lambda: os.getppid() != parent)
+        error = follow(folder, connect, gone=lambda: os.getppid() != parent)
     else:
-        error = once(folder, *where)
+        error = once(folder, connect)
     if error is not None:
         sys.stdout.write(f"{error}\n")
         sys.exit(1)
 
 
-def once(sweep_folder: Path, *where: str | Path) -> str | None:
+def once(sweep_folder: Path, connect: Callable[[], Connection]) -> str | None:
     """What went wrong first while a sweep was brought up to date, or None."""
     from sweep.tracking import sweeps
-    from sweep.tracking.connection import Connection
 
     try:
-        to = Connection(*where)  # type: ignore[arg-type]
-    except Exception as error:
-        return sweeps.in_a_line(error)
-    runs = sweeps.journals(sweep_folder)
-    errors = [synced.error for synced in sweeps.sync_runs(to, runs) if synced.error]
-    return next(iter(errors), None) or sweeps.sync_parent(to, sweep_folder, runs)
+        to, runs = connect(), sweeps.journals(sweep_folder)
+        errors = [synced.error for synced in sweeps.sync_runs(to, runs) if synced.error]
+        return next(iter(errors), None) or sweeps.sync_parent(to, sweep_folder, runs)
+    except Exception as failure:  # whatever it is: it is said in a line, and the journals have it all
+        return sweeps.in_a_line(failure)
 
 
-def follow(run_folder: Path, *where: str | Path, gone: Callable[[], bool]) -> str | None:
+def follow(run_folder: Path, connect: Callable[[], Connection], *, gone: Callable[[], bool]) -> str | None:
     """Project the journal as it grows; what kept the last of it from MLflow, or None."""
-    from sweep.tracking.connection import Connection
     from sweep.tracking.projection import project
     from sweep.tracking.sweeps import in_a_line, is_alive
 
@@ -71,7 +75,7 @@ def follow(run_folder: Path, *where: str | Path, gone: Callable[[], bool]) -> st
             continue
         started, error = time.monotonic(), None
         try:
-            to = to or Connection(*where)  # type: ignore[arg-type]
+            to = to or connect()
             project(run_folder, to, alive=not left or is_alive(run_folder))
         except Exception as failure:  # whatever it is: the run goes on, and the journal has it all
             error = in_a_line(failure)
