@@ -16,12 +16,10 @@ from sweep.table import draw, row
 from sweep.tracking import FILE, read
 from sweep.tracking.live import Where, bring_up_to_date, followed, prepare
 
-MLFLOW_URI = "MLFLOW_TRACKING_URI"
-
 
 def tracking_uri(tracking: Tracking, multirun: Path) -> str:
     """Where MLflow is: `tracking.uri`, else MLFLOW_TRACKING_URI, else a SQLite file beside the runs."""
-    return tracking.uri or os.environ.get(MLFLOW_URI) or database(multirun)
+    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or database(multirun)
 
 
 def database(multirun: Path) -> str:
@@ -82,7 +80,9 @@ def _records(folder: Path, events: Any) -> dict[str, Path]:
     if (events.outcome or {}).get("status") != "finished":
         return {}
     after = "records/after/"
-    files = {name.removeprefix(after): folder / path for name, path in events.artifacts.items() if after in name}
+    files = {
+        name.removeprefix(after): folder / path for name, path in events.artifacts.items() if name.startswith(after)
+    }
     return {name.removesuffix(".parquet"): path for name, path in files.items() if path.is_file()}
 
 

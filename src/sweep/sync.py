@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 
 from sweep.refusal import unknown
-from sweep.showing import MLFLOW_URI, database
-from sweep.tracking import FILE, Events, redact
+from sweep.showing import database
+from sweep.tracking import FILE, Events, read, redact
 from sweep.tracking.live import Where
 
 MULTIRUN = Path("multirun")
@@ -56,7 +56,10 @@ def main() -> None:
     how.add_argument("--check", action="store_true", help="send nothing: compare, say what differs, exit with 1 then")
     how.add_argument("--watch", action="store_true", help="go on with what changes, until interrupted")
     chosen = parser.parse_args()
-    folders = [folder for name in chosen.sweeps or all_sweeps() for folder in found(name)]
+    names = chosen.sweeps or all_sweeps()
+    if not names:
+        sys.exit(f"there are no runs in {MULTIRUN.absolute()}: give the folder of a sweep")
+    folders = [folder for name in names for folder in found(name)]
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
     act = check if chosen.check else sync
     try:
@@ -70,10 +73,7 @@ def main() -> None:
 
 def all_sweeps() -> list[str]:
     """The names of the sweeps here."""
-    names = sorted({path.parent.parent.name for path in MULTIRUN.glob(f"*/*/{FILE}")})
-    if not names:
-        sys.exit(f"there are no runs in {MULTIRUN.absolute()}: give the folder of a sweep")
-    return names
+    return sorted({path.parent.parent.name for path in MULTIRUN.glob(f"*/*/{FILE}")})
 
 
 def found(name: str) -> list[Path]:
@@ -83,14 +83,11 @@ def found(name: str) -> list[Path]:
             return [folder.absolute()]
         if runs := sorted(path.parent.absolute() for path in folder.glob(f"*/{FILE}")):
             return runs
-    known = sorted({path.parent.parent.name for path in MULTIRUN.glob(f"*/*/{FILE}")})
-    sys.exit(f"SWEEP={name} is no folder with runs: {unknown(name, known)}")
+    sys.exit(f"SWEEP={name} is no folder with runs: {unknown(name, all_sweeps())}")
 
 
 def parts(run_folders: list[Path]) -> Iterator[Part]:
     """The runs by sweep and by the MLflow they belong into; one without an attempt that can be read is said."""
-    from sweep.tracking import read
-
     grouped: dict[tuple[Path, Where], dict[Path, Events]] = {}
     for folder in dict.fromkeys(run_folders):
         events = read(folder, steps=False)
@@ -106,7 +103,7 @@ def where(run_folder: Path, events: Events) -> Where:
     """The MLflow a run belongs into."""
     tracking: dict[str, Any] = yaml.safe_load(events.attempts[-1]["config_yaml"])["tracking"]
     multirun = run_folder.parent.parent
-    uri = os.environ.get(MLFLOW_URI) or tracking["uri"] or database(multirun)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking["uri"] or database(multirun)
     return Where(uri, tracking["experiment"], multirun / "mlartifacts")
 
 
@@ -145,7 +142,7 @@ def check(part: Part) -> bool:
             for folder, events in track(list(part.runs.items()), str(part), console=console, transient=True)
             for line in differences(folder, to, there.get(events.attempts[0]["key"], []), alive=is_alive(folder))
         ]
-    except Exception as failure:
+    except Exception as failure:  # as in `sync`; what can't be compared is a difference
         lines = [in_a_line(failure)]
     sys.stdout.write(f"{part}: {len(part.runs)} runs, {len(lines) or 'no'} differences\n")
     sys.stdout.write("".join(f"  {line}\n" for line in lines))

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from sweep.showing import database
+
 HOST = "127.0.0.1"
 STARTING_S = 60.0
 
@@ -24,13 +26,13 @@ def main() -> None:
     parser.add_argument("port", nargs="?", type=_port, default=5000, help="on loopback; 5000 where none is given")
     port = parser.parse_args().port
     multirun = Path("multirun").absolute()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{multirun / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or database(multirun)
     if uri.startswith(("http://", "https://")):
         sys.stdout.write(f"{_opening(uri, _without_secrets(uri))}\n")
         return
-    database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not database.is_file():
-        sys.exit(f"there are no outcomes yet: {database} is made by the first run, e.g. `make sweep`")
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not file.is_file():
+        sys.exit(f"there are no outcomes yet: {file} is made by the first run, e.g. `make sweep`")
     if _answers(port):
         sys.exit(f"port {port} is taken by another program: try `python -m sweep.ui {port + 1}`")
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
