@@ -10,9 +10,9 @@ import pytest
 
 from sweep.tracking import Journal
 
-from .servers import lab, proxy
+from .servers import lab
 
-__all__ = ["lab", "proxy"]
+__all__ = ["lab"]
 
 ATTEMPT: dict[str, Any] = {
     "key": "0123456789abcdef",
