@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from sweep.showing import database
+from sweep.tracking.live import sqlite_file
 
 HOST = "127.0.0.1"
 STARTING_S = 60.0
@@ -30,8 +31,8 @@ def main() -> None:
     if uri.startswith(("http://", "https://")):
         sys.stdout.write(f"{_opening(uri, _without_secrets(uri))}\n")
         return
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not file.is_file():
+    file = sqlite_file(uri)
+    if file is not None and not file.is_file():
         sys.exit(f"there are no outcomes yet: {file} is made by the first run, e.g. `make sweep`")
     if _answers(port):
         sys.exit(f"port {port} is taken by another program: try `python -m sweep.ui {port + 1}`")

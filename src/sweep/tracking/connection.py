@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from sweep.tracking import facts
 from sweep.tracking.journal import Events, redact
+from sweep.tracking.live import sqlite_file
 
 # Read by MLflow when it is imported or first used: no telemetry, no "View run" lines, no chatter. It sends nothing
 # twice by itself: a create_run whose answer was lost would make two runs; what failed is looked up before the next try.
@@ -110,8 +111,8 @@ class Connection:
 
 def _make_database(tracking_uri: str) -> None:
     """Make a SQLite file that isn't there, whole or not at all: one whose schema is half made is of no use."""
-    path = Path(tracking_uri.removeprefix("sqlite:///"))
-    if not tracking_uri.startswith("sqlite:///") or path.exists():
+    path = sqlite_file(tracking_uri)
+    if path is None or path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:

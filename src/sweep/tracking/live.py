@@ -45,13 +45,22 @@ def followed(run_folder: Path, where: Where) -> Iterator[None]:
 def prepare(where: Where) -> None:
     """Have the schema and the experiment made, before several processes come to need them.
 
+    A file that is there has its schema, and an experiment new to it is made by the first who needs it, under a lock.
     What takes longer than DELAY_S is not waited for; those processes wait for it instead of their runs.
     """
+    if (file := sqlite_file(where.tracking_uri)) is not None and file.exists():
+        return
     where.artifact_root.mkdir(parents=True, exist_ok=True)
     feeder = _feeder(where.artifact_root, where)  # a folder that holds no runs
     if feeder is not None:
         with contextlib.suppress(subprocess.TimeoutExpired), feeder.stdout or contextlib.nullcontext():
             feeder.wait(timeout=DELAY_S)
+
+
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """The file that a tracking URI names; None: it names a server or another database."""
+    path = tracking_uri.removeprefix("sqlite:///")
+    return None if path == tracking_uri else Path(path)
 
 
 def bring_up_to_date(sweep_folder: Path, where: Where) -> bool:
