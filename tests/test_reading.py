@@ -121,6 +121,9 @@ def test_memmaps_of_ones_own_in_a_fresh_order(store: Store, source: Source, tmp_
     for number in range(3):
         memmap(tmp_path / f"mine-{number}.npy", 5 + number)
     found = reading(store, source, "data=local", f"data.paths={tmp_path}/mine-*.npy")
+    other = reading(store, source, "data=local", f"data.paths={tmp_path}/mine-0.npy")
+    named = found.facts["local"].pop("digest")
+    assert named != other.facts["local"]["digest"], "files are told apart by the digest"
     assert found.facts["local"] == {
         "weight": 1.0,
         "instances": 18,

@@ -16,12 +16,16 @@ def score(task: str, metric: str, value: float, stderr: float = 0.01) -> dict[st
     return {"task": task, "metric": metric, "value": value, "stderr": stderr}
 
 
+def read_as(scores: dict[str, list[dict[str, Any]]], outcome: dict[str, Any] | None = None) -> Events:
+    return Events(attempts=(), steps=(), redone=(), scores=scores, artifacts={}, outcome=outcome, damaged=())
+
+
 def events(*whens: str) -> Events:
     """A finished run that moved the mean by 0.1 and the loss by -0.5."""
     values = {"before": (0.4, 5.0), "after": (0.5, 4.5), "delta": (0.1, -0.5)}
     scores = {w: [score("core8", "mean", values[w][0]), score("heldout", "loss", values[w][1])] for w in whens}
     outcome = {"status": "finished", "result": {"cost": {"tokens": 96_000, "seconds": 7.0}}}
-    return Events((), (), scores, {}, outcome, ())
+    return read_as(scores, outcome)
 
 
 def test_an_anneal_shows_what_it_did_beyond_its_constant_control() -> None:
@@ -54,7 +58,7 @@ def test_an_arm_without_updates_is_named_by_what_it_is(option: str, named: str) 
 def test_every_suite_of_a_union_has_its_mean_and_loss_alone_has_none() -> None:
     both = composed("tasks=[core8,mmlu]", "tasks.heldout=false")
     scores = {"before": [score("core8", "mean", 0.4), score("mmlu", "mean", 0.25)]}
-    text = draw("main", [row(both, run_name(both), Events((), (), scores, {}, None, ()))])
+    text = draw("main", [row(both, run_name(both), read_as(scores))])
     assert "core8 before" in text and "40.00 ± 1.00" in text
     assert "mmlu before" in text and "25.00 ± 1.00" in text
     assert "val loss" not in text
