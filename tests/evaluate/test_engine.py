@@ -156,6 +156,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch, *, most_nodes: int, kind: t
     [
         (torch.OutOfMemoryError, "CUDA out of memory"),
         (RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         (MemoryError, ""),
     ],
 )

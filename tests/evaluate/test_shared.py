@@ -15,6 +15,7 @@ from sweep.evaluate import Pack, TaskRequests, likelihoods, prepare, read_record
 from sweep.evaluate.body import Body
 from sweep.evaluate.scratch import CPU
 from sweep.ranks import ALONE, Ranks
+from sweep.refusal import Refusal
 from sweep.scoring import Spent, record_files, score_along
 from sweep.store import Store
 from tests.test_ranks import together
@@ -74,3 +75,21 @@ def test_the_first_rank_writes_what_all_have_scored(tokenizer: Tokenizer, tmp_pa
         assert read_records(files[name]).equals(read_records(file)), name
     assert together(2, both_sides, tmp_path, "shared")[0] == files, "and nothing is left to do"
     assert np.isfinite(read_records(files["piqa"])["log_probability"].to_numpy()).all()
+
+
+def apart(ranks: Ranks, folder: Path) -> str | None:
+    """Both sides, each rank with a store of its own."""
+    try:
+        both_sides(ranks, folder, f"of-{ranks.rank}")
+    except Refusal as refusal:
+        return str(refusal)
+    except RuntimeError:  # the connection to the rank that has refused
+        return None
+    return "scored"
+
+
+def test_ranks_without_a_shared_store_are_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    alone, refused = together(2, apart, tmp_path)
+    assert alone is None
+    assert refused is not None and "of-1: this rank doesn't see the tasks that the first one prepared" in refused

@@ -95,7 +95,8 @@ def most_nodes(body: Body, memory: int) -> int:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether torch, on a GPU or a CPU, or Python found no memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    said = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # a CPU's allocator; a GPU's products
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
 
 
 @contextmanager
