@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +103,18 @@ def source(state: TrainingState, instances: Instances, train_config: TrainConfig
     state.position = dataclasses.replace(state.position, step=30, instances=60, lr=1e-2)
     save_state(folder, state)
     return Checkpoint(key="0" * 32, folder=folder, config=state.config)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that holds the real corpus, built once for all workers of this test session."""
+    root = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        root = root.parent
+    store = root / "corpus-store"
+    build = (
+        "import sys; from sweep.store import Store; from sweep.trajectory import prepare_corpus;"
+        "prepare_corpus(Store(sys.argv[1]), 2048)"
+    )
+    subprocess.run([sys.executable, "-c", build, str(store)], check=True, capture_output=True)
+    return store

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from sweep.tracking import read
-from tests.test_end_to_end import SMALL, corpus, home, results, start, sweep, undisturbed
+from tests.test_end_to_end import SMALL, home, results, start, sweep, undisturbed
 
-__all__ = ["corpus", "home"]
+__all__ = ["home"]
 
 WORDS = ("anneal.steps=4,8", "controls=all", "checkpoint.step=80", "tasks=loss")
 TINY = tuple(word for word in SMALL if not word.startswith("checkpoint.step"))
@@ -66,10 +66,10 @@ def test_the_switch_adds_every_arm_once_and_each_repeats_alone(home: Path) -> No
     for number, (folder, events) in enumerate(runs.values()):
         overrides = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
         command = shlex.split(events.attempts[0]["command"])[3:]
-        code, output = sweep(home, *(command if number % 2 else overrides))
+        code, output = sweep(home, *(command if number % 2 else overrides), "tracking=none")
         assert code == 0, output
-    assert sweep(home, "anneal=none", "checkpoint.step=80", "tasks=loss", *TINY)[0] == 0
-    assert sweep(home, "anneal=merge", "checkpoint.step=80", "tasks=loss", *TINY)[0] == 0
+    assert sweep(home, "anneal=none", "checkpoint.step=80", "tasks=loss", "tracking=none", *TINY)[0] == 0
+    assert sweep(home, "anneal=merge", "checkpoint.step=80", "tasks=loss", "tracking=none", *TINY)[0] == 0
     assert journals == {path: path.read_bytes() for path in (home / "multirun" / "main").glob("*/journal.jsonl")}
 
 

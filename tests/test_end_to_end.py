@@ -32,21 +32,6 @@ SMALL = (
 )
 
 
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that holds the real corpus, built once for all workers of this test session."""
-    root = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        root = root.parent
-    store = root / "corpus-store"
-    build = (
-        "import sys; from sweep.store import Store; from sweep.trajectory import prepare_corpus;"
-        "prepare_corpus(Store(sys.argv[1]), 2048)"
-    )
-    subprocess.run([sys.executable, "-c", build, str(store)], check=True, capture_output=True)
-    return store
-
-
 @pytest.fixture
 def home(corpus: Path, tmp_path: Path) -> Path:
     """An empty working folder whose store has the corpus and nothing else."""
@@ -196,7 +181,7 @@ def mlflow_counts(home: Path) -> list[tuple[str, str, int]]:
 
 @pytest.mark.slow
 def test_the_same_command_twice_at_once_runs_once(home: Path) -> None:
-    words = ("anneal.steps=30", "tasks=loss", *SMALL)
+    words = ("anneal.steps=30", "tasks=loss", "tracking=none", *SMALL)
     with start(home, *words) as one, start(home, *words) as two:
         outputs = [process.communicate(timeout=300)[0] for process in (one, two)]
     assert [one.returncode, two.returncode] == [0, 0], outputs
@@ -319,7 +304,7 @@ def test_the_recorded_command_of_a_standard_sweeps_point_repeats_that_point(home
 
 @pytest.mark.slow
 def test_a_swept_name_makes_two_sweeps(home: Path) -> None:
-    words = ("-m", "name=one,two", "anneal.steps=2", "tasks=loss", *SMALL)
+    words = ("-m", "name=one,two", "anneal.steps=2", "tasks=loss", "tracking=none", *SMALL)
     code, output = sweep(home, *words)
     assert code == 0, output
     assert "not started" not in output

@@ -23,7 +23,11 @@ from sweep.checkpoints import export_folder, fresh_state, load_model, read_confi
 from sweep.checkpoints.tensors import read_tensors
 from sweep.config.published import folder_of
 from sweep.data.tokenizer import trained_tokenizer
+from sweep.preparation import prepare
 from sweep.pretrained import pretraining_lr
+from sweep.ranks import ALONE
+from sweep.refusal import Refusal
+from sweep.store import Store
 from sweep.tracking import read
 from tests.checkpoints.hub_server import Hub, serving_hub
 from tests.checkpoints.server import serving
@@ -125,13 +129,16 @@ def test_a_folder_on_disk_in_a_layout_of_the_hub(tokenizer: Path, tmp_path: Path
     events = anneal_and_export(tmp_path, tokenizer, *words, "checkpoint.step=1000", *FRESH)
     assert events.outcome["result"]["position"]["tokens"] == 1000 * 2 * LENGTH
 
-    home = tmp_path / "home"
-    assert "has no optimizer state" in refusal(home, *words, "checkpoint.step=1000", "model.batch_size=2")
-    assert "model.batch_size=None: " in refusal(home, *words, "checkpoint.step=1000", *FRESH)
+    store, own = Store(tmp_path / "home" / "multirun" / "store"), ("data=local", f"data.paths=[{tmp_path}/mine.npy]")
+    for last, complaint in (
+        (("checkpoint.step=1000", "model.batch_size=2"), "has no optimizer state"),
+        (("checkpoint.step=1000", *FRESH), r"model\.batch_size=None: "),
+    ):
+        with pytest.raises(Refusal, match=complaint):
+            prepare(store, composed(*words, *own, *last), ALONE)
     (mine / "config.json").write_text("{}")
-    assert "model_type: 'none' is not one of" in refusal(
-        home, *words, "checkpoint.step=7", "model.batch_size=2", *FRESH
-    )
+    with pytest.raises(Refusal, match="model_type: 'none' is not one of"):
+        prepare(store, composed(*words, *own, "checkpoint.step=7", "model.batch_size=2", *FRESH), ALONE)
 
 
 def anneal_and_export(root: Path, tokenizer: Path, *words: str, **environment: str) -> Any:
@@ -157,12 +164,6 @@ def anneal_and_export(root: Path, tokenizer: Path, *words: str, **environment: s
         theirs = AutoModelForCausalLM.from_pretrained(home / "out")(ids).logits
     torch.testing.assert_close(theirs, logits, atol=1e-5, rtol=0)
     return events
-
-
-def refusal(home: Path, *words: str) -> str:
-    done = python(home, "sweep", *words, "data=local", "data.paths=[../mine.npy]")
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    return done.stderr
 
 
 def python(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -156,9 +156,8 @@ def test_a_small_part_of_the_wheel_is_built_twice_alike_with_progress(tmp_path, 
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    build(folder, vocab_size=2048)
+def whole(corpus) -> Path:
+    [folder] = (corpus / "corpus").glob("[!.]*")
     return folder
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from sweep.tracking import FILE, read
 from tests.slurm.test_faults import updates_written
-from tests.test_end_to_end import SMALL, corpus, home, results, start, sweep, undisturbed
+from tests.test_end_to_end import SMALL, home, results, start, sweep, undisturbed
 
-__all__ = ["corpus", "home"]
+__all__ = ["home"]
 
 pytestmark = [
     pytest.mark.slurm,
