@@ -2,17 +2,19 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 STEPS ?= 250,1000,4000
+SWEEP ?= main
 
 .DEFAULT_GOAL := help
 # one target per standard sweep: conf/experiment/NAME.yaml -> make sweep-NAME
 STUDIES := $(patsubst conf/experiment/%.yaml,sweep-%,$(wildcard conf/experiment/*.yaml))
 
-.PHONY: help install sweep test lint check format bench ui clean $(STUDIES)
+.PHONY: help install sweep test lint check format bench ui report clean $(STUDIES)
 
 help:
 	@echo "make sweep        anneal the embedded model for $(STEPS) steps, score before and after, show the table"
 	@echo "make test         the tests"
 	@echo "make ui           the MLflow UI with all outcomes"
+	@echo "make report       what the sweep $(SWEEP) says: page, figures, tables (SWEEP=… for another)"
 	@echo "make $(firstword $(STUDIES)) …  standard sweeps: $(STUDIES)"
 	@echo "make install      only make .venv;   make check  format, lint, types, tests;   make bench  the measurements"
 
@@ -50,6 +52,9 @@ bench: install
 
 ui: install
 	@$(PY) -m sweep.ui
+
+report: install
+	@$(PY) -m sweep.report $(SWEEP)
 
 clean:
 	rm -rf .venv multirun/*

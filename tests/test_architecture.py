@@ -26,8 +26,8 @@ FLOORS = [
         "ranks",
     },
     {"config"},
-    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast"},
-    {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "analysis"},
+    {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch", "figures", "page"},
     {
         "attempt",
         "training",
@@ -40,8 +40,10 @@ FLOORS = [
         "preparation",
         "showing",
         "run",
+        "outcomes",
+        "documents",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "__main__"},
+    {"cli", "ui", "space", "export", "harness", "preview", "report", "__main__"},
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -50,10 +52,12 @@ OWNERS = {
     "lm_eval": {"evaluate", "harness"},
     "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli", "preview"},
-    "rich": {"table", "launch", "preview"},
+    "rich": {"table", "launch", "preview", "report"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
-    "matplotlib": set(),
+    "matplotlib": {"figures"},
+    "scipy": {"analysis", "figures"},
+    "sklearn": {"analysis"},
     "torch": {
         "loss",
         "ranks",
@@ -69,7 +73,7 @@ OWNERS = {
     },
     "transformers": set(),
     "datasets": {"evaluate"},
-    "pyarrow": {"data", "evaluate"},
+    "pyarrow": {"data", "evaluate", "outcomes"},
     "requests": {"checkpoints", "data"},
 }
 FILES = sorted(SRC.rglob("*.py"))
@@ -145,8 +149,16 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "memory",
             "controls",
             "table",
+            "analysis",
+            "page",
         }:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
+
+
+def test_a_report_needs_no_torch() -> None:
+    heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers'}"
+    code = f"import sys, sweep.report; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 @pytest.mark.parametrize(
