@@ -32,7 +32,7 @@ class Cell:
     high: float | None
     best: bool
     apart: bool | None
-    """Whether it is distinguishable from the checkpoint's best cell (Tukey, 5 % over all pairs); None: no noise known."""
+    """Whether it is told apart from the checkpoint's best cell (Tukey, 5 % over all pairs); None: no noise known."""
     cheapest: bool
     """The fewest tokens among those not distinguishable from the best."""
     tokens: float

@@ -80,7 +80,9 @@ def axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
         if name in NOT_AXES or name.startswith("tasks") or name not in runs:
             continue
         partition = pd.factorize(runs[name], use_na_sentinel=False)[0]
-        if partition.max(initial=0) > 0:
+        if partition.max(initial=0) == len(runs) - 1 and pd.api.types.is_numeric_dtype(runs[name].infer_objects()):
+            partition = runs[name].rank().to_numpy(dtype=int)  # each run has a value of its own: together is in order
+        if len(set(partition)) > 1:
             found.setdefault(tuple(partition), []).append(name)
     return tuple(axis(runs[first], with_it=tuple(others)) for first, *others in found.values())
 
