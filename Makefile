@@ -8,13 +8,16 @@ SWEEP ?= main
 # one target per standard sweep: conf/experiment/NAME.yaml -> make sweep-NAME
 STUDIES := $(patsubst conf/experiment/%.yaml,sweep-%,$(wildcard conf/experiment/*.yaml))
 
-.PHONY: help install sweep test lint check format bench ui report clean $(STUDIES)
+PORT ?= 5000
+
+.PHONY: help install sweep test lint check format bench ui report mlflow-server clean $(STUDIES)
 
 help:
 	@echo "make sweep        anneal the embedded model for $(STEPS) steps, score before and after, show the table"
 	@echo "make test         the tests"
 	@echo "make ui           the MLflow UI with all outcomes"
 	@echo "make report       what the sweep $(SWEEP) says: page, figures, tables (SWEEP=… for another)"
+	@echo "make mlflow-server  an MLflow server on PostgreSQL for tracking=server; PORT=$(PORT)"
 	@echo "make $(firstword $(STUDIES)) …  standard sweeps: $(STUDIES)"
 	@echo "make install      only make .venv;   make check  format, lint, types, tests;   make bench  the measurements"
 
@@ -33,7 +36,7 @@ $(STUDIES): sweep-%: install
 	@$(PY) -m sweep experiment=$*
 
 test: install
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 --dist loadgroup
 
 lint: install
 	$(PY) -m ruff format --check
@@ -55,6 +58,9 @@ ui: install
 
 report: install
 	@$(PY) -m sweep.report $(SWEEP)
+
+mlflow-server: install
+	@$(PY) -m sweep.server $(PORT)
 
 clean:
 	rm -rf .venv multirun/*

@@ -24,9 +24,11 @@ FLOORS = [
         "progress",
         "files",
         "ranks",
+        "stopping",
+        "machine",
     },
     {"config"},
-    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "analysis"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "packing", "analysis"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch", "figures", "page"},
     {
         "attempt",
@@ -39,11 +41,27 @@ FLOORS = [
         "reading",
         "preparation",
         "showing",
+        "standing",
+        "clustered",
         "run",
         "outcomes",
         "documents",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "report", "__main__"},
+    {
+        "cli",
+        "ui",
+        "space",
+        "export",
+        "harness",
+        "preview",
+        "report",
+        "sync",
+        "server",
+        "status",
+        "cancel",
+        "wait",
+        "__main__",
+    },
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -52,7 +70,7 @@ OWNERS = {
     "lm_eval": {"evaluate", "harness"},
     "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli", "preview"},
-    "rich": {"table", "launch", "preview", "report"},
+    "rich": {"table", "launch", "preview", "report", "sync"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": {"figures"},
@@ -75,6 +93,8 @@ OWNERS = {
     "datasets": {"evaluate"},
     "pyarrow": {"data", "evaluate", "outcomes"},
     "requests": {"checkpoints", "data"},
+    "psutil": {"machine"},
+    "pynvml": {"machine"},
 }
 FILES = sorted(SRC.rglob("*.py"))
 GLUE = sorted((SRC.parent / "hydra_plugins").glob("*.py"))
@@ -148,6 +168,7 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "plan",
             "memory",
             "controls",
+            "packing",
             "table",
             "analysis",
             "page",
@@ -163,7 +184,17 @@ def test_a_report_needs_no_torch() -> None:
 
 @pytest.mark.parametrize(
     "door",
-    ["sweep.cli", "sweep.preview", "sweep.export", "sweep.tracking", "sweep.showing", "hydra_plugins.sweep_plugin"],
+    [
+        "sweep.cli",
+        "sweep.preview",
+        "sweep.export",
+        "sweep.tracking",
+        "sweep.showing",
+        "sweep.status",
+        "hydra_plugins.sweep_plugin",
+        "hydra_plugins.slurm_plugin",
+        "sweep.sync",
+    ],
 )
 def test_the_door_is_light(door: str) -> None:
     heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"

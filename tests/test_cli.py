@@ -70,6 +70,14 @@ def test_shell_completion_offers_options_and_keys(typed: str, offered: set[str],
     assert offered <= set(query.stdout.split())
 
 
+def test_a_server_without_an_address_is_refused_before_any_compute(tmp_path: Path) -> None:
+    refused = sweep("tracking=server", cwd=tmp_path, MLFLOW_TRACKING_URI="")
+    assert refused.returncode == 1
+    assert "refused: tracking=server needs an address: export MLFLOW_TRACKING_URI=" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "multirun" / "store" / "states").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

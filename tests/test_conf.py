@@ -29,6 +29,7 @@ def test_an_option_composes_and_plans(group: str, option: str, tmp_path: Path) -
         ("model", "local"): [f"checkpoint.path={tmp_path}"],
         ("data", "local"): ["data.paths=[tokens.npy]"],
         ("tasks", "custom"): ["+tasks.suites.custom.metrics.mine=acc"],
+        ("tracking", "server"): ["tracking.uri=http://127.0.0.1:5000"],
     }
     words = [f"{group}={option}", *needed.get((group, option), [])]
     if option.startswith("datadecide") or option == "olmo-1b-0724":

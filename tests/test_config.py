@@ -107,6 +107,8 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("model=local", "model=local needs checkpoint.path"),
         ("anneal.max_grad_norm=0", "anneal.max_grad_norm=0: must be above 0"),
         ("tracking.uri=https://me:secret@host", "tracking.uri holds a password"),
+        ("tracking.uri=https://token@host", "tracking.uri holds a password or token, .*: give it in the environment"),
+        ("tracking.uri='postgresql://me@db/mlflow?password=x'", "tracking.uri holds a password"),
         ("name=store", "name=store: is a folder under multirun/"),
         ("name=a/b", "name=a/b: is a folder under multirun/"),
         ("data.paths=[]", r"data\.paths=\[\] must name files"),

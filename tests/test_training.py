@@ -16,6 +16,7 @@ import pytest
 import torch
 from olmo.config import TrainConfig
 
+from sweep import stopping
 from sweep import training as rooms
 from sweep.checkpoints import fresh_state
 from sweep.data import Continued, Instances, Window
@@ -84,6 +85,29 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, training: 
     assert untimed(resumed.steps) == untimed(whole.steps)
     assert weights(store, resumed.key) == weights(Store(tmp_path / "a"), whole.key)
     assert store.keys(INTERIM) == set(), "interim states are dropped when their run ends"
+
+
+def test_a_signal_stops_the_training_after_the_update_at_hand_and_no_update_is_done_twice(
+    tmp_path: Path, training: Training
+) -> None:
+    whole = train(Store(tmp_path / "whole"), training)
+    store, seen = Store(tmp_path / "stopped"), []
+    stopping.listen([signal.SIGUSR2])
+
+    def signalled(record: StepRecord) -> None:
+        seen.append(record.update)
+        if record.update == 5:
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    with pytest.raises(stopping.Stopped):
+        train(store, training, on_step=signalled)
+    assert seen == list(range(1, 6)), "saved at the update at hand, which no save_interval asked for"
+    stopping.listen([])
+    signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+    resumed = train(store, training)
+    assert resumed.updates_done == len(training.rates) - 5
+    assert untimed(resumed.steps) == untimed(whole.steps)
+    assert weights(store, resumed.key) == weights(Store(tmp_path / "whole"), whole.key)
 
 
 def test_a_finished_training_is_not_done_again(store: Store, training: Training) -> None:

@@ -107,6 +107,11 @@ def typed(tree: DictConfig) -> RunConfig:
             "config.json (a layout of the Hugging Face Hub)"
         )
     check_known(config)
+    if config.tracking.name == "server" and not (config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
+        raise Refusal(
+            "tracking=server needs an address: export MLFLOW_TRACKING_URI=http://… (python -m sweep.server starts a "
+            "server and prints this line), or choose tracking=sqlite, a file beside the runs, or tracking=none"
+        )
     return dataclasses.replace(cast(Any, config), files=named_files(config))
 
 
@@ -135,7 +140,11 @@ def is_done(config: RunConfig, folder: Path) -> bool:
 
 
 def announce(configs: list[RunConfig]) -> None:
-    """Say what the embedded models these points need still lack, and how long that takes."""
+    """Before these points run: MLflow made ready for several at once, and what the embedded models lack said."""
+    if len(configs) > 1:
+        from sweep.showing import show_start
+
+        show_start(configs, multirun=MULTIRUN.absolute())
     store = store_at(MULTIRUN)
     furthest: dict[str, RunConfig] = {}
     for config in configs:

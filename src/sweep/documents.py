@@ -55,4 +55,4 @@ def _values(columns: dict[str, NDArray[Any]], outcome: Outcome) -> Floats | None
 
 def _path(row: pd.Series, when: str, task: str) -> Path | None:
     found = json.loads(row["records"] or "{}").get(f"{when}/{task}")
-    return None if found is None else Path(found)
+    return None if found is None else Path(row["sweep"], row["run"], found)

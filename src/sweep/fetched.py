@@ -48,6 +48,16 @@ def published_weights(store: Store, config: RunConfig, step: int) -> Path:
     return _fetched(store, url, digest("weights", url), title, WEIGHTS, optimizer=False)
 
 
+def address(config: RunConfig) -> str:
+    """Where the chosen checkpoint of a published model is on the web."""
+    published, step = config.model.published, config.checkpoint.step
+    assert published and step
+    if weights_alone(published, config.checkpoint.source):
+        assert published.revision
+        return f"https://huggingface.co/{published.hub}/tree/{published.revision.format(step=step)}"
+    return _url(published, step)
+
+
 def _url(published: Published, step: int) -> str:
     assert published.http
     return published.http.format(folder=folder_of(published, step), step=step)

@@ -62,6 +62,7 @@ def run_key(config: RunConfig) -> str:
     for ignored in ("name", "save_interval", "keep"):
         del choices["anneal"][ignored]
     del choices["compute"]["activation_checkpointing"]
+    del choices["model"]["resources"]
     if config.anneal.arm == "constant":  # what the decay would be doesn't matter
         choices["anneal"] |= {"final_fraction": 0.0, "hold_steps": 0}
     if not config.anneal.steps:  # nothing is trained: how it would be doesn't matter

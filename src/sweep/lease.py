@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -37,7 +38,7 @@ class Lease:
     def acquire(self) -> bool:
         """Take the lease where it is free or its holder dead; False where a living one has it."""
         with self._lock:
-            if self._held_by_living():
+            if self.is_held():
                 return False
             me = {"token": self.token, "host": socket.gethostname(), "pid": os.getpid(), "born": born(os.getpid())}
             write_durably(self.path, json.dumps(me))
@@ -68,13 +69,16 @@ class Lease:
         except (FileNotFoundError, json.JSONDecodeError):
             return {}
 
-    def _held_by_living(self) -> bool:
+    def is_held(self) -> bool:
+        """Whether a living process has it, this one or another."""
         now = self._current()
         if not now:
             return False
         if now["host"] == socket.gethostname() and born(now["pid"]) != now["born"]:
             return False
-        return self._clock() - self.path.stat().st_mtime < EXPIRY_S
+        with contextlib.suppress(FileNotFoundError):  # given back meanwhile
+            return self._clock() - self.path.stat().st_mtime < EXPIRY_S
+        return False
 
     def _clock(self) -> float:
         """Now by the clock of the file system that stamps the heartbeats; hosts' clocks differ."""

@@ -27,7 +27,7 @@ from sweep.tracking import FILE, Events, read
 log = logging.getLogger(__name__)
 
 TABLE = "outcomes.parquet"
-REVISION = b"2"
+REVISION = b"3"
 """Of the columns; a table of another one is made anew."""
 CHUNK = 256
 """Journals held as Python objects at a time."""
@@ -44,7 +44,8 @@ def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:
 
     Columns: `run` (name of the folder), `key`, `name`, `status` (finished, failed, interrupted, running, unreadable),
     `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK` for WHEN before, after and delta,
-    `position/…`, `cost/…`, `final_state`, `final_loss`, and `records`, JSON of WHEN/TASK -> path of the records.
+    `position/…`, `cost/…`, `final_state`, `final_loss`, and `records`, JSON of WHEN/TASK -> path of the records from
+    the run's folder.
     """
     tables = []
     for sweep in sweeps:
@@ -78,10 +79,19 @@ def frame(table: pa.Table) -> pd.DataFrame:
     runs = pd.concat([runs.drop(columns=params), pd.DataFrame(decoded, index=runs.index)], axis=1)
     runs["checkpoint"] = runs["name"].str.partition(" ")[0]
     alone = pd.Series([f"row {i}" for i in range(len(runs))], index=runs.index)
-    grouped = runs.groupby(runs["final_state"].fillna(alone), sort=False)
+    state = runs["final_state"].fillna(alone)
+    again = state.duplicated(keep=False)
+    runs.loc[again, "records"] = [_whole(row) for _, row in runs[again].iterrows()]
+    grouped = runs.groupby(state, sort=False)
     merged = grouped.first()
     merged["records"] = grouped["records"].agg(_together)
     return merged.reset_index(drop=True)
+
+
+def _whole(run: pd.Series) -> str:
+    """Its records by paths that don't start from its folder."""
+    paths = json.loads(run["records"] or "{}")
+    return json.dumps({name: str(Path(run["sweep"], run["run"], path)) for name, path in paths.items()})
 
 
 def _together(records: pd.Series) -> str | None:
@@ -142,10 +152,10 @@ def _still_true(known: pa.Table, versions: Mapping[str, tuple[int, int]]) -> pa.
 def _rows(sweep: Path, versions: Mapping[str, tuple[int, int]]) -> Iterator[dict[str, Any]]:
     for run, (size, mtime_ns) in versions.items():
         with contextlib.suppress(FileNotFoundError):
-            yield {"run": run, "size": size, "mtime_ns": mtime_ns, **_row(read(sweep / run, steps=False), sweep / run)}
+            yield {"run": run, "size": size, "mtime_ns": mtime_ns, **_row(read(sweep / run, steps=False))}
 
 
-def _row(events: Events, folder: Path) -> dict[str, Any]:
+def _row(events: Events) -> dict[str, Any]:
     """One run's columns; what was taken down before a failure stays."""
     if not events.attempts:
         return {"status": "unreadable"}
@@ -164,7 +174,7 @@ def _row(events: Events, folder: Path) -> dict[str, Any]:
         found |= {"final_state": result["final_state"], "final_loss": result["final_loss"]}
     limit = last["params"].get("tasks.limit")
     records = {
-        label(name.removeprefix(RECORDS).removesuffix(".parquet"), limit): str(folder / path)
+        label(name.removeprefix(RECORDS).removesuffix(".parquet"), limit): path
         for name, path in events.artifacts.items()
         if name.startswith(RECORDS)
     }

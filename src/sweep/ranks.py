@@ -91,6 +91,16 @@ class Ranks:
 
             dist.all_reduce(value)
 
+    def any(self, flag: bool) -> bool:
+        """Whether one of the ranks says so; all ask at the same place."""
+        if self.size > 1:
+            import torch
+
+            votes = torch.tensor(float(flag))
+            self.total(votes)
+            return bool(votes)
+        return flag
+
     def from_first(self, make: Callable[[], T]) -> T:
         """What `make` gives on the first rank, on every rank; the others wait as long as the first one lives."""
         if self.size == 1:

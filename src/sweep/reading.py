@@ -70,6 +70,7 @@ def read_data(store: Store, config: RunConfig, checkpoint: Checkpoint, plan: Pla
     counts = mixture.counts(updates)
     facts = {
         part.name: {
+            "digest": digest(source.identity, dtype),
             "weight": part.weight,
             "instances": part.num_instances,
             "annealed_on": counts[part.name],

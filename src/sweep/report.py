@@ -127,7 +127,7 @@ def _write(folder: Path, text: str, figures: dict[str, tuple[str, bytes]], table
 
 
 def _print(title: str, said: dict[str, list[str]], commands: Sequence[tuple[str, str]]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(title, style="bold", markup=False)
     for question, sentences in said.items():
         console.print(question, style="bold", markup=False)

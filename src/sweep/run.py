@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,12 @@ from pathlib import Path
 import torch
 from olmo.model import OLMo
 
-from sweep.attempt import attempt, versions
+from sweep.attempt import attempt, inputs, versions
 from sweep.checkpoints import load_model, matrix_parameters
 from sweep.config import RunConfig, params
 from sweep.keys import run_key
 from sweep.lease import Lease, LeaseLost
+from sweep.machine import watched
 from sweep.names import run_name
 from sweep.plan import Plan, training_flops
 from sweep.preparation import prepare
@@ -25,7 +27,7 @@ from sweep.progress import reporting
 from sweep.ranks import ALONE, Ranks
 from sweep.records import Cost, RunResult, StepRecord, to_json
 from sweep.scoring import Spent, deltas, record_files, score_along, scores
-from sweep.showing import show_run
+from sweep.showing import shown
 from sweep.store import Store, store_at
 from sweep.tracking import Journal
 from sweep.training import KEPT, Trained, Training, train
@@ -45,23 +47,28 @@ def run(
     store = store_at(multirun)
     with reporting(folder), Journal(folder) as journal:
         journal.write("attempt", **attempt(config, command))
-        show_run(config, folder, multirun=multirun)
-        try:
-            result = _story(config, journal, lease, store=store, ranks=ranks)
-        except LeaseLost:
-            raise  # the journal is somebody else's now
-        except BaseException as error:
-            status, cause = "failed" if isinstance(error, Exception) else "interrupted", ranks.blamed(error)
-            journal.write("outcome", status=status, error=f"{type(cause).__name__}: {cause}", result=None)
-            show_run(config, folder, multirun=multirun)
-            raise
-        journal.write("outcome", status="finished", error=None, result=to_json(result))
-    show_run(config, folder, multirun=multirun)
+        with shown(config, folder, multirun=multirun):
+            try:
+                with watched(functools.partial(_busy, journal, lease)):
+                    result = _story(config, journal, lease, store=store, ranks=ranks)
+            except LeaseLost:
+                raise  # the journal is somebody else's now
+            except BaseException as error:
+                status, cause = "failed" if isinstance(error, Exception) else "interrupted", ranks.blamed(error)
+                journal.write("outcome", status=status, error=f"{type(cause).__name__}: {cause}", result=None)
+                raise
+            journal.write("outcome", status="finished", error=None, result=to_json(result))
     made = result.cost.updates_done or config.anneal.merge
     if not config.anneal.keep and made:  # what another run made is not ours to drop
         with store.lease(KEPT, result.final_state):
             store.drop(KEPT, result.final_state)
     return result
+
+
+def _busy(journal: Journal, lease: Lease, sample: dict[str, float]) -> None:
+    """Write down how busy the machine is, while the journal is ours."""
+    lease.check()
+    journal.write("system", values=sample)
 
 
 def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
@@ -76,13 +83,13 @@ def follow(config: RunConfig, *, multirun: Path, ranks: Ranks) -> None:
 
 
 def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, ranks: Ranks) -> RunResult:
-    started = time.perf_counter()
+    started, folder = time.perf_counter(), journal.path.parent
     prepared = prepare(store, config, ranks)
     source, plan, scoring, device = prepared.source, prepared.plan, prepared.scoring, prepared.device
     if prepared.data:
-        facts = journal.path.parent / "data.json"
-        facts.write_text(json.dumps(prepared.data, indent=1) + "\n")
-        journal.write("artifact", name="data.json", path=str(facts))
+        (folder / "data.json").write_text(json.dumps(prepared.data, indent=1) + "\n")
+        journal.write("artifact", name="data.json", path="data.json")
+    journal.write("inputs", **inputs(store, config, prepared))
 
     log.info("%s: %d updates, scored before and after", run_name(config), config.anneal.steps)
     spent = Spent()
@@ -110,7 +117,7 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
     journal.write("scores", when="delta", scores=[to_json(s) for s in delta])
     for when, files in {"before": before_files, "after": after_files}.items():
         for name, file in files.items():
-            journal.write("artifact", name=f"records/{when}/{name}.parquet", path=str(file))
+            journal.write("artifact", name=f"records/{when}/{name}.parquet", path=_seen_from(folder, file))
     return RunResult(
         key=run_key(config),
         name=run_name(config),
@@ -124,6 +131,11 @@ def _story(config: RunConfig, journal: Journal, lease: Lease, *, store: Store, r
         cost=_cost(source, plan, trained, spent, time.perf_counter() - started),
         versions=versions(),
     )
+
+
+def _seen_from(folder: Path, file: Path) -> str:
+    """The file's path from a run's folder where both are in the same multirun, which may be moved; else the whole."""
+    return os.path.relpath(file, folder) if file.is_relative_to(folder.parents[1]) else str(file)
 
 
 def _done(

@@ -13,7 +13,7 @@ from typing import Any
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
-from sweep import data, evaluate, revisions
+from sweep import data, evaluate, revisions, stopping
 from sweep.config import Tasks
 from sweep.names import label
 from sweep.progress import Progress
@@ -78,7 +78,12 @@ def record_files(
         ranks.from_first(lambda: packs[name])
         total = pack.num_nodes // ranks.size
         with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=total) as bar:
-            found = evaluate.likelihoods(body(), pack, ranks=ranks, progress=bar.advance)
+
+            def progress(done: int) -> None:
+                bar.advance(done)
+                stopping.check()
+
+            found = evaluate.likelihoods(body(), pack, ranks=ranks, progress=progress)
         evaluate.write_records(evaluate.records_table(pack, name, found), folder / RECORDS)
 
     packs = {name: _pack_key(scoring, name) for name in scoring.names}

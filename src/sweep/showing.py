@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,34 +14,39 @@ from sweep.names import run_folder, run_names
 from sweep.records import to_json
 from sweep.table import draw, row
 from sweep.tracking import FILE, read
+from sweep.tracking.live import Where, bring_up_to_date, followed, prepare
+
+MLFLOW_URI = "MLFLOW_TRACKING_URI"
 
 
 def tracking_uri(tracking: Tracking, multirun: Path) -> str:
     """Where MLflow is: `tracking.uri`, else MLFLOW_TRACKING_URI, else a SQLite file beside the runs."""
-    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{multirun / 'mlflow.db'}"
+    return tracking.uri or os.environ.get(MLFLOW_URI) or database(multirun)
 
 
-def show_run(config: RunConfig, folder: Path, *, multirun: Path) -> None:
-    """Bring MLflow up to date with one run's journal; where it doesn't answer, the journal waits."""
-    if config.tracking.enabled:
-        from sweep.tracking.projection import project_safely
+def database(multirun: Path) -> str:
+    """The SQLite file beside the runs, as a tracking URI."""
+    return f"sqlite:///{multirun / 'mlflow.db'}"
 
-        project_safely(folder, **_where(config, multirun))
+
+def shown(config: RunConfig, folder: Path, *, multirun: Path) -> AbstractContextManager[None]:
+    """Within the block MLflow follows the run's journal; where it doesn't answer, the journal waits."""
+    return followed(folder, where(config, multirun)) if config.tracking.enabled else nullcontext()
+
+
+def show_start(configs: list[RunConfig], *, multirun: Path) -> None:
+    """Have MLflow ready before several runs need it at once."""
+    for place in {where(config, multirun) for config in configs if config.tracking.enabled}:
+        prepare(place)
 
 
 def show_sweep(configs: list[RunConfig], *, multirun: Path) -> None:
-    """Bring the parent run of each sweep up to date, and print the table of these points."""
+    """Bring the runs and the parent of each sweep up to date, and print the table of these points."""
     points = {multirun / config.name / run_folder(config): config for config in configs}
     there = {folder: config for folder, config in points.items() if (folder / FILE).is_file()}
-    tracked = {folder: config for folder, config in there.items() if config.tracking.enabled}
-    if tracked:
-        from sweep.tracking.projection import project_safely, project_sweep_safely
-
-        # a run may have ended while MLflow was away, or been killed before MLflow had its outcome;
-        # where MLflow does not answer for one run it is not asked for the others
-        all(project_safely(folder, **_where(config, multirun)) for folder, config in tracked.items())
-        for folder, config in {folder.parent: config for folder, config in tracked.items()}.items():
-            project_sweep_safely(folder, **_where(config, multirun))
+    tracked = {folder.parent: config for folder, config in there.items() if config.tracking.enabled}
+    # a run may have ended while MLflow was away, or been killed before MLflow had its outcome
+    all(bring_up_to_date(folder, where(config, multirun)) for folder, config in tracked.items())
     names = run_names(list(points.values()))
     journals = {folder: read(folder, steps=False) for folder in there}
     rows = [
@@ -62,7 +68,8 @@ def _beyond_constant(config: RunConfig, events: Any, multirun: Path) -> list[dic
     folder = multirun / twin.name / run_folder(twin)
     if not (folder / FILE).is_file():
         return []
-    own, control = _records(events), _records(read(folder, steps=False))
+    own = _records(multirun / config.name / run_folder(config), events)
+    control = _records(folder, read(folder, steps=False))
     if not own or own.keys() != control.keys():
         return []
     from sweep.scoring import deltas
@@ -70,18 +77,16 @@ def _beyond_constant(config: RunConfig, events: Any, multirun: Path) -> list[dic
     return [to_json(score) for score in deltas(control, own, config.tasks)]
 
 
-def _records(events: Any) -> dict[str, Path]:
+def _records(folder: Path, events: Any) -> dict[str, Path]:
     """Task -> the records of a finished run's last scores, as far as the store still has them."""
     if (events.outcome or {}).get("status") != "finished":
         return {}
     after = "records/after/"
-    files = {name.removeprefix(after): Path(path) for name, path in events.artifacts.items() if name.startswith(after)}
+    files = {name.removeprefix(after): folder / path for name, path in events.artifacts.items() if after in name}
     return {name.removesuffix(".parquet"): path for name, path in files.items() if path.is_file()}
 
 
-def _where(config: RunConfig, multirun: Path) -> dict[str, Any]:
-    return {
-        "tracking_uri": tracking_uri(config.tracking, multirun),
-        "experiment": config.tracking.experiment,
-        "artifact_root": multirun / "mlartifacts",
-    }
+def where(config: RunConfig, multirun: Path) -> Where:
+    """The MLflow that shows this run."""
+    tracking = config.tracking
+    return Where(tracking_uri(tracking, multirun), tracking.experiment, multirun / "mlartifacts")

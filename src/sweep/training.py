@@ -24,6 +24,7 @@ from sweep.lease import Lease
 from sweep.progress import Progress
 from sweep.ranks import ALONE, Ranks
 from sweep.records import Position, StepRecord, to_json
+from sweep.stopping import ASKED, Stopped, asked
 from sweep.store import Store
 
 KEPT, INTERIM = "states", "interim"
@@ -77,7 +78,8 @@ class Trained:
 def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], None] = lambda record: None) -> Trained:
     """The training's last state, from the store as far as the store has it; `on_step` sees every record in order.
 
-    Raises Diverged where the training fails; then it leaves no interim state.
+    Raises Diverged where the training fails; then it leaves no interim state. Raises Stopped after the update at which
+    one of the ranks was asked to, its state saved.
     """
     keys, ranks = state_keys(training.base, training.rates), training.ranks
     with store.lease(KEPT, keys[-1]) if ranks.leads else contextlib.nullcontext() as lease:
@@ -90,8 +92,11 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
                     steps.append(record)
                     on_step(record)
                     check_losses(steps, vocab_size=state.config.model.vocab_size)
-                    if _due(training, state, steps):
+                    stop = ranks.any(asked())
+                    if _due(training, state, steps, stop=stop):
                         _save(store, training, state, keys[len(steps)], steps, lease)
+                    if stop:
+                        raise Stopped(ASKED)
             except Diverged:
                 if ranks.leads:
                     _drop_interim(store, keys)
@@ -182,12 +187,12 @@ def _updates(training: Training, state: TrainingState, done: int) -> Iterator[St
             bar.advance(1, f"loss {record.loss:.3f} lr {record.lr:.1e}")
 
 
-def _due(training: Training, state: TrainingState, steps: list[StepRecord]) -> bool:
+def _due(training: Training, state: TrainingState, steps: list[StepRecord], *, stop: bool) -> bool:
     """Whether the state after these updates is to be saved: never one that may be diverging, but as the last."""
     updates = len(steps)
     if updates == len(training.rates):
         return True
-    if updates % training.save_interval and not _kept(training, updates):
+    if updates % training.save_interval and not stop and not _kept(training, updates):
         return False
     return steps[-1].loss <= highest_sound(steps, vocab_size=state.config.model.vocab_size)
 

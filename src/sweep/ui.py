@@ -1,17 +1,18 @@
-"""`python -m sweep.ui [PORT]`: the MLflow UI on the outcomes here, on loopback, and the link that opens it ready."""
+"""`python -m sweep.ui [PORT]`: the MLflow UI on the outcomes here, on loopback, and the one link that opens it ready.
+
+With MLFLOW_TRACKING_URI at a server it prints the link to that server; with a database, that is served.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
-
-from sweep.tracking.view import link
+from urllib.parse import urlsplit, urlunsplit
 
 HOST = "127.0.0.1"
 STARTING_S = 60.0
@@ -23,23 +24,22 @@ def main() -> None:
     parser.add_argument("port", nargs="?", type=_port, default=5000, help="on loopback; 5000 where none is given")
     port = parser.parse_args().port
     multirun = Path("multirun").absolute()
-    database = multirun / "mlflow.db"
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        sys.exit("MLFLOW_TRACKING_URI is set: the outcomes are on that server, open it in a browser")
-    if not database.is_file():
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{multirun / 'mlflow.db'}"
+    if uri.startswith(("http://", "https://")):
+        sys.stdout.write(f"{_opening(uri, _without_secrets(uri))}\n")
+        return
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.is_file():
         sys.exit(f"there are no outcomes yet: {database} is made by the first run, e.g. `make sweep`")
     if _answers(port):
         sys.exit(f"port {port} is taken by another program: try `python -m sweep.ui {port + 1}`")
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    where = ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(multirun / "mlartifacts")]
-    server = subprocess.Popen(
-        [*command, *where], env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, stderr=subprocess.DEVNULL
-    )
+    command += ["--artifacts-destination", str(multirun / "mlartifacts")]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": uri}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(server, port)
-        for experiment, name in experiments(database):
-            sys.stdout.write(f"{name}: {link(f'http://{HOST}:{port}', experiment)}\n")
-        sys.stdout.write("stop with Ctrl-C\n")
+        sys.stdout.write(f"{_opening(uri, f'http://{HOST}:{port}')}\nstop with Ctrl-C\n")
         sys.stdout.flush()
         if server.wait():
             sys.exit(f"the MLflow server ended with code {server.returncode}")
@@ -48,6 +48,23 @@ def main() -> None:
     finally:
         server.terminate()
         server.wait()
+
+
+def _opening(uri: str, address: str) -> str:
+    """The link, under `address`, to the view of the last sweep that the MLflow at `uri` has."""
+    from sweep.tracking.newest import newest_view
+    from sweep.tracking.view import link
+
+    found = newest_view(uri)
+    if found is None:
+        sys.exit(f"there are no outcomes yet at {address}: a sweep makes some, e.g. `make sweep`")
+    return link(address, *found)
+
+
+def _without_secrets(uri: str) -> str:
+    """The address without user and password, which a browser asks for."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _port(text: str) -> int:
@@ -60,16 +77,6 @@ def _port(text: str) -> int:
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
-
-
-def experiments(database: Path) -> list[tuple[str, str]]:
-    """(id, name) of the experiments that have runs."""
-    query = "select distinct e.experiment_id, e.name from experiments e join runs r using (experiment_id) order by 1"
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-    try:
-        return [(str(number), name) for number, name in connection.execute(query)]
-    finally:
-        connection.close()
 
 
 def _wait(server: subprocess.Popen[bytes], port: int) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps whose truth is known: effects that were put in, missing cells, unequal seeds; shared with bench/analysis.py."""
+"""Sweeps whose truth is known: effects put in, missing cells, unequal seeds; bench/analysis.py uses them too."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from sweep.analysis.effects import MATTERS, effects
 
 
 def sweep(
-    *, seed: int, levels: tuple[int, ...], active: int, seeds: tuple[int, int] = (1, 4), effect: float = 1.0, missing: int = 0
+    *,
+    seed: int,
+    levels: tuple[int, ...],
+    active: int,
+    seeds: tuple[int, int] = (1, 4),
+    effect: float = 1.0,
+    missing: int = 0,
 ) -> pd.DataFrame:
-    """Runs x0, x1, ..., y and `truth`: the first `active` axes are straight lines of random slope, the first two interact.
+    """Runs x0, x1, ..., y: the first `active` axes are straight lines of random slope, the first two interact.
 
-    Noise has standard deviation 1; each cell has a random number of seeds from `seeds`, both ends included, and `missing`
-    cells none.
+    Noise has standard deviation 1. A cell has from `seeds[0]` to `seeds[1]` seeds, `missing` cells have none.
     """
     rng = np.random.default_rng(seed)
     cells = list(product(*(range(size) for size in levels)))
@@ -32,7 +37,7 @@ def sweep(
         if active > 1 and not missing:
             truth += effect * centred[0] * centred[1]
         for _ in range(rng.integers(seeds[0], seeds[1] + 1)):
-            rows.append({**{f"x{i}": value for i, value in enumerate(cell)}, "truth": truth, "y": truth + rng.normal()})
+            rows.append({**{f"x{i}": value for i, value in enumerate(cell)}, "y": truth + rng.normal()})
     runs = pd.DataFrame(rows)
     runs.attrs["slopes"] = slopes
     return runs

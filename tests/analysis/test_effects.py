@@ -23,19 +23,21 @@ def test_published_shares_of_cooldown_fraction_and_learning_rate() -> None:
 
 @needs_data
 def test_published_reruns_are_the_noise_floor() -> None:
-    runs = anneals()
+    runs = anneals().query("sched == 'wsd'")
     settings = [name for name in runs if name not in ("fval", "val", "file", "seed")]
     repeated = runs.groupby(settings, dropna=False)["fval"].agg(["size", "max", "min"])
     spread = (repeated["max"] - repeated["min"])[repeated["size"] > 1]
     _, _, (noise,) = effects(runs, axes(runs, settings), ["fval"])
-    assert noise.sd == pytest.approx(0.0014, abs=0.0006)
-    assert spread.mean() == pytest.approx(0.0014, abs=5e-5) and spread.max() == pytest.approx(0.0038, abs=5e-5)
+    assert len(spread) == noise.df == 9 and spread.mean() == pytest.approx(0.0014, abs=5e-5)
+    assert noise.sd == pytest.approx(np.sqrt((spread**2 / 2).mean()))
 
 
 @needs_data
 def test_published_optimum_moves_to_shorter_cooldowns_as_the_rate_falls() -> None:
     runs = anneals()
-    linear = runs[(runs.sched == "wsd") & (runs.decay == "linear") & (runs.iters == 50000)]
+    linear = runs[(runs.sched == "wsd") & (runs.decay == "linear") & (runs.iters == 50000)].drop_duplicates(
+        ["lr", "frac"]
+    )
     best = {lr: group.loc[group.fval.idxmin()] for lr, group in linear.groupby("lr")}
     assert (best[1e-3].frac, round(best[1e-3].fval, 4)) == (0.6, 2.9529)
     assert (best[1e-4].frac, round(best[1e-4].fval, 4)) == (0.2, 3.0646)
@@ -98,10 +100,8 @@ def test_outcomes_that_some_runs_lack_are_judged_on_those_that_have_them() -> No
     assert {(e.outcome, e.runs) for e in found} == {("y", 12), ("z", 11)}
 
 
-@pytest.mark.parametrize(
-    ("levels", "missing"), [((3,), 0), ((3, 2), 0), ((3, 2, 2), 2), ((2, 2, 2, 2), 3), ((2,) * 5, 6)]
-)
+@pytest.mark.parametrize(("levels", "missing"), [((3,), 0), ((3, 2), 0), ((3, 2, 2), 2), ((2,) * 5, 6)])
 def test_intervals_and_verdicts_keep_what_they_promise(levels: tuple[int, ...], missing: int) -> None:
-    """200 sweeps each, so the bounds are wider than the promise by three standard errors; bench/analysis.py has more."""
-    rates = [coverage(levels, missing=missing, sweeps=200), false_alarms(levels, missing=missing, sweeps=200)]
-    assert 0.90 <= rates[0] <= 0.99 and rates[1] <= 0.05 + 0.046
+    """100 sweeps a design, so the bounds are wider by three standard errors; bench/analysis.py has the full size."""
+    rates = [coverage(levels, missing=missing, sweeps=100), false_alarms(levels, missing=missing, sweeps=100)]
+    assert 0.90 <= rates[0] <= 0.99 and rates[1] <= 0.05 + 0.065

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sweep.tracking import Journal, outcome, read, redact
+from sweep.tracking.journal import has_ended
 
 Run = Callable[..., Path]
 
@@ -81,6 +82,31 @@ def test_a_damaged_line_is_named_and_skipped(run: Run) -> None:
     assert [record["update"] for record in events.steps] == [1, 3, 4, 5]
 
 
+@pytest.mark.parametrize("bit", range(8))
+def test_a_flipped_bit_is_damage_wherever_it_is(run: Run, bit: int) -> None:
+    folder = run(steps=5)
+    lines = file(folder).read_bytes().split(b"\n")
+    told = [(record["update"], record["loss"], record["lr"]) for record in read(folder).steps]
+    for at in range(bit, len(lines[3]), 8):
+        flipped = bytearray(lines[3])
+        flipped[at] ^= 1 << bit
+        if flipped[at] != ord("\n"):
+            file(folder).write_bytes(b"\n".join([*lines[:3], bytes(flipped), *lines[4:]]))
+            events = read(folder)
+            found = [(record["update"], record["loss"], record["lr"]) for record in events.steps]
+            assert events.damaged == (4,) or found == told
+
+
+def test_the_last_line_says_whether_the_attempt_has_ended(run: Run) -> None:
+    assert not has_ended(run("going", status=None))
+    for status in ("finished", "failed", "interrupted"):
+        folder = run(status, status=status)
+        assert has_ended(folder)
+        with Journal(folder) as journal:
+            journal.write("attempt", key="again")
+        assert not has_ended(folder)
+
+
 def test_non_finite_numbers_come_back_as_floats(run: Run) -> None:
     odd = {1: {"loss": math.nan}, 2: {"loss": math.inf}, 3: {"loss": -math.inf}}
     losses = [record["loss"] for record in read(run(steps=3, changed=odd)).steps]
@@ -101,7 +127,9 @@ def test_redone_updates_are_one_each_and_the_last_wins(run: Run) -> None:
     with Journal(folder) as journal:
         for update in (5, 6, 7):
             journal.write("step", update=update, loss=-1.0)
-    assert [(record["update"], record["loss"] == -1.0) for record in read(folder).steps] == [
+    events = read(folder)
+    assert [record["update"] for record in events.redone] == [5, 6]
+    assert [(record["update"], record["loss"] == -1.0) for record in events.steps] == [
         *((update, False) for update in (1, 2, 3, 4)),
         *((update, True) for update in (5, 6, 7)),
     ]

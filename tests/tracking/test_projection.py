@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import csv
-import logging
 import math
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,8 +17,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
 
-from sweep.tracking import Journal, facts, projection, read
+from sweep.tracking import Journal, facts, projection, read, sweeps
+from sweep.tracking.connection import Connection
 
 from .conftest import ATTEMPT, score
 
@@ -33,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy i
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with a schema and the experiment: making one takes seconds, copying it none."""
     folder = tmp_path_factory.mktemp("empty")
-    projection._connect(f"sqlite:///{folder}/mlflow.db", "untouched", folder / "mlartifacts", 60.0)
+    Connection(f"sqlite:///{folder}/mlflow.db", "untouched", folder / "mlartifacts")
     return folder / "mlflow.db"
 
 
@@ -44,10 +43,19 @@ def where(tmp_path: Path, empty: Path) -> dict[str, Any]:
     return {"tracking_uri": uri, "experiment": "anneal", "artifact_root": tmp_path / "mlartifacts"}
 
 
+def project(folder: Path, where: dict[str, Any], **more: Any) -> str:
+    return projection.project(folder, Connection(**where), **{"alive": True, **more})
+
+
+def project_sweep(folder: Path, where: dict[str, Any], *, alive: bool = True) -> str:
+    runs = [(events, alive) for events in sweeps.journals(folder).values()]
+    return projection.project_parent(folder, Connection(**where), runs)
+
+
 def runs(where: dict[str, Any]) -> list[MlflowRun]:
     """The points' runs, without parents."""
     client = MlflowClient(where["tracking_uri"])
-    found = client.search_runs([projection._connect(*where.values(), 60.0)[1]])
+    found = client.search_runs([Connection(**where).experiment_id])
     return [run for run in found if "sweep.parent" not in run.data.tags]
 
 
@@ -64,7 +72,7 @@ def stored(where: dict[str, Any], run_id: str) -> list[tuple[str, float, int, in
 def expected(folder: Path) -> list[tuple[str, float, int, int]]:
     """Every point the journal says, in the same form and order."""
     events = read(folder)
-    points = [*facts.step_points(events), *facts.score_points(events)]
+    points = [*facts.step_points(events), *facts.score_points(events), *facts.system_points(events)]
     return sorted(
         ((p.name, 0.0 if math.isnan(p.value) else p.value, p.timestamp, p.step) for p in points),
         key=lambda p: (p[0], p[3]),
@@ -73,11 +81,11 @@ def expected(folder: Path) -> list[tuple[str, float, int, int]]:
 
 def test_mlflow_holds_what_the_journal_holds(run: MakeRun, where: dict[str, Any]) -> None:
     folder = run()
-    run_id = projection.project(folder, **where)
+    run_id = project(folder, where)
     found = MlflowClient(where["tracking_uri"]).get_run(run_id)
     assert stored(where, run_id) == expected(folder)
     assert (
-        len(stored(where, run_id)) == 20 * 6 - 1 + 2 + 9 * 2 + 5
+        len(stored(where, run_id)) == 20 * 6 - 1 + 2 + 9 * 2 + 5 + 2
     )  # the last learning rate, 0, has no log10; update_norm is in 2 updates
     assert found.info.run_name == ATTEMPT["name"]
     assert found.info.status == "FINISHED"
@@ -86,27 +94,39 @@ def test_mlflow_holds_what_the_journal_holds(run: MakeRun, where: dict[str, Any]
         "anneal.steps": "20",
         "anneal.peak_lr": "null",
         "anneal.shape": "linear",
+        "anneal.keep": "true",
+        "tasks.suites.core8.metrics.arc_easy": "acc",
+        "plan.peak_lr": "0.002",
+        "plan.log10_peak_lr": "-2.69897",
     }
     assert found.data.metrics["before/mean"] == 0.31
-    assert found.data.metrics["delta/loss/heldout"] == -0.2
-    assert found.data.metrics["stderr/after/acc/arc_easy"] == 0.01
+    assert found.data.metrics["delta/heldout.loss"] == -0.2
+    assert found.data.metrics["stderr/after/arc_easy.acc"] == 0.01
     tags = found.data.tags
     assert tags["sweep.key"] == ATTEMPT["key"]
     assert tags["sweep.name"] == "steps"
     assert tags["sweep.attempts"] == "1"
     assert "| core8 | mean | 100 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 |" in tags["mlflow.note.content"]
+    assert "`heldout.loss`: 4.2000 → 4.0000, -0.2000 ± 0.0100" in tags["mlflow.note.content"]
+    assert "tiny-s@2000` at step 2,000, 768,000 tokens, learning rate 0.004" in tags["mlflow.note.content"]
     assert ATTEMPT["command"] in tags["mlflow.note.content"]
+    assert tags["mlflow.source.git.commit"] == "c0ffee"
+    assert tags["mlflow.source.git.branch"] == "main"
+    assert tags["mlflow.user"] == "ada"
+    assert tags["machine.gpus"] == '["a GPU"]'
+    assert tags["checkpoint.digest"] == "c" * 32
 
 
 def test_artifacts_are_the_files(run: MakeRun, where: dict[str, Any]) -> None:
     folder = run()
-    run_id = projection.project(folder, **where)
+    run_id = project(folder, where)
     at = next(where["artifact_root"].glob(f"**/{run_id}/artifacts"))
     assert {str(f.relative_to(at)) for f in at.rglob("*") if f.is_file()} == {
         "config.yaml",
         "journal.jsonl",
         "learning_rates.csv",
         "records/before.parquet",
+        "requirements.txt",
     }
     assert (at / "config.yaml").read_text() == ATTEMPT["config_yaml"]
     assert (at / "journal.jsonl").read_bytes() == (folder / "journal.jsonl").read_bytes()
@@ -118,26 +138,26 @@ def test_artifacts_are_the_files(run: MakeRun, where: dict[str, Any]) -> None:
 @pytest.mark.parametrize("forget", [False, True])
 def test_twice_is_once(run: MakeRun, where: dict[str, Any], forget: bool) -> None:
     folder = run()
-    first = projection.project(folder, **where)
+    first = project(folder, where)
     before = runs(where)[0].to_dictionary()
     if forget:
         (folder / "mlflow.json").unlink()
-    assert projection.project(folder, **where) == first
+    assert project(folder, where) == first
     assert [found.to_dictionary() for found in runs(where)] == [before]
     assert stored(where, first) == expected(folder)
 
 
 def test_a_run_is_followed_while_it_goes_on(run: MakeRun, where: dict[str, Any]) -> None:
     folder = run(status=None, steps=5)
-    run_id = projection.project(folder, **where)
+    run_id = project(folder, where)
     assert runs(where)[0].info.status == "RUNNING"
     run(status="failed", steps=20)
-    projection.project(folder, **where)
+    project(folder, where)
     found = runs(where)[0]
     assert found.info.status == "FAILED"
     assert found.data.tags["sweep.error"].endswith("loss is nan")
     run(status="finished", steps=20, host="node2", params={**ATTEMPT["params"], "anneal.steps": 21})
-    projection.project(folder, **where)
+    project(folder, where)
     found = runs(where)[0]
     assert (found.info.run_id, found.info.status) == (run_id, "FINISHED")
     assert "sweep.error" not in found.data.tags
@@ -153,17 +173,20 @@ def test_a_run_is_followed_while_it_goes_on(run: MakeRun, where: dict[str, Any])
 def test_an_outcome_is_never_shown_better_than_it_was(
     run: MakeRun, where: dict[str, Any], status: str, shown: str
 ) -> None:
-    projection.project(run(status=status), **where)
+    project(run(status=status), where)
     assert runs(where)[0].info.status == shown
 
 
 CALLS = {
     "create_experiment": 1,
-    "set_experiment_tag": 2,
+    "set_experiment_tag": 3,
     "search_runs": 2,
     "create_run": 2,
     "log_batch": 6,
-    "log_artifact": 4,
+    "log_artifact": 5,
+    "log_inputs": 1,
+    "create_registered_model": 1,
+    "create_model_version": 1,
     "set_terminated": 1,
 }
 
@@ -187,10 +210,11 @@ def test_a_fault_at_any_call_costs_nothing(
         return answer
 
     monkeypatch.setattr(MlflowClient, stage, faulty)
-    assert projection.project_safely(folder, **where) is None
+    with pytest.raises(ConnectionError):
+        project(folder, where)
     assert len(calls) == call
     monkeypatch.setattr(MlflowClient, stage, real)
-    run_id = projection.project(folder, **where)
+    run_id = project(folder, where)
     assert [found.info.run_id for found in runs(where)] == [run_id]
     assert stored(where, run_id) == expected(folder)
     assert runs(where)[0].info.status == "FINISHED"
@@ -199,17 +223,19 @@ def test_a_fault_at_any_call_costs_nothing(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from mlflow import MlflowClient
 from sweep.tracking import projection
-real, left = projection.MlflowClient.log_batch, int(sys.argv[4])
+from sweep.tracking.connection import Connection
+real, left = MlflowClient.log_batch, int(sys.argv[4])
 def log_batch(*args, **kwargs):
     global left
     left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     real(*args, **kwargs)
-projection.MlflowClient.log_batch = log_batch
+MlflowClient.log_batch = log_batch
 projection.BATCH_METRICS = 30
-projection.project(Path(sys.argv[1]), tracking_uri=sys.argv[2], experiment="anneal", artifact_root=Path(sys.argv[3]))
+projection.project(Path(sys.argv[1]), Connection(sys.argv[2], "anneal", Path(sys.argv[3])), alive=True)
 """
 
 
@@ -225,7 +251,7 @@ def test_a_projection_killed_half_way_is_ended_by_the_next(run: MakeRun, where: 
     assert killed.returncode == -signal.SIGKILL
     half = stored(where, runs(where)[0].info.run_id)
     assert 0 < len(half) < len(expected(folder))
-    run_id = projection.project(folder, **where)
+    run_id = project(folder, where)
     assert stored(where, run_id) == expected(folder)
     assert len(runs(where)) == 1
 
@@ -244,25 +270,25 @@ def test_several_processes_at_once_make_one_run(run: MakeRun, tmp_path: Path, wh
 
 def test_another_server_gets_everything(run: MakeRun, where: dict[str, Any], empty: Path, tmp_path: Path) -> None:
     folder = run()
-    projection.project(folder, **where)
+    project(folder, where)
     shutil.copy(empty, tmp_path / "other.db")
     other = {**where, "tracking_uri": f"sqlite:///{tmp_path}/other.db", "artifact_root": tmp_path / "other"}
-    run_id = projection.project(folder, **other)
+    run_id = project(folder, other)
     assert stored(other, run_id) == expected(folder)
     assert any((tmp_path / "other").glob(f"**/{run_id}/artifacts/records/before.parquet"))
 
 
 def test_a_database_made_anew_gets_everything(run: MakeRun, where: dict[str, Any], empty: Path, tmp_path: Path) -> None:
     folder = run()
-    projection.project(folder, **where)
+    project(folder, where)
     shutil.copy(empty, tmp_path / "mlflow.db")
-    run_id = projection.project(folder, **where)
+    run_id = project(folder, where)
     assert stored(where, run_id) == expected(folder)
 
 
 def test_non_finite_values_break_nothing_and_are_told(run: MakeRun, where: dict[str, Any]) -> None:
     folder = run(changed={3: {"loss": math.nan}, 4: {"loss": math.inf}, 5: {"grad_norm": -math.inf}})
-    run_id = projection.project(folder, **where)
+    run_id = project(folder, where)
     assert stored(where, run_id) == expected(folder)
     history = MlflowClient(where["tracking_uri"]).get_metric_history(run_id, "train/loss")
     assert [point.step for point in history if math.isnan(point.value)] == [3, 4]
@@ -277,107 +303,87 @@ def test_names_and_values_beyond_mlflows_limits_are_mapped_and_marked(run: MakeR
     with Journal(folder) as journal:
         journal.write("scores", when="before", scores=[score("arc,easy", "acc,none", 0.5), score("é", "m" * 300, 1.0)])
         journal.write("scores", when="after", scores=[score("core8", "mean", 0.5), score("mmlu", "mean", 0.6)])
-    assert projection.project(folder, **where) == projection.project(folder, **where)
+    assert project(folder, where) == project(folder, where)
     (found,) = runs(where)
     params = found.data.params
     assert (params["a_b"], params["a_b 2"], params["up"], params["nested"]) == ("1", "2", "true", '{"k": [1, null]}')
     assert params["long"].endswith("[cut, 9000 characters, whole in journal.jsonl]")
     assert "[cut, 9000 characters" in found.data.tags["mlflow.source.name"]
     assert "[cut, 400 characters" in found.info.run_name
-    assert found.data.metrics["before/acc_none/arc_easy"] == 0.5
-    assert (found.data.metrics["after/mean/core8"], found.data.metrics["after/mean/mmlu"]) == (0.5, 0.6)
+    assert found.data.metrics["before/arc_easy.acc_none"] == 0.5
+    assert (found.data.metrics["after/core8.mean"], found.data.metrics["after/mmlu.mean"]) == (0.5, 0.6)
 
 
 def test_no_secret_reaches_mlflow_or_its_memory(run: MakeRun, where: dict[str, Any], tmp_path: Path) -> None:
     uri = "postgresql://me:hunter2@db/mlflow"
-    projection.project(run(params={"tracking.uri": uri}, command=f"sweep tracking.uri={uri}"), **where)
+    project(run(params={"tracking.uri": uri}, command=f"sweep tracking.uri={uri}"), where)
     assert all(b"hunter2" not in f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())
 
 
 def test_the_parent_has_every_child_and_survives_repetition(run: MakeRun, where: dict[str, Any]) -> None:
     one, two = run("one", key="k1", name="steps 1"), run("two", key="k2", name="steps 2", status=None)
     for folder in (one, two):
-        projection.project(folder, **where)
+        project(folder, where)
     client = MlflowClient(where["tracking_uri"])
-    parent = projection.project_sweep(one.parent, **where)
+    parent = project_sweep(one.parent, where)
     assert client.get_run(parent).info.status == "RUNNING"
     assert {found.data.tags["mlflow.parentRunId"] for found in runs(where)} == {parent}
     assert len(runs(where)) == 2
     run("two", key="k2", name="steps 2", status="failed")
-    assert [projection.project_sweep(one.parent, **where) for _ in range(2)] == [parent, parent]
+    assert [project_sweep(one.parent, where) for _ in range(2)] == [parent, parent]
     found = client.get_run(parent)
     assert found.info.status == "FAILED"
     note = found.data.tags["mlflow.note.content"]
-    assert "| steps 1 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 | 4.2000 | 4.0000 | -0.2000 ± 0.0100 | finished |" in note
+    cells = "| steps 1 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 | 4.2000 | 4.0000 | -0.2000 ± 0.0100 | 20,480 | finished |"
+    assert cells in note
     assert "- steps 2: failed: ValueError: loss is nan" in note
     run("two", key="k2", name="steps 2", status="finished")
-    projection.project_sweep(one.parent, **where)
+    project_sweep(one.parent, where)
     assert client.get_run(parent).info.status == "FINISHED"
 
 
 def test_a_note_too_long_for_a_tag_is_whole_in_an_artifact(run: MakeRun, where: dict[str, Any]) -> None:
     for number in range(100):
         folder = run(f"r{number}", key=f"k{number}", name=f"point {number}", steps=0)
-    parent = projection.project_sweep(folder.parent, **where)
+    parent = project_sweep(folder.parent, where)
     note = MlflowClient(where["tracking_uri"]).get_run(parent).data.tags["mlflow.note.content"]
     assert note.endswith("whole in the artifact note.md]")
     whole = next(where["artifact_root"].glob(f"**/{parent}/artifacts/note.md")).read_text()
     assert all(f"| point {number} |" in whole for number in range(100))
 
 
-def test_a_server_that_is_not_there_costs_little_and_one_warning(
-    run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    uri = f"http://me:hunter2@127.0.0.1:{port}"
-    started = time.monotonic()
-    with caplog.at_level(logging.WARNING):
-        answer = projection.project_safely(
-            run(), tracking_uri=uri, experiment="anneal", artifact_root=tmp_path / "mlartifacts"
-        )
-    assert answer is None
-    assert time.monotonic() - started < 60
-    (warning,) = (record.getMessage() for record in caplog.records)
-    assert "hunter2" not in warning
-    assert "\n" not in warning
-
-
 @pytest.mark.slow
-def test_a_locked_database_costs_little_and_one_warning(
-    run: MakeRun, where: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_locked_database_fails_a_projection_and_costs_nothing(
+    run: MakeRun, where: dict[str, Any], tmp_path: Path
 ) -> None:
     """MLflow itself waits for 20 s."""
     folder = run()
-    projection._connect(*where.values(), 60.0)
+    Connection(**where)
     lock = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
-    assert projection.project_safely(folder, **where) is None
-    assert len(caplog.records) == 1
+    with pytest.raises(MlflowException, match="locked"):
+        project(folder, where)
     lock.execute("ROLLBACK")
     lock.close()
-    assert stored(where, projection.project(folder, **where)) == expected(folder)
+    assert stored(where, project(folder, where)) == expected(folder)
 
 
 def test_a_run_somebody_else_is_projecting_is_left_to_them(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run()
-    with monkeypatch.context() as patched, projection.FileLock(folder / projection.LOCK):
-        patched.setattr(projection, "SAFE_S", 0.2)
-        assert projection.project_safely(folder, **where) is None
+    with projection.FileLock(folder / projection.LOCK), pytest.raises(TimeoutError):
+        project(folder, where, within_s=0.2)
     assert runs(where) == []
-    assert stored(where, projection.project(folder, **where)) == expected(folder)
+    assert stored(where, project(folder, where)) == expected(folder)
 
 
 def test_a_journal_without_an_attempt_is_refused(tmp_path: Path, where: dict[str, Any]) -> None:
     with Journal(tmp_path / "s" / "a"):
         pass
     with pytest.raises(ValueError, match="no attempt"):
-        projection.project(tmp_path / "s" / "a", **where)
-    with pytest.raises(ValueError, match="no run"):
-        projection.project_sweep(tmp_path / "s", **where)
+        project(tmp_path / "s" / "a", where)
+    assert sweeps.journals(tmp_path / "s") == {}
 
 
 def test_time_that_is_over_is_gone_on_with(
@@ -388,10 +394,10 @@ def test_time_that_is_over_is_gone_on_with(
     with monkeypatch.context() as patched:
         patched.setattr(projection.time, "monotonic", lambda: next(ticks))
         with pytest.raises(TimeoutError, match="next time"):
-            projection.project(folder, within_s=3, **where)
+            project(folder, where, within_s=3)
     run_id = runs(where)[0].info.run_id
     assert 0 < len(stored(where, run_id)) < len(expected(folder))
-    assert projection.project(folder, **where) == run_id
+    assert project(folder, where) == run_id
     assert stored(where, run_id) == expected(folder)
 
 

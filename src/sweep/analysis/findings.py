@@ -8,7 +8,7 @@ import pandas as pd
 
 from sweep.analysis.answers import Answers, settings_text
 from sweep.analysis.design import Axis
-from sweep.analysis.effects import MATTERS
+from sweep.analysis.effects import MATTERS, UNDER
 
 MOST_SUGGESTED = 3
 
@@ -45,6 +45,9 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
             words = with_overrides(template, settings).replace("python -m sweep", "python -m sweep -m", 1)
             made.append(("measures the noise floor, without which no axis can be said to matter", words))
     for outcome in answers.primary:
+        verdicts = {e.verdict for e in answers.effects if e.outcome == outcome.name}
+        if verdicts == {UNDER}:  # nothing told apart from noise: nothing to go by
+            continue
         promising = [f for f in answers.foretold if f.outcome == outcome.name and f.expected_improvement]
         for one in promising[:MOST_SUGGESTED]:
             why = f"{outcome.name}: delta {one.value:+.4g} expected ({one.low:+.4g} to {one.high:+.4g})"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,8 @@ class Fitted:
 
     law: str
     parameters: Mapping[str, float]
+    scale: float
+    """Unit of sums of learning rates."""
     predict: Callable[[Curve], Floats]
     """(N,) losses at a curve's measured places."""
 
@@ -62,9 +65,9 @@ class Quality:
     points: int
 
 
-def multi_power(curves: Sequence[Curve]) -> Fitted:
+def multi_power(curves: Sequence[Curve], near: Fitted | None = None) -> Fitted:
     """L = L0 + A (S1 + S_W)^-alpha - B sum_k (lr_k-1 - lr_k) G(lr_k^-gamma S_k), G(x) = 1 - (C x + 1)^-beta."""
-    scale = _scale(curves)
+    scale = near.scale if near else _scale(curves)
     names = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
     least = min(float(c.loss.min()) for c in curves)
     start = np.array([0.9 * least, 0.1 * least, 0.5, 0.2 * least, 1.0, 0.5, 0.5])
@@ -81,13 +84,15 @@ def multi_power(curves: Sequence[Curve]) -> Fitted:
         return base - gain * (np.where(since > 0, 1 - (c * x + 1) ** -beta, 0.0) * drop).sum(1)
 
     bounds = ([0.0, 1e-6, 0.01, 0.0, 1e-4, 0.01, 0.0], [least, np.inf, 3.0, np.inf, 1e4, 5.0, 2.0])
-    parameters = _least(curves, loss, start, bounds)
-    return Fitted("multi-power", dict(zip(names, map(float, parameters), strict=True)), lambda c: loss(parameters, c))
+    parameters = _least(curves, loss, start, bounds, near)
+    return Fitted(
+        "multi-power", dict(zip(names, map(float, parameters), strict=True)), scale, lambda c: loss(parameters, c)
+    )
 
 
-def tissue(curves: Sequence[Curve]) -> Fitted:
+def tissue(curves: Sequence[Curve], near: Fitted | None = None) -> Fitted:
     """L = L0 + A S1^-alpha - C S2, S2 the summed momentum of the learning rate's falls, lambda = MOMENTUM."""
-    scale = _scale(curves)
+    scale = near.scale if near else _scale(curves)
     least = min(float(c.loss.min()) for c in curves)
     sums = {curve: _momentum(curve, scale) for curve in curves}
 
@@ -98,12 +103,20 @@ def tissue(curves: Sequence[Curve]) -> Fitted:
 
     start = np.array([0.9 * least, 0.1 * least, 0.5, 1e-3 * least])
     bounds = ([0.0, 1e-6, 0.01, 0.0], [least, np.inf, 3.0, np.inf])
-    parameters = _least(curves, loss, start, bounds)
+    parameters = _least(curves, loss, start, bounds, near)
     names = ("L0", "A", "alpha", "C")
-    return Fitted("momentum", dict(zip(names, map(float, parameters), strict=True)), lambda c: loss(parameters, c))
+    return Fitted(
+        "momentum", dict(zip(names, map(float, parameters), strict=True)), scale, lambda c: loss(parameters, c)
+    )
 
 
-LAWS: dict[str, tuple[Callable[[Sequence[Curve]], Fitted], int]] = {
+class Fit(Protocol):
+    """Fits a law; `near` is one fitted to almost the same curves, to begin from."""
+
+    def __call__(self, curves: Sequence[Curve], near: Fitted | None = None) -> Fitted: ...
+
+
+LAWS: dict[str, tuple[Fit, int]] = {
     "multi-power": (multi_power, 7),
     "momentum": (tissue, 4),
 }
@@ -177,13 +190,22 @@ def _least(
     loss: Callable[[Floats, Curve], Floats],
     start: Floats,
     bounds: tuple[Sequence[float], Sequence[float]],
+    near: Fitted | None,
 ) -> Floats:
     """Parameters with the least Huber loss of the logarithm."""
 
     def residuals(p: Floats) -> Floats:
         return np.concatenate([np.log(np.maximum(loss(p, c), 1e-3)) - np.log(c.loss) for c in curves])
 
+    low, high = np.array(bounds[0]), np.array(bounds[1])
+    begin = start if near is None else np.clip(list(near.parameters.values()), low + 1e-9, high - 1e-9)
     result: Floats = optimize.least_squares(
-        residuals, start, bounds=bounds, loss="huber", f_scale=HUBER, x_scale=start, max_nfev=400
+        residuals,
+        begin,
+        bounds=bounds,
+        loss="huber",
+        f_scale=HUBER,
+        x_scale=start,
+        max_nfev=400 if near is None else 20,
     ).x
     return result

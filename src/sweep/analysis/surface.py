@@ -35,11 +35,13 @@ class Surface:
     spread: float
     left_out_error: float
     """Root mean square error at each cell of the process fitted to the others (its scales kept)."""
+    widened: float
+    """What its standard deviations are multiplied by: at least 1, so that the errors left out are no surprise."""
 
     def at(self, settings: pd.DataFrame) -> tuple[Floats, Floats]:
         """(N,) mean, and standard deviation of a new run there, its noise included."""
         mean, sd = self.process.predict(_coded(settings, self.axes), return_std=True)
-        return self.center + self.spread * mean, self.spread * sd
+        return self.center + self.spread * mean, self.spread * self.widened * sd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,9 @@ def surface(runs: pd.DataFrame, found: Sequence[Axis], column: str) -> Surface |
         process.fit(x, (y - center) / spread)
     inverse = np.linalg.inv(process.kernel_(x))
     left_out = (inverse @ ((y - center) / spread)) / np.diag(inverse)
-    return Surface(tuple(found), process, center, spread, spread * float(np.sqrt((left_out**2).mean())))
+    surprise = float(np.sqrt((left_out**2 * np.diag(inverse)).mean()))
+    error = spread * float(np.sqrt((left_out**2).mean()))
+    return Surface(tuple(found), process, center, spread, error, max(1.0, surprise))
 
 
 def importances(runs: pd.DataFrame, found: Sequence[Axis], outcome: str, column: str) -> tuple[Importance, ...]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from sweep.analysis.design import Axis
+from sweep.analysis.design import Axis, Floats
 from sweep.analysis.scored import Outcome
 
 LINE = 1.0
@@ -32,7 +33,7 @@ class Trust:
     ratio: float | None
     """Signal over noise."""
     trusted: bool | None
-    """Whether the ratio is above LINE; None: can't tell."""
+    """Whether the ratio is above LINE, and not by chance (F test of the cells at 5 %); None: can't tell."""
 
 
 def trust(runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[Outcome]) -> tuple[Trust, ...]:
@@ -59,7 +60,15 @@ def trust(runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[Outcome]
                 noise=noise,
                 documents=float(mine[outcome.stderr("delta")].mean()),
                 ratio=ratio,
-                trusted=None if ratio is None else bool(ratio > LINE),
+                trusted=None
+                if ratio is None or noise is None
+                else bool(ratio > LINE and _apart(means, sizes, noise, df)),
             )
         )
     return tuple(made)
+
+
+def _apart(means: Floats, sizes: Floats, noise: float, df: int) -> bool:
+    """Whether seeds alone give cells that lie so far apart in less than 5 %."""
+    between = (sizes * (means - np.average(means, weights=sizes)) ** 2).sum() / (len(means) - 1)
+    return bool(between > stats.f.ppf(0.95, len(means) - 1, df) * noise**2)

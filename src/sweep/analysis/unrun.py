@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from sweep.analysis.design import Axis
-from sweep.analysis.laws import LAWS, Curve, Fitted
+from sweep.analysis.laws import LAWS, Curve, Fit, Fitted
 from sweep.analysis.scored import Outcome
 from sweep.analysis.surface import Surface
 from sweep.schedule import learning_rates
@@ -19,6 +19,8 @@ from sweep.schedule import learning_rates
 MOST_LEFT_OUT = 12
 """Cells that a law is fitted without, one at a time, to see its error."""
 MOST_CANDIDATES = 4000
+MOST_CELLS = 80
+"""That laws are fitted to; of more, so many drawn at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +59,13 @@ class Foretold:
 def curve(row: pd.Series, loss: float) -> Curve:
     """A run's learning rates, the one before its first update in front, and the loss at its end."""
     lr = float(row["position/lr"])
-    peak = row["anneal.peak_lr"]
-    if isinstance(peak, str):
-        scale = row["anneal.peak_scale"]
-        peak = lr * (1.0 if isinstance(scale, str) else scale)
     steps = int(row["anneal.steps"])
     rates = np.empty(0)
     if steps:
         rates = learning_rates(
             row["anneal.shape"],
             steps=steps,
-            peak=float(peak),
+            peak=peak_of(row),
             final_fraction=float(row["anneal.final_fraction"]),
             hold_steps=int(row["anneal.hold_steps"]),
             warmup_steps=int(row["anneal.warmup_steps"]),
@@ -76,6 +74,14 @@ def curve(row: pd.Series, loss: float) -> Curve:
     whole = np.concatenate([[lr], rates])
     before = (float(row["position/step"]) - 1) * lr
     return Curve(str(row["name"]), whole, np.array([len(whole)]), np.array([loss]), before)
+
+
+def peak_of(row: pd.Series) -> float:
+    """The learning rate that a run's decay starts from, as `plan.planned_peak` has it."""
+    if not isinstance(row["anneal.peak_lr"], str):
+        return float(row["anneal.peak_lr"])
+    scale = row["anneal.peak_scale"]
+    return float(row["position/lr"]) * (1.0 if isinstance(scale, str) else float(scale))
 
 
 def law_errors(
@@ -101,7 +107,7 @@ def law_errors(
             said = np.array([float(fitted.predict(c)[0]) for c in curves])
             measured = means[column].to_numpy(dtype=float)
             met += [(law, c.name, float(m), float(s)) for c, m, s in zip(curves, measured, said, strict=True)]
-            left = _left_out(fit, curves)
+            left = _left_out(fit, curves, fitted)
             errors.append(
                 LawError(
                     law=law,
@@ -198,15 +204,15 @@ def _cell_means(runs: pd.DataFrame, names: Sequence[str], column: str) -> pd.Dat
     grouped = runs.groupby(list(dict.fromkeys(keys)), sort=False, dropna=False)
     first = runs.loc[grouped.head(1).index].copy()
     first[column] = grouped[column].transform("mean").loc[first.index]
-    return first
+    return first.sample(min(len(first), MOST_CELLS), random_state=0).sort_index()
 
 
-def _left_out(fit: Callable[[Sequence[Curve]], Fitted], curves: Sequence[Curve]) -> float:
+def _left_out(fit: Fit, curves: Sequence[Curve], near: Fitted) -> float:
     chosen = np.random.default_rng(0).permutation(len(curves))[:MOST_LEFT_OUT]
     errors = []
     for i in chosen:
         others = [c for j, c in enumerate(curves) if j != i]
-        errors.append(float(fit(others).predict(curves[i])[0] - curves[i].loss[0]))
+        errors.append(float(fit(others, near).predict(curves[i])[0] - curves[i].loss[0]))
     return float(np.sqrt(np.mean(np.square(errors))))
 
 

@@ -47,6 +47,8 @@ __all__ = [
 
 
 RESERVED = ("store", "mlartifacts")
+SECRET = re.compile(r"://[^/@]*:[^/@]*@|^https?://[^/@]*@|[?&]\w*(?:token|password|passwd|pwd|secret)=", re.IGNORECASE)
+"""What may be a password or a token in a URI; before the @ of an HTTP server even a name alone."""
 
 
 @frozen
@@ -61,10 +63,10 @@ class Tracking:
 
     @model_validator(mode="after")
     def _no_secret(self) -> Tracking:
-        if self.uri is not None and re.search(r"://[^/@]*:[^/@]*@", self.uri):
+        if self.uri is not None and SECRET.search(self.uri):
             raise ValueError(
-                "tracking.uri holds a password, which Hydra would write into multirun.yaml: "
-                "give it in the environment, MLFLOW_TRACKING_URI or MLFLOW_TRACKING_PASSWORD"
+                "tracking.uri holds a password or token, which Hydra would write into multirun.yaml: give it in the "
+                "environment, MLFLOW_TRACKING_URI, or MLFLOW_TRACKING_TOKEN or _USERNAME and _PASSWORD"
             )
         return self
 

@@ -11,6 +11,7 @@ from sweep.config.anneal import MAX_LR
 from sweep.config.frozen import frozen
 from sweep.config.optimizer import Optimizer
 from sweep.config.published import Published, listed_steps
+from sweep.config.resources import Resources
 from sweep.refusal import at_least, unknown
 
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 256 + 2, 2**16
@@ -96,6 +97,8 @@ class Model:
     pretraining: Pretraining | None
     published: Published | None = None
     """Of a published model; None: of others."""
+    resources: Resources | None = None
+    """What a run asks of a cluster; None: nobody said, so hydra.launcher has to."""
 
     @field_validator("parameters", "batch_size")
     @classmethod

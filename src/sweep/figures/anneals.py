@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from scipy import stats
 
 from sweep.analysis.answers import Answers
@@ -78,15 +79,15 @@ def arms(answers: Answers) -> Figure | None:
         for place, arm in enumerate(("decay", "constant", "merge")):
             points = [g for g in mine if g.arm == arm]
             if points:
-                rng = np.random.default_rng(place)  # so that points of equal tokens don't hide each other
-                x = np.array([tokens[g.run] for g in points]) / size
-                x = x + rng.uniform(-0.015, 0.015, len(x)) * most / size
-                y = factor * outcome.sign * np.array([g.delta for g in points])
-                half = factor * Z * np.array([g.stderr for g in points])
-                axes.errorbar(x, y, half, linestyle="", alpha=0.75, label=arm, **marked(place))
+                found = pd.DataFrame([(tokens[g.run], g.delta, g.stderr) for g in points], columns=["x", "y", "half"])
+                found["x"] = found["x"] / size + (place - 1) * 0.02 * most / size  # so that arms don't hide each other
+                found["y"], found["half"] = factor * outcome.sign * found["y"], factor * Z * found["half"]
+                axes.plot(found["x"], found["y"], linestyle="", alpha=0.3, **marked(place))
+                means = found.groupby("x").mean()
+                axes.errorbar(means.index, means["y"], means["half"], label=arm, **{**marked(place), "markersize": 9})
         axes.axhline(0, color=GREY, linewidth=1)
         axes.set(xlabel=f"tokens annealed ({word})", ylabel=gain_label(outcome))
-        axes.set_title("bars: 95 % over documents", loc="left", color=GREY)
+        axes.text(0.01, 0.01, "bars: 95 % of a run over documents", transform=axes.transAxes, color=GREY, fontsize=8)
         legend(axes, "arm")
     return figure
 
@@ -101,15 +102,16 @@ def frontier(answers: Answers) -> Figure | None:
         factor = unit(outcome)[0]
         mine = table[(table["outcome"] == outcome.name) & (table["seconds"] > 0)]
         for place, (checkpoint, group) in enumerate(mine.groupby(CHECKPOINT, sort=False)):
-            hours = group["seconds"].to_numpy() / 3600
+            seconds = group["seconds"].to_numpy()
             half = None if group["low"].isna().any() else factor * (group["gain"] - group["low"]).astype(float)
             style = marked(place)
-            axes.errorbar(hours, factor * group["gain"], half, linestyle="", alpha=0.6, label=checkpoint, **style)
+            axes.errorbar(seconds, factor * group["gain"], half, linestyle="", alpha=0.6, label=checkpoint, **style)
             best = group.sort_values("seconds")
             best = best[best["gain"] == best["gain"].cummax()].drop_duplicates("gain")
-            axes.step(best["seconds"] / 3600, factor * best["gain"], where="post", color=style["color"])
+            axes.step(best["seconds"], factor * best["gain"], where="post", color=style["color"])
         axes.set_xscale("log")
-        axes.set(xlabel="hours of annealing, on the machine that made them", ylabel=gain_label(outcome))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(xlabel="seconds of annealing, on the machine that made them", ylabel=gain_label(outcome))
         legend(axes)
     return figure
 
@@ -142,9 +144,10 @@ def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
     for axes, outcome in zip(grid, answers.primary, strict=True):
         varying = [hue for hue in hues if hue in table and table[hue].nunique() > 1]
         points = _grouped(answers, table, outcome, [*varying, x])
-        groups = points.groupby(varying, sort=False) if varying else [((), points)]
+        groups = list(points.groupby(varying)) if varying else [((), points)]
         for place, (labels, group) in enumerate(groups):
-            _line(axes, group.sort_values(x), x, " ".join(str(one) for one in labels), place)
+            aside = (place - (len(groups) - 1) / 2) * 0.012  # so that intervals don't hide each other
+            _line(axes, group.sort_values(x), x, " ".join(str(one) for one in labels), place, aside)
         if pd.api.types.is_numeric_dtype(points[x]):
             logged(axes, points[x])
         axes.axhline(0, color=GREY, linewidth=1)
@@ -153,8 +156,8 @@ def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
     return figure
 
 
-def _line(axes: Axes, group: pd.DataFrame, x: str, label: str, place: int) -> None:
-    values = group[x] if pd.api.types.is_numeric_dtype(group[x]) else group[x].astype(str)
+def _line(axes: Axes, group: pd.DataFrame, x: str, label: str, place: int, aside: float) -> None:
+    values = group[x] * (1 + aside) if pd.api.types.is_numeric_dtype(group[x]) else group[x].astype(str)
     half = None if group["half"].isna().all() else group["half"]
     axes.errorbar(values, group["gain"], half, label=label or None, **marked(place))
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from sweep.analysis.answers import Answers
 from sweep.analysis.surface import surface
-from sweep.analysis.unrun import curve
+from sweep.analysis.unrun import curve, peak_of
 from sweep.figures.style import COLORS, gain_label, legend, marked, panels, unit
 
 MOST_TRACES = 8
@@ -24,7 +24,7 @@ def traces(answers: Answers) -> Figure | None:
     made: dict[bytes, tuple[str, np.ndarray]] = {}
     for _, row in mine.iterrows():
         rates = curve(row, 0.0).rates
-        words = f"{row['anneal.shape']} {row['anneal.steps']:g}"
+        words = f"{row['anneal.shape']} {row['anneal.steps']:g}, peak {peak_of(row):.3g}"
         made.setdefault(rates.tobytes(), (words, rates))
     if not made:
         return None
@@ -32,9 +32,7 @@ def traces(answers: Answers) -> Figure | None:
     chosen = list(made.values())
     picked = [chosen[i] for i in np.unique(np.linspace(0, len(chosen) - 1, MOST_TRACES).round().astype(int))]
     for place, (words, rates) in enumerate(picked):
-        axes.plot(
-            np.arange(len(rates)), rates, color=COLORS[place % len(COLORS)], label=f"{words}, peak {rates[1]:.3g}"
-        )
+        axes.plot(np.arange(len(rates)), rates, color=COLORS[place % len(COLORS)], label=words)
     shown = f"{len(picked)} of {len(chosen)} schedules" if len(picked) < len(chosen) else "all schedules"
     axes.set(xlabel="updates since the checkpoint", ylabel="learning rate", title=shown)
     legend(axes)

@@ -14,7 +14,7 @@ from sweep.analysis.effects import Effect
 from sweep.analysis.gains import Z
 from sweep.analysis.scored import Outcome
 from sweep.analysis.trust import LINE
-from sweep.figures.style import COLORS, GREY, legend, panels, tokens_unit, unit
+from sweep.figures.style import COLORS, GREY, panels, tokens_unit, unit
 
 MOST_TERMS, MOST_TASKS = 12, 24
 REFERENCES: dict[str, dict[str, float]] = {
@@ -50,7 +50,8 @@ def arrows(answers: Answers) -> Figure | None:
         axes.set(title=name, xlabel=f"tokens seen ({word_of_tokens})", ylabel=word if factor == 1 else "%")
         if len(points) == 1:
             axes.set_xlim(0.9 * tokens[0], 1.15 * tokens[0])
-    legend(grid[0])
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
 
 

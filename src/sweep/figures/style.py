@@ -83,6 +83,7 @@ def marked(place: int) -> dict[str, Any]:
 
 def logged(axes: Axes, values: object) -> None:
     """A logarithmic axis of these values with a tick at each."""
+    axes.margins(x=0.08)
     ticks = sorted({float(v) for v in np.asarray(values, dtype=float)})
     if ticks and ticks[0] > 0 and ticks[-1] / ticks[0] >= 2:
         axes.set_xscale("log")
@@ -93,5 +94,7 @@ def logged(axes: Axes, values: object) -> None:
 
 def legend(axes: Axes, title: str | None = None) -> None:
     """Where there is more than one series."""
-    if len(axes.get_legend_handles_labels()[0]) > 1:
-        axes.legend(title=title)
+    if (count := len(axes.get_legend_handles_labels()[0])) > 1:
+        axes.legend(
+            title=title, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(count, 4 if count != 4 else 2)
+        )

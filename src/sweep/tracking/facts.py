@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from sweep.tracking.journal import Events
+from sweep.tracking.selection import is_aggregate, shown
 
 PARAM_CHARS = 6000
 TAG_CHARS = 8000
@@ -24,8 +25,7 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 PASSING_TAGS = {"sweep.changed_params", "sweep.infinite", "sweep.damaged_lines", "sweep.error"}
 """Tags that are there only while they say something."""
 STEP_METRICS = ("loss", "lr", "grad_norm", "param_norm", "update_norm", "tokens")
-
-
+PEAK, LOG10_PEAK = "plan.peak_lr", "plan.log10_peak_lr"
 COUNTED = "train/tokens"
 """A curve with a point at every update."""
 
@@ -46,22 +46,31 @@ def milliseconds(event: dict[str, Any]) -> int:
     return int(event["time"] * 1000)
 
 
-def status(events: Events) -> str:
-    """MLflow's status of the run; without an outcome it is RUNNING, a killed run too until it goes on."""
-    return "RUNNING" if events.outcome is None else STATUS[events.outcome["status"]]
+def status(events: Events, *, alive: bool) -> str:
+    """MLflow's status of the run; without an outcome it is RUNNING while somebody is at work on it, else KILLED."""
+    if events.outcome is None:
+        return "RUNNING" if alive else "KILLED"
+    return STATUS[events.outcome["status"]]
 
 
 def step_points(events: Events, *, after: int = 0) -> Iterator[Point]:
     """The curves of the updates past `after`."""
+    return _curves(events, (record for record in events.steps if record["update"] > after))
+
+
+def redone_points(events: Events) -> Iterator[Point]:
+    """The points of updates that were done again later, as they came out first."""
+    return _curves(events, events.redone)
+
+
+def _curves(events: Events, records: Iterable[dict[str, Any]]) -> Iterator[Point]:
     start = milliseconds(events.attempts[0])
-    for record in events.steps:
-        update = record["update"]
-        if update > after:
-            values = {name: record[name] for name in STEP_METRICS if _measured(record, name)}
-            if record["lr"] > 0:
-                values["log10_lr"] = math.log10(record["lr"])
-            for name, value in values.items():
-                yield Point(f"train/{name}", _finite(value), start + update, update)
+    for record in records:
+        values = {name: record[name] for name in STEP_METRICS if _measured(record, name)}
+        if record["lr"] > 0:
+            values["log10_lr"] = math.log10(record["lr"])
+        for name, value in values.items():
+            yield Point(f"train/{name}", _finite(value), start + record["update"], record["update"])
 
 
 def batches(points: Iterable[Point], size: int) -> Iterator[list[Point]]:
@@ -78,7 +87,7 @@ def batches(points: Iterable[Point], size: int) -> Iterator[list[Point]]:
 
 
 def score_points(events: Events) -> Iterator[Point]:
-    """Every score with its standard error, and what the run cost."""
+    """The selected scores with their standard errors, and what the run cost."""
     start = milliseconds(events.attempts[0])
     for name, value in _scores(events).items():
         yield Point(name, _finite(value), start, 0)
@@ -87,11 +96,24 @@ def score_points(events: Events) -> Iterator[Point]:
             yield Point(f"cost/{tidy(name)}", _finite(value), milliseconds(events.outcome), 0)
 
 
+def system_points(events: Events, *, after: int = 0) -> Iterator[Point]:
+    """What the host was busy with, past the first `after` samples, under the names MLflow's own monitor uses."""
+    for number, sample in enumerate(events.system, 1):
+        if number > after:
+            for name, value in sample["values"].items():
+                yield Point(f"system/{tidy(name)}", _finite(value), milliseconds(sample), number)
+
+
 def params(events: Events) -> dict[str, str]:
-    """The first attempt's params as MLflow takes them; what is too long ends in a marker."""
-    return {
-        name: fit(_text(value), PARAM_CHARS, "journal.jsonl") for name, value in _tidied(events.attempts[0]["params"])
-    }
+    """The first attempt's params as MLflow takes them, and the peak they came to; what is too long ends in a marker."""
+    found = {**events.attempts[0]["params"], **peak(events)}
+    return {name: fit(_text(value), PARAM_CHARS, "journal.jsonl") for name, value in _tidied(found)}
+
+
+def peak(events: Events) -> dict[str, float]:
+    """The peak learning rate, also where `anneal.peak_lr` is null, and its logarithm: MLflow's axes are linear."""
+    lr = None if events.inputs is None else events.inputs["peak_lr"]
+    return {} if lr is None else {PEAK: lr, LOG10_PEAK: round(math.log10(lr), 6)}
 
 
 def tags(events: Events) -> dict[str, str]:
@@ -105,17 +127,28 @@ def tags(events: Events) -> dict[str, str]:
         "host": last["host"],
         "pid": str(last["pid"]),
         "versions": _text(last["versions"]),
-        "git": _text(last["git"]),
         "mlflow.source.name": last["command"],
         "mlflow.source.type": "LOCAL",
         "sweep.changed_params": _text(changed) if changed else "",
         "sweep.infinite": ", ".join(_infinite(events)),
         "sweep.damaged_lines": ", ".join(map(str, events.damaged)),
         "sweep.error": (events.outcome or {}).get("error") or "",
+        **{f"mlflow.source.git.{name}": value for name, value in _git(last["git"])},
+        **{f"machine.{name}": _text(value) for name, value in last.get("machine", {}).items()},
+        **({"mlflow.user": last["user"]} if "user" in last else {}),
     }
-    if isinstance(last["git"], dict) and "commit" in last["git"]:
-        found["mlflow.source.git.commit"] = str(last["git"]["commit"])
+    if events.inputs is not None:
+        found["checkpoint.digest"] = events.inputs["checkpoint"]["digest"]
+        found["checkpoint.uri"] = events.inputs["checkpoint"]["uri"]
     return {name: fit(value, TAG_CHARS, "journal.jsonl") for name, value in found.items() if value}
+
+
+def _git(found: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """The state of the code, in MLflow's own words."""
+    if found is not None:
+        yield "commit", found["commit"]
+        yield "dirty", _text(found["changed"])
+        yield from ((name, found[name]) for name in ("branch", "repoURL") if found.get(name))
 
 
 def learning_rates(events: Events) -> str:
@@ -127,13 +160,12 @@ def learning_rates(events: Events) -> str:
     return text.getvalue()
 
 
-def means(scores: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The aggregates among scores: one a task set."""
-    return [score for score in scores if score["metric"] == "mean"]
-
-
 def fit(text: str, limit: int, where: str) -> str:
-    """The text, or its beginning and a marker of what is missing and where it is whole."""
+    """The text, or its beginning and a marker of what is missing and where it is whole.
+
+    What databases have no form for, NUL and half a surrogate pair, is shown as a replacement character.
+    """
+    text = re.sub("[\0\ud800-\udfff]", "\ufffd", text)
     if len(text) <= limit:
         return text
     marker = f" … [cut, {len(text)} characters, whole in {where}]"
@@ -147,19 +179,22 @@ def tidy(name: str) -> str:
 
 
 def _scores(events: Events) -> dict[str, float]:
-    """Name -> value: aggregates first and standard errors last, as the run's page lists them in this order."""
+    """Name -> value, standard errors last, as the run's page lists them in this order."""
     values: dict[str, float] = {}
     errors: dict[str, float] = {}
-    for when, scores in events.scores.items():
-        sole = len(means(scores)) == 1
-        for score in scores:
-            whole = score["metric"] == "mean" and sole and ":" not in score["task"]  # a limit stays in the name
-            of = "mean" if whole else f"{score['metric']}/{score['task']}"
-            name = _free(tidy(f"{when}/{of}"), values)
-            values[name] = score["value"]
-            errors[tidy(f"stderr/{name}")] = score["stderr"]
-    ordered = sorted(values, key=lambda name: "/mean" not in name)
-    return {name: values[name] for name in ordered} | errors
+    for when, score in shown(events):
+        name = _free(tidy(score_name(events, when, score)), values)
+        values[name] = score["value"]
+        errors[tidy(f"stderr/{name}")] = score["stderr"]
+    return values | errors
+
+
+def score_name(events: Events, when: str, score: dict[str, Any]) -> str:
+    """`after/arc_easy.acc`: MLflow makes a section of all before the last slash; `after/mean` of a sole suite."""
+    same = [s for s in events.scores[when] if is_aggregate(s) and s["metric"] == score["metric"]]
+    if is_aggregate(score) and len(same) == 1 and ":" not in score["task"]:  # a limit stays in the name
+        return f"{when}/{score['metric']}"
+    return f"{when}/{score['task']}.{score['metric']}"
 
 
 def _tidied(named: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,7 @@
 """A run's journal: append-only JSON lines in its own folder, the truth that every tracker is rebuilt from.
 
-Non-finite numbers are written as Python's JSON writes them (NaN, Infinity), so that they read back as floats.
+Non-finite numbers are written as Python's JSON writes them (NaN, Infinity), so that they read back as floats. A line
+ends in the CRC-32 of what is before it, so that a flipped bit inside a number is damage too and not another number.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import errno
 import json
 import os
 import re
+import threading
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ SYNC_S = 1.0
 TAIL_BYTES = 1 << 18
 """How far from the end an outcome is looked for first; one with 500 scores takes about 50 kB."""
 
+CRC_BYTES = len(',"crc":"01234567"}')
 _USERINFO = re.compile(r'://[^\s"@/:]*(?::(?!\d+/)[^\s"@]*)?@')
 _QUERY = re.compile(r'([?&][^=&\s"]*(?:token|password|passwd|pwd|secret|key|sig|signature)=)[^&\s"]+', re.IGNORECASE)
 
@@ -37,6 +41,8 @@ class Events:
     """Every start of this run, the first one first."""
     steps: tuple[dict[str, Any], ...]
     """One record an update, ascending; of an update written twice, the last."""
+    redone: tuple[dict[str, Any], ...]
+    """The earlier records of updates written twice; MLflow may have been shown them before they were redone."""
     scores: dict[str, list[dict[str, Any]]]
     """"before", "after" and "delta", as far as they are there; of one written twice, the last."""
     artifacts: dict[str, str]
@@ -45,10 +51,14 @@ class Events:
     """The outcome of the last attempt; None: it has none yet."""
     damaged: tuple[int, ...]
     """Numbers, from 1, of the lines that can't be read."""
+    inputs: dict[str, Any] | None = None
+    """Checkpoint, data and held-out text of the last attempt that came so far; None: older journals lack it."""
+    system: tuple[dict[str, Any], ...] = ()
+    """How busy the host was, in order; read with the steps."""
 
 
 class Journal:
-    """The journal of the run in `folder`, open to append; one writer at a time (the run's lease sees to that)."""
+    """The journal of the run in `folder`, open to append; one process at a time (the run's lease sees to that)."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,19 +67,21 @@ class Journal:
         os.ftruncate(self._fd, _whole_bytes(self.path))
         _sync_folder(folder)
         self._synced = time.monotonic()
+        self._one = threading.Lock()
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event, secrets inside URIs masked; OSError where the disk doesn't take the whole line."""
         text = json.dumps({"event": event, "time": time.time(), **fields}, separators=(",", ":"), default=os.fspath)
-        line = redact(text).encode() + b"\n"
-        end = os.fstat(self._fd).st_size
-        if os.write(self._fd, line) != len(line):
-            os.ftruncate(self._fd, end)
-            raise OSError(errno.ENOSPC, "the journal can't be written whole", str(self.path))
-        now = time.monotonic()
-        if event in DURABLE or now - self._synced >= SYNC_S:
-            os.fsync(self._fd)
-            self._synced = now
+        line = _sealed(redact(text).encode()) + b"\n"
+        with self._one:
+            end = os.fstat(self._fd).st_size
+            if os.write(self._fd, line) != len(line):
+                os.ftruncate(self._fd, end)
+                raise OSError(errno.ENOSPC, "the journal can't be written whole", str(self.path))
+            now = time.monotonic()
+            if event in DURABLE or now - self._synced >= SYNC_S:
+                os.fsync(self._fd)
+                self._synced = now
 
     def close(self) -> None:
         """Put everything on the disk and close; twice is fine."""
@@ -89,12 +101,15 @@ def read(folder: Path, *, steps: bool = True) -> Events:
     """The journal of a run; without `steps` its step events are skipped unread, and what is left reads in no time."""
     attempts: list[dict[str, Any]] = []
     updates: dict[int, dict[str, Any]] = {}
+    redone: list[dict[str, Any]] = []
     scores: dict[str, list[dict[str, Any]]] = {}
     artifacts: dict[str, str] = {}
     last: dict[str, Any] | None = None
+    inputs: dict[str, Any] | None = None
+    system: list[dict[str, Any]] = []
     damaged: list[int] = []
     for number, line in enumerate(_lines((folder / FILE).read_bytes()), 1):
-        if not steps and _is(line, "step"):
+        if not steps and (_is(line, "step") or _is(line, "system")):
             continue
         event = _parse(line)
         if event is None:
@@ -105,6 +120,7 @@ def read(folder: Path, *, steps: bool = True) -> Events:
                 attempts.append(event)
                 last = None
             case {"event": "step", "update": int(update)}:
+                redone += [updates[update]] if update in updates else []
                 updates[update] = event
             case {"event": "scores", "when": str(when), "scores": list(found)}:
                 scores[when] = found
@@ -112,8 +128,14 @@ def read(folder: Path, *, steps: bool = True) -> Events:
                 artifacts[name] = path
             case {"event": "outcome"}:
                 last = event
+            case {"event": "inputs"}:
+                inputs = event
+            case {"event": "system", "values": dict()}:
+                system.append(event)
     ordered = tuple(updates[update] for update in sorted(updates))
-    return Events(tuple(attempts), ordered, scores, artifacts, last, tuple(damaged))
+    return Events(
+        tuple(attempts), ordered, tuple(redone), scores, artifacts, last, tuple(damaged), inputs, tuple(system)
+    )
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:
@@ -129,6 +151,16 @@ def outcome(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return found if found is not None and found["event"] == "outcome" else None
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether the journal's last whole line is an outcome: the last attempt has ended."""
+    tail = b""
+    for block in _blocks_from_end(folder / FILE):
+        tail = block + tail
+        if tail.count(b"\n") >= 2:
+            break
+    return _is(b"\n".join(_lines(tail)[-1:]), "outcome")
 
 
 def redact(text: str) -> str:
@@ -154,10 +186,20 @@ def _lines(data: bytes) -> list[bytes]:
     return data.split(b"\n")[:-1]
 
 
+def _sealed(line: bytes) -> bytes:
+    """The line of an event with its check sum as the last field."""
+    return b'%s,"crc":"%08x"}' % (line[:-1], zlib.crc32(line[:-1]))
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
+    """The event; None where the line is no whole one, or not what was written."""
+    body = line[:-CRC_BYTES]
+    if line[len(body) :].startswith(b',"crc":"') and line != _sealed(body + b"}"):
+        return None
     with contextlib.suppress(ValueError):
         event = json.loads(line)
         if isinstance(event, dict) and isinstance(event.get("event"), str):
+            event.pop("crc", None)
             return event
     return None
 

@@ -18,11 +18,15 @@ class Memory:
     server: str
     """The tracking URI without its secrets."""
     experiment: str
-    run_id: str
+    run_id: str | None = None
     update: int = 0
     """The last update whose points are there."""
+    samples: int = 0
+    """How many samples of the machine are there."""
     artifacts: dict[str, str] = field(default_factory=dict)
     """Name -> fingerprint of what was sent."""
+    settled: str | None = None
+    """Fingerprint of the journal, and the status, when everything was there; written last."""
 
     def save(self, run_folder: Path) -> None:
         """Replace the file, whole or not at all."""
@@ -31,11 +35,10 @@ class Memory:
         os.replace(part, run_folder / FILE)
 
 
-def recall(run_folder: Path, fresh: Memory) -> Memory:
-    """What was remembered of this very run on this very server, else `fresh`: everything is sent anew."""
+def recall(run_folder: Path, *, server: str, experiment: str) -> Memory:
+    """What was remembered of this very server, else nothing: everything is sent anew."""
     try:
         known = Memory(**json.loads((run_folder / FILE).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
-        return fresh
-    same = (known.server, known.experiment, known.run_id) == (fresh.server, fresh.experiment, fresh.run_id)
-    return known if same else fresh
+        return Memory(server, experiment)
+    return known if (known.server, known.experiment) == (server, experiment) else Memory(server, experiment)

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.tracking.facts import means
+from sweep.tracking.axes import axes
+from sweep.tracking.facts import score_points
 from sweep.tracking.journal import Events
+from sweep.tracking.selection import ELSEWHERE, WHENS, shown
+from sweep.tracking.view import outcomes
 
-HELD_OUT = "heldout"
-WHENS = ("before", "after", "delta")
+Named = dict[str, float]
+"""Metric -> value, as MLflow has it."""
 
 
 def run_note(events: Events, folder: Path) -> str:
     """What the run was, what came out, where its files are, and the command that repeats it."""
     last = events.attempts[-1]
-    lines = [f"**{last['name']}** of sweep `{last['sweep']}`: {_said(events)}", ""]
+    lines = [f"**{last['name']}** of sweep `{last['sweep']}`: {_said(events)}", "", *_summary(events), *_origin(events)]
+    if events.outcome is not None and events.outcome["error"]:
+        lines += [f"Why: {_line(events.outcome['error'])}", ""]
     rows = list(_score_rows(events))
     if rows:
-        lines += _table(("task", "metric", "documents", "before", "after", "delta"), rows)
+        lines += [*_table(("task", "metric", "documents", "before", "after", "delta"), rows), ELSEWHERE, ""]
     lines += [f"Files: `{folder}` on {last['host']}", "", "Again:", "```", last["command"], "```"]
     return "\n".join(lines)
 
 
 def sweep_note(name: str, runs: Iterable[Events]) -> str:
-    """The table of a sweep's points, best validation loss first, and what failed and why."""
-    runs = sorted(runs, key=lambda run: (_value(run, "after", "loss"), run.attempts[-1]["name"]))
+    """What a sweep varied, what failed and why, and the table of its points, best first."""
+    runs = list(runs)
+    measured, varied = outcomes(runs), axes(runs)
+    found = {id(run): {point.name: point.value for point in score_points(run)} for run in runs}
+    runs.sort(key=lambda run: (_rank(found[id(run)], measured), run.attempts[-1]["name"]))
     words = [_word(run) for run in runs]
     counts = ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
-    columns = ("point", "mean before", "after", "delta", "validation loss before", "after", "delta", "status")
-    lines = [f"**Sweep `{name}`**: {len(runs)} points, {counts}", "", *_table(columns, map(_point_row, runs))]
-    for run in runs:
-        if run.outcome is not None and run.outcome["error"]:
-            lines += [f"- {run.attempts[-1]['name']}: {run.outcome['status']}: {_line(run.outcome['error'])}"]
-    return "\n".join(lines)
+    lines = [f"**Sweep `{name}`**: {len(runs)} points, {counts}", ""]
+    lines += [f"- `{axis}`: {', '.join(map(_level, levels))}" for axis, levels in varied.items()] + [""]
+    lines += [f"- {run.attempts[-1]['name']}: {_word(run)}{_reason(run)}" for run in runs if _word(run) != "finished"]
+    titles = dict.fromkeys(metric.partition("/")[2] for metric in measured)
+    columns = ["point", *(f"{title} {when}" if when == "before" else when for title in titles for when in WHENS)]
+    rows = (_point_row(run, found[id(run)], list(titles)) for run in runs)
+    return "\n".join([*lines, "", *_table((*columns, "tokens", "status"), rows)])
 
 
 def _said(events: Events) -> str:
@@ -42,53 +51,86 @@ def _said(events: Events) -> str:
     return f"{_word(events)}, {len(events.steps)} updates" + (f", {attempts} attempts" if attempts > 1 else "")
 
 
+def _summary(events: Events) -> list[str]:
+    """What came out in a line or two, which is all of the note that the page shows before one asks for more."""
+    found = {point.name: point.value for point in score_points(events)}
+    lines = []
+    for title in dict.fromkeys(name.partition("/")[2] for name in outcomes([events])):
+        if f"delta/{title}" in found:
+            before, after, delta = (found[f"{when}/{title}"] for when in WHENS)
+            error = found[f"stderr/delta/{title}"]
+            lines += [f"`{title}`: {before:.4f} → {after:.4f}, {delta:+.4f} ± {error:.4f}", ""]
+    return lines
+
+
 def _word(events: Events) -> str:
     return "no outcome yet" if events.outcome is None else events.outcome["status"]
 
 
+def _reason(run: Events) -> str:
+    """Why a run has no result, or where it is at work."""
+    if run.outcome is None:
+        return f" on {run.attempts[-1]['host']}"
+    return f": {_line(run.outcome['error'])}" if run.outcome["error"] else ""
+
+
+def _origin(events: Events) -> list[str]:
+    """The checkpoint and the data, as far as the run has come to them."""
+    if events.inputs is None:
+        return []
+    checkpoint, window = events.inputs["checkpoint"], events.inputs["window"]
+    lines = [
+        f"From: `{checkpoint['name']}` at step {checkpoint['step']:,}, {checkpoint['tokens']:,} tokens, learning rate "
+        f"{checkpoint['lr']:g} (`{checkpoint['uri']}`, digest `{checkpoint['digest']}`)",
+        "",
+    ]
+    for data in events.inputs["data"]:
+        lines += [
+            f"On: {data['annealed_on']:,} of {data['instances']:,} instances of {window['sequence_length']:,} tokens "
+            f"of `{data['name']}` from instance {window['first_instance']:,} of epoch {window['epoch']}, "
+            f"{window['batch_size']:,} an update (`{data['uri']}`, digest `{data['digest']}`)",
+            "",
+        ]
+    return lines
+
+
 def _score_rows(events: Events) -> Iterator[tuple[str, ...]]:
-    """A row a task and metric, aggregates and held-out text first; of other tasks the metric chosen for each."""
+    """A row a task: aggregates and held-out text first."""
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for when, scores in events.scores.items():
-        for score in scores:
-            found.setdefault((score["task"], score["metric"]), {})[when] = score
-    first = [of for of in found if of[1].startswith("mean")] + [of for of in found if of[0] == HELD_OUT]
-    chosen = _chosen(events)
-    for of in dict.fromkeys([*first, *found]):
-        if of in first or not chosen or chosen.get(of[0].partition(":")[0]) == of[1]:
-            yield *of, str(next(iter(found[of].values()))["documents"]), *_cells(found[of])
+    for when, score in shown(events):
+        found.setdefault((score["task"], score["metric"]), {})[when] = score
+    for of, scores in found.items():
+        values = {when: score["value"] for when, score in scores.items()}
+        error = scores["delta"]["stderr"] if "delta" in scores else None
+        yield *of, str(next(iter(scores.values()))["documents"]), *_cells(values, error)
 
 
-def _chosen(events: Events) -> dict[str, str]:
-    """Task -> the metric that enters its suite's mean."""
-    split = {key.partition(".metrics."): value for key, value in events.attempts[-1]["params"].items()}
-    return {task: metric for (suite, _, task), metric in split.items() if task and suite.startswith("tasks.suites.")}
+def _point_row(run: Events, found: Named, titles: Sequence[str]) -> tuple[str, ...]:
+    """A point's outcomes."""
+    cells: list[str] = [run.attempts[-1]["name"]]
+    for title in titles:
+        values = {when: found[f"{when}/{title}"] for when in WHENS if f"{when}/{title}" in found}
+        cells += _cells(values, found.get(f"stderr/delta/{title}"))
+    tokens = found.get("cost/tokens")
+    return *cells, "" if tokens is None else f"{tokens:,.0f}", _word(run)
 
 
-def _point_row(run: Events) -> tuple[str, ...]:
-    """A point's aggregate and its loss on held-out text."""
-    found = ({when: score for when in WHENS if (score := _score(run, when, metric))} for metric in ("mean", "loss"))
-    return run.attempts[-1]["name"], *(cell for scores in found for cell in _cells(scores)), _word(run)
-
-
-def _cells(scores: dict[str, dict[str, Any]]) -> tuple[str, str, str]:
+def _cells(values: dict[str, float], error: float | None) -> tuple[str, str, str]:
     """Before, after, and delta with its standard error (paired, so it is the one that counts)."""
-    before, after = (f"{scores[when]['value']:.4f}" if when in scores else "" for when in WHENS[:2])
-    delta = scores.get("delta")
-    return before, after, "" if delta is None else f"{delta['value']:+.4f} ± {delta['stderr']:.4f}"
+    before, after = (f"{values[when]:.4f}" if when in values else "" for when in WHENS[:2])
+    return before, after, "" if "delta" not in values else f"{values['delta']:+.4f} ± {error:.4f}"
 
 
-def _score(run: Events, when: str, metric: str) -> dict[str, Any] | None:
-    """A run's first aggregate ("mean"), or a score of its held-out text."""
-    scores = run.scores.get(when, [])
-    if metric == "mean":
-        return next(iter(means(scores)), None)
-    return next((s for s in scores if s["task"] == HELD_OUT and s["metric"] == metric), None)
+def _rank(found: Named, measured: Sequence[str]) -> float:
+    """The lower the better: the loss of held-out text where there is one, else the mean's negative."""
+    last = next((name for name in reversed(measured) if name.startswith("after/")), "")
+    if last not in found:
+        return float("inf")
+    return found[last] if "loss" in last else -found[last]
 
 
-def _value(run: Events, when: str, metric: str) -> float:
-    score = _score(run, when, metric)
-    return float("inf") if score is None else score["value"]
+def _level(level: Any) -> str:
+    return f"{level:g}" if isinstance(level, float) else str(level)
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -7,49 +7,42 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
+from mlflow.entities import Metric, Param, Run, RunTag
 
-from sweep.tracking import facts, view
-from sweep.tracking.journal import FILE, Events, read, redact
+from sweep.tracking import facts, lineage
+from sweep.tracking.connection import LOCK, PATIENT_S, Connection
+from sweep.tracking.journal import FILE, Events, read
 from sweep.tracking.memory import Memory, recall
 from sweep.tracking.note import run_note, sweep_note
-from sweep.tracking.safety import safely
-
-# Read by MLflow when it is imported or first used: no telemetry, no "View run" lines, no chatter, short patience.
-for _variable, _value in {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
-}.items():
-    os.environ.setdefault(_variable, _value)
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Metric, Param, Run, RunTag  # noqa: E402
 
 log = logging.getLogger(__name__)
-logging.getLogger("alembic").setLevel(logging.WARNING)
+T = TypeVar("T")
 
-LOCK = ".mlflow.lock"
-BATCH_METRICS, BATCH_TAGS = 1000, 100
-"""What MLflow takes in one log_batch; of params as many as of tags."""
-PATIENT_S, SAFE_S = 600.0, 20.0
-"""Seconds after which a call gives up, and a safe one; a request under way may add its own timeout."""
+BATCH_METRICS, BATCH_TAGS, BATCH_ALL = 1000, 100, 1000
+"""What MLflow takes in one log_batch; of params as many as of tags, of all together as many as of metrics."""
 
 
 def project(
-    run_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path, within_s: float = PATIENT_S
+    run_folder: Path,
+    to: Connection,
+    *,
+    alive: bool,
+    known: list[Run] | None = None,
+    parent_id: str | None = None,
+    within_s: float = PATIENT_S,
 ) -> str:
     """Bring MLflow up to date with one run's journal; the MLflow run's id.
 
+    `alive`: somebody is at work on it; without that, and without an outcome, it was killed. `known`: its runs there
+    and `parent_id`: its sweep's run, where somebody has asked already.
     TimeoutError when `within_s` is over before everything is sent; the next call goes on from there.
     """
     deadline = time.monotonic() + within_s
@@ -57,192 +50,126 @@ def project(
         events = read(run_folder)
         if not events.attempts:
             raise ValueError(f"{run_folder / FILE} holds no attempt that can be read")
-        client, experiment_id = _connect(tracking_uri, experiment, artifact_root, within_s)
-        with FileLock(run_folder.parent / LOCK, timeout=within_s):
-            parent = _parent(client, experiment_id, events.attempts[0])
-        run = _run(client, experiment_id, events)
-        memory = recall(run_folder, Memory(redact(tracking_uri), experiment, run.info.run_id))
-        memory.update = memory.update or _last_update(client, run)
-        tags = {"mlflow.parentRunId": parent.info.run_id, **_note(client, run, run_note(events, run_folder))}
-        _send_tags(client, run, facts.tags(events) | tags)
-        _send_params(client, run, facts.params(events))
-        _send_scores(client, run, events)
+        memory = recall(run_folder, server=to.server, experiment=to.experiment)
+        status = facts.status(events, alive=alive)
+        settled = f"{status} {_fingerprint(run_folder / FILE)}"
+        if memory.run_id is not None and memory.run_id not in {run.info.run_id for run in known or ()}:
+            known = None  # made after they were asked for, or gone: asked for again
+        elif memory.run_id is not None and memory.settled == settled:
+            return memory.run_id
+        if parent_id is None:
+            with FileLock(run_folder.parent / LOCK, timeout=within_s):
+                first = events.attempts[0]
+                parent_id = to.parent(first["sweep"], facts.milliseconds(first)).info.run_id
+                lineage.show(to.client, to.experiment_id, [events], anew=False)
+        tags = facts.tags(events) | {"mlflow.parentRunId": parent_id}
+        note = run_note(events, run_folder)
+        tags["mlflow.note.content"] = facts.fit(note, facts.TAG_CHARS, "the artifact note.md")
+        run = to.point(events, tags, known=known, prefer=memory.run_id)
+        if memory.run_id != run.info.run_id:
+            memory = Memory(to.server, to.experiment, run.info.run_id, _last_update(to, run))
+            memory.save(run_folder)
+        _send(to, run, tags, facts.params(events), facts.score_points(events))
+        lineage.send_inputs(to.client, run, events)
+        for points in facts.batches(facts.system_points(events, after=memory.samples), BATCH_METRICS):
+            _in_time(deadline)
+            to.client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points])
+            memory.samples = points[-1].step
+            memory.save(run_folder)
         for points in facts.batches(facts.step_points(events, after=memory.update), BATCH_METRICS):
             _in_time(deadline)
-            _send(client, run, points)
+            to.client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points])
             memory.update = points[-1].step
             memory.save(run_folder)
-        for name, source in _artifacts(run_folder, events):
+        for name, source in lineage.artifacts(run_folder, events, note):
             _in_time(deadline)
             if memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):
-                _upload(client, run, name, source)
+                _upload(to, run, name, source)
                 memory.artifacts[name] = fingerprint
                 memory.save(run_folder)
-        _settle(client, run, facts.status(events), events.outcome)
+        lineage.register(to.client, run, events)
+        _settle(to, run, status, events.outcome)
+        memory.settled = settled
+        memory.save(run_folder)
         return run.info.run_id
 
 
-def project_sweep(
-    sweep_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path, within_s: float = PATIENT_S
-) -> str:
-    """Bring a sweep's parent run up to date with the journals of the run folders in `sweep_folder`; its id."""
-    runs = [read(path.parent, steps=False) for path in sorted(sweep_folder.glob(f"*/{FILE}"))]
-    runs = [events for events in runs if events.attempts]
-    if not runs:
-        raise ValueError(f"{sweep_folder} holds no run with an attempt that can be read")
-    client, experiment_id = _connect(tracking_uri, experiment, artifact_root, within_s)
-    first = min((events.attempts[0] for events in runs), key=lambda attempt: attempt["time"])
-    name = first["sweep"]
-    with FileLock(sweep_folder / LOCK, timeout=within_s):
-        parent = _parent(client, experiment_id, first)
-        note = _note(client, parent, sweep_note(name, runs))
-        _send_tags(client, parent, {"sweep.parent": name, "sweep.points": str(len(runs)), **note})
-        ends = (events.outcome for events in runs if events.outcome is not None)
-        words = {facts.status(events) for events in runs}
-        status = next((word for word in ("RUNNING", "FAILED", "KILLED") if word in words), "FINISHED")
-        _settle(client, parent, status, max(ends, key=lambda end: end["time"], default=None))
+def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, bool]]) -> str:
+    """Bring a sweep's own run up to date with the events of its points, and whether somebody is at work on each."""
+    first = min((events.attempts[0] for events, _ in runs), key=lambda attempt: attempt["time"])
+    name, statuses = first["sweep"], {facts.status(events, alive=alive) for events, alive in runs}
+    with FileLock(sweep_folder / LOCK, timeout=to.within_s):
+        parent = to.parent(name, facts.milliseconds(first))
+        note = sweep_note(name, [events for events, _ in runs])
+        if len(note) > facts.TAG_CHARS:
+            to.client.log_text(parent.info.run_id, facts.fit(note, len(note), ""), "note.md")
+        tags = {"sweep.parent": name, "sweep.points": str(len(runs))}
+        tags["mlflow.note.content"] = facts.fit(note, facts.TAG_CHARS, "the artifact note.md")
+        _send(to, parent, tags, {}, ())
+        lineage.show(to.client, to.experiment_id, [events for events, _ in runs], anew=True)
+        ends = (events.outcome for events, _ in runs if events.outcome is not None)
+        status = next((word for word in ("RUNNING", "FAILED", "KILLED") if word in statuses), "FINISHED")
+        _settle(to, parent, status, max(ends, key=lambda end: end["time"], default=None))
     return parent.info.run_id
 
 
-def project_safely(run_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path) -> str | None:
-    """`project` within SAFE_S; None, and a warning, where MLflow is away, locked, full or slow."""
-    where = {"tracking_uri": tracking_uri, "experiment": experiment}
-    return safely(project, run_folder, artifact_root=artifact_root, within_s=SAFE_S, **where)
-
-
-def project_sweep_safely(sweep_folder: Path, *, tracking_uri: str, experiment: str, artifact_root: Path) -> str | None:
-    """`project_sweep` in the same way."""
-    where = {"tracking_uri": tracking_uri, "experiment": experiment}
-    return safely(project_sweep, sweep_folder, artifact_root=artifact_root, within_s=SAFE_S, **where)
-
-
-def _connect(tracking_uri: str, name: str, artifact_root: Path, within_s: float) -> tuple[MlflowClient, str]:
-    """A client, and the experiment's id; both made one process at a time, as an empty database can't take two."""
-    artifact_root.mkdir(parents=True, exist_ok=True)
-    with FileLock(artifact_root / LOCK, timeout=within_s):
-        client = MlflowClient(tracking_uri)
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            at = None if tracking_uri.startswith("http") else artifact_root.absolute().as_uri()
-            experiment = client.get_experiment(client.create_experiment(name, artifact_location=at))
-        elif experiment.lifecycle_stage == "deleted":
-            client.restore_experiment(experiment.experiment_id)
-        for key, value in view.tags().items():
-            if experiment.tags.get(key) != value:
-                client.set_experiment_tag(experiment.experiment_id, key, value)
-    return client, experiment.experiment_id
-
-
-def _parent(client: MlflowClient, experiment_id: str, first: dict[str, Any]) -> Run:
-    """The sweep's run, made where absent, started with the attempt `first`; the caller holds the sweep's lock."""
-    tags = {"sweep.parent": first["sweep"]}
-    found = _found(client, experiment_id, tags)
-    return found or client.create_run(experiment_id, facts.milliseconds(first), tags, _run_name(first["sweep"]))
-
-
-def _run(client: MlflowClient, experiment_id: str, events: Events) -> Run:
-    """The point's run, made where absent; the caller holds the run's lock."""
-    first = events.attempts[0]
-    tags = {"sweep.key": first["key"], "sweep.name": first["sweep"]}
-    found = _found(client, experiment_id, tags)
-    return found or client.create_run(experiment_id, facts.milliseconds(first), tags, _run_name(first["name"]))
-
-
-def _run_name(text: str) -> str:
-    """A run's name; PostgreSQL refuses a longer one."""
-    return facts.fit(text, facts.NAME_CHARS, "the note")
-
-
-def _found(client: MlflowClient, experiment_id: str, tags: dict[str, str]) -> Run | None:
-    """The run with these tags; of two (a lost acknowledgement can make them) always the same one."""
-    # MLflow's filters have no way to write a quote: a wildcard stands for it, and what is found is compared.
-    words = (f"tags.`{name}` LIKE '{re.sub('[^a-zA-Z0-9]', '_', value)}'" for name, value in tags.items())
-    runs = client.search_runs([experiment_id], " and ".join(words))
-    return min(
-        (run for run in runs if tags.items() <= run.data.tags.items()),
-        key=lambda run: (run.info.start_time, run.info.run_id),
-        default=None,
-    )
-
-
-def _note(client: MlflowClient, run: Run, text: str) -> dict[str, str]:
-    """The tag that holds a run's note; one too long for it is whole in an artifact."""
-    if len(text) > facts.TAG_CHARS:
-        client.log_text(run.info.run_id, text, "note.md")
-    return {"mlflow.note.content": facts.fit(text, facts.TAG_CHARS, "the artifact note.md")}
-
-
-def _send_tags(client: MlflowClient, run: Run, tags: dict[str, str]) -> None:
-    """Set what differs, and drop what no longer holds."""
-    changed = [RunTag(name, value) for name, value in tags.items() if run.data.tags.get(name) != value]
-    for start in range(0, len(changed), BATCH_TAGS):
-        client.log_batch(run.info.run_id, tags=changed[start : start + BATCH_TAGS])
-    for name in run.data.tags:
+def _send(
+    to: Connection, run: Run, tags: dict[str, str], params: dict[str, str], points: Iterable[facts.Point]
+) -> None:
+    """Send what differs, in as few calls as MLflow allows, and drop the tags that no longer hold."""
+    have = run.data
+    changed = [RunTag(name, value) for name, value in tags.items() if have.tags.get(name) != value]
+    missing = [Param(name, value) for name, value in params.items() if name not in have.params]
+    scores = [Metric(*point) for point in points if have.metrics.get(point.name) != point.value]
+    room = min(BATCH_METRICS, BATCH_ALL - 2 * BATCH_TAGS)
+    calls = (_chunks(changed, BATCH_TAGS), _chunks(missing, BATCH_TAGS), _chunks(scores, room))
+    for some_tags, some_params, metrics in zip_longest(*calls, fillvalue=()):
+        to.client.log_batch(run.info.run_id, metrics=metrics, params=some_params, tags=some_tags)
+    for name in have.tags:
         if name in facts.PASSING_TAGS and name not in tags:
-            client.delete_tag(run.info.run_id, name)
+            to.client.delete_tag(run.info.run_id, name)
 
 
-def _send_params(client: MlflowClient, run: Run, params: dict[str, str]) -> None:
-    missing = [Param(name, value) for name, value in params.items() if name not in run.data.params]
-    for start in range(0, len(missing), BATCH_TAGS):
-        client.log_batch(run.info.run_id, params=missing[start : start + BATCH_TAGS])
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    left = iter(items)
+    while chunk := list(islice(left, size)):
+        yield chunk
 
 
-def _send_scores(client: MlflowClient, run: Run, events: Events) -> None:
-    points = [point for point in facts.score_points(events) if run.data.metrics.get(point.name) != point.value]
-    for start in range(0, len(points), BATCH_METRICS):
-        _send(client, run, points[start : start + BATCH_METRICS])
-
-
-def _last_update(client: MlflowClient, run: Run) -> int:
+def _last_update(to: Connection, run: Run) -> int:
     """The last update MLflow has, asked where nobody remembers; batches are sent in order and stored whole or not."""
-    return max((metric.step for metric in client.get_metric_history(run.info.run_id, facts.COUNTED)), default=0)
-
-
-def _send(client: MlflowClient, run: Run, points: list[facts.Point]) -> None:
-    client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points])
-
-
-def _artifacts(run_folder: Path, events: Events) -> Iterator[tuple[str, Path | str]]:
-    """Name, and the file or text, of what belongs beside the run now; the trace and the journal once it has ended."""
-    yield "config.yaml", events.attempts[-1]["config_yaml"]
-    for name, path in events.artifacts.items():
-        if (run_folder / path).is_file():
-            yield facts.tidy(name), run_folder / path
-        else:
-            log.warning("%s is not there to be sent to MLflow", run_folder / path)
-    if events.outcome is not None:
-        yield "learning_rates.csv", facts.learning_rates(events)
-        yield FILE, run_folder / FILE
+    if facts.COUNTED not in run.data.metrics:
+        return 0
+    return max((metric.step for metric in to.client.get_metric_history(run.info.run_id, facts.COUNTED)), default=0)
 
 
 def _fingerprint(source: Path | str) -> str:
     if isinstance(source, str):
-        return hashlib.sha256(source.encode()).hexdigest()
+        return hashlib.sha256(source.encode(errors="replace")).hexdigest()
     stat = source.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"
 
 
-def _upload(client: MlflowClient, run: Run, name: str, source: Path | str) -> None:
+def _upload(to: Connection, run: Run, name: str, source: Path | str) -> None:
     """Send a file under its name: MLflow takes the name from the file, so it is linked under the right one."""
     folder, _, leaf = name.rpartition("/")
     with tempfile.TemporaryDirectory() as made:
         staged = Path(made, leaf)
         if isinstance(source, str):
-            staged.write_text(source)
+            staged.write_text(source, errors="replace")
         else:
             staged.symlink_to(source.absolute())
-        client.log_artifact(run.info.run_id, str(staged), folder or None)
+        to.client.log_artifact(run.info.run_id, str(staged), folder or None)
 
 
-def _settle(client: MlflowClient, run: Run, status: str, outcome: dict[str, Any] | None) -> None:
+def _settle(to: Connection, run: Run, status: str, outcome: dict[str, Any] | None) -> None:
     """Give the run its status, and its end at the outcome's time."""
     end = None if outcome is None else facts.milliseconds(outcome)
     if status == "RUNNING":
         if run.info.status != status:
-            client.update_run(run.info.run_id, status)
-    elif (run.info.status, run.info.end_time) != (status, end):
-        client.set_terminated(run.info.run_id, status, end)
+            to.client.update_run(run.info.run_id, status)
+    elif run.info.status != status or (end is not None and run.info.end_time != end):
+        to.client.set_terminated(run.info.run_id, status, end)
 
 
 def _in_time(deadline: float) -> None:

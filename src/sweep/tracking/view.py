@@ -1,87 +1,142 @@
-"""The experiment page as a researcher wants to find it: columns, order and charts, held by an experiment tag.
+"""The experiment page as a researcher wants to find it: columns, order and charts, made from what its sweeps varied.
 
-True to MLflow 3.17's shared view state (`mlflow.sharedViewState.<key>`), which is undocumented: test it in a browser.
+True to MLflow 3.17's saved views (experiment tags `mlflow.sharedViewState.<key>`, listed under "Views"), which are
+undocumented: look at them in a browser after a change.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
-KEY = "sweep"
-PARAMS = ("arm", "model", "checkpoint.step", "anneal.shape", "anneal.steps", "anneal.peak_lr")
-METRICS = (
-    "before/mean",
-    "after/mean",
-    "delta/mean",
-    "before/loss/heldout",
-    "after/loss/heldout",
-    "delta/loss/heldout",
-    "cost/tokens",
-    "cost/seconds",
-)
-BEST_FIRST = "after/loss/heldout"
-SECTION = "Anneal"
+from sweep.tracking.axes import PEAKS, axes
+from sweep.tracking.facts import LOG10_PEAK, PEAK, milliseconds, score_points, tidy
+from sweep.tracking.journal import Events
+from sweep.tracking.selection import WHENS
+
+PREFIX = "mlflow.sharedViewState."
+ALL = "all"
+"""Key of the view of every sweep; a sweep's own is `sweep.NAME`."""
+TABLE_AXES = ("model", "checkpoint.step", "anneal.shape", "anneal.steps")
+"""Columns where nothing was varied."""
+STEPS = "anneal.steps"
+OUTCOME = re.compile(r"(before|after|delta)/((mean|[^/]*\.mean)|heldout(:\d+)?\.loss)")
+"""Metrics that are columns: the suites' means and the loss of the held-out text."""
+LOSS, MEAN = re.compile(r"delta/heldout(:\d+)?\.loss"), re.compile(r"delta/(mean|[^/]*\.mean)")
+COSTS = ("cost/tokens", "cost/seconds")
+SECTION = "Sweep"
+COLLAPSED = ("delta", "after", "before", "train", "cost", *(f"stderr/{when}" for when in WHENS), "System metrics")
+"""MLflow's own sections of the charts page, a chart a metric: there, and out of the way."""
+SMOOTHED = {"train/loss": 80, "train/lr": 0, "train/grad_norm": 80}
+"""Curves, and how much of their noise is taken out (of 100)."""
 
 
-def tags(key: str = KEY) -> dict[str, str]:
-    """The experiment's tags: the view, and that it is of training runs (MLflow takes it for agents' traces else)."""
-    return {
-        f"mlflow.sharedViewState.{key}": json.dumps(state(), separators=(",", ":")),
-        "mlflow.experimentKind": "custom_model_development",
+def tags(present: Mapping[str, str], runs: Sequence[Events]) -> dict[str, str]:
+    """The experiment's tags that hold the view of these runs, all of one sweep, and that of every sweep so far.
+
+    `present` are the tags that the experiment has. It is also said to be of training runs: MLflow takes it for agents'
+    traces else.
+    """
+    first = min((run.attempts[0] for run in runs), key=lambda attempt: attempt["time"])
+    found = {
+        key(first["sweep"]): _tag(
+            first["sweep"], milliseconds(first), state(tuple(axes(runs)), outcomes(runs), sweep=first["sweep"])
+        )
     }
+    views = [state_of(value) for name, value in {**present, **found}.items() if name.startswith(f"{PREFIX}sweep.")]
+    columns = dict.fromkeys(column for view in views for column in view["selectedColumns"])
+    whole = state(_named("params", columns), _named("metrics", columns))
+    return {**found, PREFIX + ALL: _tag("all sweeps", 0, whole), "mlflow.experimentKind": "custom_model_development"}
 
 
-def link(base_url: str, experiment_id: str, key: str = KEY, *, charts: bool = True) -> str:
-    """The address that opens the experiment in the view, on its charts or on its table."""
+def key(sweep: str) -> str:
+    """The experiment's tag that holds a sweep's view."""
+    return f"{PREFIX}sweep.{tidy(sweep.replace('/', '_'))}"
+
+
+def newest(tags: Mapping[str, str]) -> tuple[int, str] | None:
+    """(time in ms, name in links) of the view of an experiment's last sweep; None: it has none."""
+    views = {name.removeprefix(PREFIX): json.loads(value) for name, value in tags.items() if name.startswith(PREFIX)}
+    ours = [(view["createdAt"], name) for name, view in views.items() if name.startswith("sweep.")]
+    return max(ours, default=None)
+
+
+def link(base_url: str, experiment_id: str, name: str = ALL, *, charts: bool = False) -> str:
+    """The address that opens the experiment in the view of that name, on its table or on its charts."""
     return (
-        f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs"
-        f"?workflowType=machine_learning&viewStateShareKey={key}&compareRunsMode={'CHART' if charts else 'TABLE'}"
+        f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+        f"&viewStateShareKey={quote(name)}&compareRunsMode={'CHART' if charts else 'TABLE'}"
     )
 
 
-def state() -> dict[str, Any]:
-    """The view: which columns, in which order of runs, with which charts on top of MLflow's own."""
-    columns = [_column("params", name) for name in PARAMS] + [_column("metrics", name) for name in METRICS]
+def outcomes(runs: Iterable[Events]) -> tuple[str, ...]:
+    """The metrics of these runs that are columns, before, after and delta of each side by side."""
+    found = dict.fromkeys(p.name for run in runs for p in score_points(run) if OUTCOME.fullmatch(p.name))
+    titles = sorted(dict.fromkeys(name.partition("/")[2] for name in found), key=lambda title: "heldout" in title)
+    return tuple(f"{when}/{title}" for title in titles for when in WHENS)
+
+
+def state(varied: Sequence[str], measured: Sequence[str], *, sweep: str | None = None) -> dict[str, Any]:
+    """The view: which columns, in which order of runs, with which charts; of one sweep's runs, or of all."""
+    shown = [name for name in varied if name not in PEAKS or PEAK not in varied]
+    measured = [*(name for name in measured if name not in COSTS), *COSTS]
+    columns = [*(_column("params", name) for name in shown or TABLE_AXES), *(_column("metrics", m) for m in measured)]
+    best = next((name for name in measured if LOSS.fullmatch(name)), None) or measured[0]
     return {
-        "searchFilter": "",
-        "orderByKey": _column("metrics", BEST_FIRST),
-        "orderByAsc": True,
+        "searchFilter": "tags.`sweep.key` LIKE '%'" if sweep is None else f"tags.`sweep.name` LIKE '{_like(sweep)}'",
+        "orderByKey": _column("metrics", best.replace("delta/", "after/")),
+        "orderByAsc": "loss" in best,
         "selectedColumns": columns,
         "columnOrder": columns,
         "runsHiddenMode": "SHOW_ALL",
         "groupBy": None,
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
-        "compareRunSections": [{"uuid": SECTION, "name": SECTION, "display": True, "isReordered": False, "columns": 2}],
-        "compareRunCharts": _charts(),
+        "compareRunSections": [_section(SECTION, display=True), *(_section(name) for name in COLLAPSED)],
+        "compareRunCharts": _charts(shown, measured),
     }
 
 
-def _charts() -> list[dict[str, Any]]:
-    return [
-        _chart(
-            "PARALLEL",
-            "The axes and what came out",
-            selectedParams=[name for name in PARAMS if name != "model"],
-            selectedMetrics=["delta/mean", BEST_FIRST],
-            showAllRuns=True,
-        ),
-        _scatter("Validation loss after - before, by anneal steps", "anneal.steps", "delta/loss/heldout"),
-        _scatter("Mean accuracy after - before, by anneal steps", "anneal.steps", "delta/mean"),
-        _line("train/loss"),
-        _line("train/lr"),
-        _line("train/log10_lr"),
-    ]
+def state_of(tag: str) -> dict[str, Any]:
+    """The view that a tag holds."""
+    packed = json.loads(tag)["state"].removeprefix("deflate;")
+    return json.loads(zlib.decompress(base64.b64decode(packed)))
 
 
-def _scatter(title: str, param: str, metric: str) -> dict[str, Any]:
-    return _chart("SCATTER", title, xaxis={"key": param, "type": "PARAM"}, yaxis={"key": metric, "type": "METRIC"}) | {
-        "runsCountToCompare": 100
-    }
+def _tag(title: str, created_ms: int, state: dict[str, Any]) -> str:
+    """A saved view as the page reads it."""
+    packed = base64.b64encode(zlib.compress(json.dumps(state, separators=(",", ":")).encode(), 9)).decode()
+    return json.dumps({"name": title, "createdAt": created_ms, "state": f"deflate;{packed}"}, separators=(",", ":"))
 
 
-def _line(metric: str) -> dict[str, Any]:
+def _charts(varied: Sequence[str], measured: Sequence[str]) -> list[dict[str, Any]]:
+    """Parallel coordinates, gain against each numeric axis that says most, a contour of two of them, and curves."""
+    losses, means = ([m for m in measured if of.fullmatch(m)] for of in (LOSS, MEAN))
+    lines = [LOG10_PEAK if name == PEAK else name for name in varied]
+    charts = []
+    if lines and (losses or means):
+        title = "What was varied, and what came out"
+        ends = [*means, *(metric.replace("delta/", "after/") for metric in losses)]
+        charts += [_chart("PARALLEL", title, selectedParams=lines, selectedMetrics=ends, showAllRuns=True)]
+    for metric in (*losses, *means):
+        charts += [_scatter(metric, axis) for axis in lines if axis in (STEPS, LOG10_PEAK, "checkpoint.step")]
+        if STEPS in lines and LOG10_PEAK in lines:
+            across = {"xaxis": _axis("PARAM", STEPS), "yaxis": _axis("PARAM", LOG10_PEAK)}
+            charts += [_chart("CONTOUR", f"{metric} by {STEPS} and peak", **across, zaxis=_axis("METRIC", metric))]
+    return [*charts, *(_line(name, smooth) for name, smooth in SMOOTHED.items())]
+
+
+def _scatter(metric: str, param: str) -> dict[str, Any]:
+    axes = {"xaxis": _axis("PARAM", param), "yaxis": _axis("METRIC", metric)}
+    return _chart("SCATTER", f"{metric} by {param}", **axes)
+
+
+def _line(metric: str, smooth: int) -> dict[str, Any]:
     return _chart(
         "LINE",
         metric,
@@ -91,10 +146,10 @@ def _line(metric: str) -> dict[str, Any]:
         xAxisScaleType="linear",
         scaleType="linear",
         yAxisKey="metric",
-        lineSmoothness=0,
+        lineSmoothness=smooth,
         range={},
         useGlobalXaxisKey=True,
-        useGlobalLineSmoothing=True,
+        useGlobalLineSmoothing=False,
     )
 
 
@@ -111,6 +166,23 @@ def _chart(kind: str, title: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def _section(name: str, *, display: bool = False) -> dict[str, Any]:
+    return {"uuid": name, "name": name, "display": display, "isReordered": False, "columns": 2}
+
+
+def _axis(kind: str, name: str) -> dict[str, str]:
+    return {"key": name, "type": kind}
+
+
 def _column(kind: str, name: str) -> str:
     """A column, or an order, as the page's own code names it."""
     return f"{kind}.`{name}`"
+
+
+def _named(kind: str, columns: Iterable[str]) -> tuple[str, ...]:
+    return tuple(column[len(kind) + 2 : -1] for column in columns if column.startswith(f"{kind}."))
+
+
+def _like(value: str) -> str:
+    """The value in a filter's pattern; MLflow's filters have no way to write a quote."""
+    return re.sub("[^a-zA-Z0-9.-]", "_", value)

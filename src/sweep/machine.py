@@ -1,0 +1,118 @@
+"""The machine a run is on: what it is, and how busy it is meanwhile, in the words of MLflow's own monitor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pynvml
+
+INTERVAL_S = 10.0
+MB = 1e6
+
+
+def machine() -> dict[str, Any]:
+    """CPU, cores, memory in GB, operating system, and the GPUs that this process may use."""
+    found: dict[str, Any] = {
+        "cpu": _cpu(),
+        "cores": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "os": platform.platform(),
+    }
+    with contextlib.suppress(pynvml.NVMLError), _nvml():
+        found["gpus"] = [pynvml.nvmlDeviceGetName(gpu) for gpu in _gpus()]
+        found["driver"] = pynvml.nvmlSystemGetDriverVersion()
+    return found
+
+
+@contextlib.contextmanager
+def watched(write: Callable[[dict[str, float]], None], *, every_s: float = INTERVAL_S) -> Iterator[None]:
+    """Within the block, a thread writes a sample every so many seconds, and a last one at its end.
+
+    It ends quietly where `write` raises: whoever runs in the block finds out by itself.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        psutil.cpu_percent()  # the next call's figure is of the time since this one
+        with contextlib.suppress(Exception), _nvml_if_any() as gpus:
+            while not over.wait(every_s):
+                write(sample(gpus))
+            write(sample(gpus))
+
+    thread = threading.Thread(target=watch, name="machine", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def sample(gpus: list[Any]) -> dict[str, float]:
+    """Figures of now, those in % since the last call; a GPU's as far as it has them (a part of one has few)."""
+    memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(Path.cwd()))
+    found = {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_megabytes": memory.used / MB,
+        "system_memory_usage_percentage": memory.percent,
+        "process_memory_usage_megabytes": psutil.Process().memory_info().rss / MB,
+        "disk_available_megabytes": disk.free / MB,
+    }
+    for number, gpu in enumerate(gpus):
+        with contextlib.suppress(pynvml.NVMLError):
+            held = pynvml.nvmlDeviceGetMemoryInfo(gpu)
+            found[f"gpu_{number}_memory_usage_megabytes"] = held.used / MB
+            found[f"gpu_{number}_memory_usage_percentage"] = 100 * held.used / held.total
+        with contextlib.suppress(pynvml.NVMLError):
+            found[f"gpu_{number}_utilization_percentage"] = pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu
+        with contextlib.suppress(pynvml.NVMLError):
+            found[f"gpu_{number}_power_usage_watts"] = pynvml.nvmlDeviceGetPowerUsage(gpu) / 1000
+    return {name: round(float(value), 1) for name, value in found.items()}
+
+
+@contextlib.contextmanager
+def _nvml() -> Iterator[None]:
+    pynvml.nvmlInit()
+    try:
+        yield
+    finally:
+        pynvml.nvmlShutdown()
+
+
+@contextlib.contextmanager
+def _nvml_if_any() -> Iterator[list[Any]]:
+    """The GPUs, where there is a driver."""
+    with contextlib.ExitStack() as stack:
+        gpus: list[Any] = []
+        with contextlib.suppress(pynvml.NVMLError):
+            stack.enter_context(_nvml())
+            gpus = _gpus()
+        yield gpus
+
+
+def _gpus() -> list[Any]:
+    """Handles of the GPUs that CUDA_VISIBLE_DEVICES leaves: numbers, or the UUIDs of GPUs and of parts of them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    return [
+        pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else pynvml.nvmlDeviceGetHandleByUUID(name)
+        for name in names
+    ]
+
+
+def _cpu() -> str:
+    """The CPU's model name, which only Linux's own file tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

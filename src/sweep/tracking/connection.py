@@ -1,0 +1,120 @@
+"""MLflow, open: the experiment, and the runs that stand for sweeps and points; one run each, whoever asks, and when."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock
+
+from sweep.tracking import facts
+from sweep.tracking.journal import Events, redact
+
+# Read by MLflow when it is imported or first used: no telemetry, no "View run" lines, no chatter. It sends nothing
+# twice by itself: a create_run whose answer was lost would make two runs; what failed is looked up before the next try.
+for _variable, _value in {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}.items():
+    os.environ.setdefault(_variable, _value)
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Run  # noqa: E402
+
+for _name in ("alembic", "mlflow", "urllib3.connectionpool"):  # what fails is told in one line of ours
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+LOCK = ".mlflow.lock"
+PATIENT_S = 600.0
+"""Seconds after which waiting for a lock is given up."""
+PAGE = 1000
+"""Runs asked for at once."""
+
+
+class Connection:
+    """A client and the experiment, made where absent; for several threads."""
+
+    def __init__(self, tracking_uri: str, experiment: str, artifact_root: Path, *, within_s: float = PATIENT_S) -> None:
+        """Schema and experiment are made one process at a time, as an empty database can't take two.
+
+        `artifact_root` is where artifacts go without a server; `within_s` bounds the wait for locks, in seconds.
+        """
+        self.server, self.experiment, self.within_s = redact(tracking_uri), experiment, within_s
+        self.is_server = tracking_uri.startswith("http")
+        artifact_root.mkdir(parents=True, exist_ok=True)
+        with FileLock(artifact_root / LOCK, timeout=within_s):
+            _make_database(tracking_uri)
+            self.client = MlflowClient(tracking_uri)
+            found = self.client.get_experiment_by_name(experiment)
+            if found is None:
+                at = None if self.is_server else artifact_root.absolute().as_uri()
+                found = self.client.get_experiment(self.client.create_experiment(experiment, artifact_location=at))
+            elif found.lifecycle_stage == "deleted":
+                self.client.restore_experiment(found.experiment_id)
+        self.experiment_id = found.experiment_id
+
+    def parent(self, sweep: str, started: int) -> Run:
+        """The sweep's run, made where absent, started at `started` in ms; the caller holds the sweep's lock."""
+        tags = {"sweep.parent": sweep}
+        return self._the_one(self._found(tags), prefer=None) or self._made(started, tags, sweep)
+
+    def point(self, events: Events, tags: dict[str, str], *, known: list[Run] | None, prefer: str | None) -> Run:
+        """The point's run, made with `tags` where absent; the caller holds the run's lock.
+
+        `known` are the runs of its key, where they were asked for already; of several `prefer` is the id to keep.
+        """
+        first = events.attempts[0]
+        identity = {"sweep.key": first["key"], "sweep.name": first["sweep"]}
+        found = self._found(identity) if known is None else known
+        run = self._the_one(found, prefer=prefer)
+        return run or self._made(facts.milliseconds(first), tags | identity, first["name"])
+
+    def points(self, sweep: str) -> dict[str, list[Run]]:
+        """Run key -> the runs of a sweep's points, in one go."""
+        points: dict[str, list[Run]] = {}
+        for run in self._found({"sweep.name": sweep}):
+            points.setdefault(run.data.tags.get("sweep.key", ""), []).append(run)
+        return points
+
+    def _the_one(self, runs: Iterable[Run], *, prefer: str | None) -> Run | None:
+        """Of several (two hosts without locks can make them) always the same one; the others are deleted."""
+        ordered = sorted(runs, key=lambda run: (run.info.run_id != prefer, run.info.start_time, run.info.run_id))
+        for other in ordered[1:]:
+            self.client.delete_run(other.info.run_id)
+        return next(iter(ordered), None)
+
+    def _made(self, started: int, tags: dict[str, str], name: str) -> Run:
+        # PostgreSQL refuses a longer name
+        return self.client.create_run(self.experiment_id, started, tags, facts.fit(name, facts.NAME_CHARS, "the note"))
+
+    def _found(self, tags: dict[str, str]) -> list[Run]:
+        """The runs with these tags."""
+        # MLflow's filters have no way to write a quote: a wildcard stands for it, and what is found is compared.
+        words = (f"tags.`{name}` LIKE '{re.sub('[^a-zA-Z0-9]', '_', value)}'" for name, value in tags.items())
+        filter_string, runs, token = " and ".join(words), [], None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], filter_string, max_results=PAGE, page_token=token, order_by=["start_time"]
+            )
+            runs += [run for run in page if tags.items() <= run.data.tags.items()]
+            token = page.token
+            if not token:
+                return runs
+
+
+def _make_database(tracking_uri: str) -> None:
+    """Make a SQLite file that isn't there, whole or not at all: one whose schema is half made is of no use."""
+    path = Path(tracking_uri.removeprefix("sqlite:///"))
+    if not tracking_uri.startswith("sqlite:///") or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        made = Path(folder, path.name)
+        MlflowClient(f"sqlite:///{made}").search_experiments()
+        os.replace(made, path)

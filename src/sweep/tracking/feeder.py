@@ -1,0 +1,87 @@
+"""`python -m sweep.tracking.feeder PARENT FOLDER EXPERIMENT ARTIFACT_ROOT`: the process that `tracking.live` starts.
+
+Of a run's folder it follows the journal until the attempt's outcome is sent, or PARENT, which started it, is gone.
+Of a sweep's it brings all runs there up to date, once. It ends with 0 where MLflow has everything, else with the
+reason as the last line it prints.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sweep.tracking.journal import FILE, has_ended
+
+LOOK_S = 0.2
+"""Seconds between two looks at the journal's size."""
+EVERY_S = 5.0
+"""Seconds between two projections of a run under way, at least."""
+SHARE = 0.05
+"""Of the time, what they may take at most."""
+PATIENT_S = 60.0
+"""Seconds at most before MLflow is tried again."""
+
+
+def main() -> None:
+    """Exit code 0: MLflow has everything."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # Slurm signals all of a step
+        signal.signal(number, signal.SIG_IGN)
+    parent, folder = int(sys.argv[1]), Path(sys.argv[2])
+    where = os.environ["MLFLOW_TRACKING_URI"], sys.argv[3], Path(sys.argv[4])
+    if (folder / FILE).is_file():
+        error = follow(folder, *where, gone=lambda: os.getppid() != parent)
+    else:
+        error = once(folder, *where)
+    if error is not None:
+        sys.stdout.write(f"{error}\n")
+        sys.exit(1)
+
+
+def once(sweep_folder: Path, *where: str | Path) -> str | None:
+    """What went wrong first while a sweep was brought up to date, or None."""
+    from sweep.tracking import sweeps
+    from sweep.tracking.connection import Connection
+
+    try:
+        to = Connection(*where)  # type: ignore[arg-type]
+    except Exception as error:
+        return sweeps.in_a_line(error)
+    runs = sweeps.journals(sweep_folder)
+    errors = [synced.error for synced in sweeps.sync_runs(to, runs) if synced.error]
+    return next(iter(errors), None) or sweeps.sync_parent(to, sweep_folder, runs)
+
+
+def follow(run_folder: Path, *where: str | Path, gone: Callable[[], bool]) -> str | None:
+    """Project the journal as it grows; what kept the last of it from MLflow, or None."""
+    from sweep.tracking.connection import Connection
+    from sweep.tracking.projection import project
+    from sweep.tracking.sweeps import in_a_line, is_alive
+
+    to: Connection | None = None
+    seen, due, wait_s = -1, 0.0, EVERY_S
+    while True:
+        left, size = gone(), (run_folder / FILE).stat().st_size
+        ended = left or has_ended(run_folder)
+        if not ended and (size == seen or time.monotonic() < due):
+            time.sleep(LOOK_S)
+            continue
+        started, error = time.monotonic(), None
+        try:
+            to = to or Connection(*where)  # type: ignore[arg-type]
+            project(run_folder, to, alive=not left or is_alive(run_folder))
+        except Exception as failure:  # whatever it is: the run goes on, and the journal has it all
+            error = in_a_line(failure)
+        if ended:
+            return error
+        took = time.monotonic() - started
+        seen = seen if error else size
+        wait_s = min(2 * wait_s, PATIENT_S) if error else max(EVERY_S, took / SHARE)
+        due = time.monotonic() + wait_s
+
+
+if __name__ == "__main__":
+    main()

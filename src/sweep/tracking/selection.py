@@ -1,0 +1,50 @@
+"""Which scores MLflow shows: of about 900 a run, those that a mean or a person reads; the journal keeps all (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sweep.tracking.journal import Events
+
+HELD_OUT = "heldout"
+HELD_OUT_METRICS = ("loss", "perplexity", "bits_per_byte")
+WHENS = ("before", "after", "delta")
+ELSEWHERE = "Every other metric is in `journal.jsonl`, and by document in the Parquet records."
+
+
+def shown(events: Events) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(when, score): suites' aggregates, held-out text, and of each task the metric that enters its suite's mean."""
+    chosen = chosen_metrics(events.attempts[-1]["params"])
+    for when in WHENS:
+        scores = events.scores.get(when, [])
+        ranked = sorted(scores, key=lambda score: (not is_aggregate(score), not is_held_out(score)))
+        yield from ((when, score) for score in ranked if _is_shown(score, chosen))
+
+
+def is_aggregate(score: dict[str, Any]) -> bool:
+    """Whether a score is a mean over a suite's tasks, plain or above chance."""
+    return score["metric"].startswith("mean")
+
+
+def is_held_out(score: dict[str, Any]) -> bool:
+    """Whether a score is of held-out text, limited or whole."""
+    return _unlimited(score["task"]) == HELD_OUT
+
+
+def chosen_metrics(params: dict[str, Any]) -> dict[str, str]:
+    """Task -> the metric that enters its suite's mean; no task is in two suites."""
+    split = {key.partition(".metrics."): value for key, value in params.items()}
+    return {task: metric for (suite, _, task), metric in split.items() if task and suite.startswith("tasks.suites.")}
+
+
+def _is_shown(score: dict[str, Any], chosen: dict[str, str]) -> bool:
+    """A journal that names no suites shows all it has."""
+    if is_held_out(score):
+        return score["metric"] in HELD_OUT_METRICS
+    return is_aggregate(score) or not chosen or (chosen.get(_unlimited(score["task"])) == score["metric"])
+
+
+def _unlimited(task: str) -> str:
+    """A task's name without its limit, `arc_easy:20`."""
+    return task.partition(":")[0]

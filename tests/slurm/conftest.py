@@ -1,0 +1,32 @@
+"""The real cluster of `start_slurm.sh`; these tests are skipped where it isn't up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+LAB = Path(os.environ.get("SLURM_LAB", "/tmp/sweep-slurm"))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Path:
+    """The cluster's own folder; its commands find it by SLURM_CONF."""
+    os.environ["SLURM_CONF"] = str(LAB / "etc" / "slurm.conf")
+    try:
+        subprocess.run(["scontrol", "ping"], check=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = f"no Slurm cluster ({error}): tests/slurm/start_slurm.sh brings one up"
+        pytest.skip(reason)
+    return LAB
+
+
+@pytest.fixture(autouse=True)
+def _one_after_another(cluster: Path) -> Iterator[None]:
+    """Some take nodes down; pytest-xdist's groups don't hold under pytest 9.2."""
+    with FileLock(cluster / "tests.lock"):
+        yield

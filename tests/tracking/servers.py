@@ -1,0 +1,200 @@
+"""MLflow as labs run it: servers of our own door that a test may kill, and a proxy with the faults of networks."""
+
+from __future__ import annotations
+
+import http.client
+import math
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sweep.server import DEBIAN
+from sweep.tracking import FILE, facts, read
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+class Lab:
+    """`python -m sweep.server` on a folder of its own."""
+
+    def __init__(self, backend: str) -> None:
+        self.backend, self.port = backend, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        # short and open to all: PostgreSQL refuses root, and user postgres may not enter pytest's folders
+        self.folder = Path(tempfile.mkdtemp(prefix="sweep-lab-"))
+        self.folder.chmod(0o755)
+        self.start()
+
+    def start(self) -> None:
+        words = [str(self.port), "--folder", str(self.folder), "--backend", self.backend, "--workers", "1"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sweep.server", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout
+        self.said = self.process.stdout.readline()
+        if not self.said:
+            raise AssertionError(self.process.communicate()[1] + (self.folder / "mlflow.log").read_text())
+
+    def stop(self) -> int:
+        """As a service manager does; the exit code."""
+        self.process.terminate()
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """As a power cut does: door, MLflow and PostgreSQL at once."""
+        door = psutil.Process(self.process.pid)
+        for process in (door, *door.children(recursive=True)):
+            process.kill()
+        self.process.communicate()
+
+    def query(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
+        """Asked of the database itself, past MLflow; `?` are the values."""
+        if self.backend == "sqlite":
+            return query(self.folder / "mlflow.db", sql, *values)
+        import psycopg
+
+        sockets = (self.folder / "postgres" / "postmaster.pid").read_text().splitlines()[4]
+        with psycopg.connect(host=sockets, user="postgres", dbname="postgres") as connection:
+            return connection.execute(sql.replace("?", "%s"), values).fetchall()
+
+
+def query(database: Path, sql: str, *values: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql, values).fetchall()
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Callable[[str], Lab]]:
+    """The server on SQLite or on PostgreSQL, one of each for the session."""
+    started: dict[str, Lab] = {}
+
+    def the(backend: str) -> Lab:
+        if backend == "postgres" and not (list(DEBIAN.glob("*/bin/initdb")) or shutil.which("initdb")):
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
+                "needs PostgreSQL: apt-get install postgresql"
+            )
+        if backend not in started:
+            started[backend] = Lab(backend)
+        return started[backend]
+
+    yield the
+    for each in started.values():
+        each.stop()
+        shutil.rmtree(each.folder)
+
+
+class Proxy:
+    """In front of a server on loopback; `fault(method, path)` says what befalls a request, None is nothing.
+
+    "refuse": it is answered by nothing at all; "hang": it is taken and never answered; "lose": the server does it, and
+    the answer is lost.
+    """
+
+    def __init__(self, upstream: int) -> None:
+        self.upstream, self.uri = upstream, ""
+        self.fault: Callable[[str, str], str | None] = lambda method, path: None
+        self.seen: list[str] = []
+        """Method and path of every request."""
+        self.authorizations: set[str | None] = set()
+        self.done = threading.Event()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, proxy: Proxy, *arguments: Any) -> None:
+        self.proxy = proxy
+        super().__init__(*arguments)
+
+    def _pass(self) -> None:
+        proxy, self.close_connection = self.proxy, True
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = proxy.fault(self.command, self.path)
+        proxy.seen.append(f"{self.command} {self.path}")
+        proxy.authorizations.add(self.headers.get("Authorization"))
+        if fault == "hang":
+            proxy.done.wait(60)
+        if fault in ("hang", "refuse"):
+            return
+        with closing(http.client.HTTPConnection("127.0.0.1", proxy.upstream, timeout=60)) as server:
+            server.request(self.command, self.path, body, dict(self.headers))
+            answer = server.getresponse()
+            content = answer.read()
+        if fault == "lose":
+            return
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() in ("content-type", "content-disposition"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def proxy(lab: Callable[[str], Lab], monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy in front of the server on SQLite; its address is in `uri`."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    made = Proxy(lab("sqlite").port)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, made)) as server:
+        server.daemon_threads = True
+        made.uri = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        made.done.set()
+        server.shutdown()
+        thread.join()
+
+
+POINTS = """
+    select t.value, m.key, m.value, m.timestamp, m.step from metrics m
+    join runs r on r.run_uuid = m.run_uuid join experiments e on e.experiment_id = r.experiment_id
+    join tags t on t.run_uuid = r.run_uuid and t.key = 'sweep.key' where e.name = ? and r.lifecycle_stage = 'active'
+"""
+RUNS = """
+    select t.value, r.status from runs r join experiments e on e.experiment_id = r.experiment_id
+    join tags t on t.run_uuid = r.run_uuid and t.key = 'sweep.key' where e.name = ? and r.lifecycle_stage = 'active'
+"""
+
+
+def stored(ask: Callable[..., list[tuple[Any, ...]]], experiment: str) -> list[tuple[Any, ...]]:
+    """Every metric point of the experiment's points: key of the run, name, value (NaN is 0), timestamp, step."""
+    return sorted(ask(POINTS, experiment))
+
+
+def journalled(sweep_folder: Path) -> list[tuple[Any, ...]]:
+    """What the journals of a sweep say, in the same form."""
+    found = []
+    for path in sweep_folder.glob(f"*/{FILE}"):
+        events = read(path.parent)
+        for point in (*facts.step_points(events), *facts.system_points(events), *facts.score_points(events)):
+            value = 0.0 if math.isnan(point.value) else point.value
+            found.append((events.attempts[0]["key"], point.name, value, point.timestamp, point.step))
+    return sorted(found)
+
+
+def statuses(ask: Callable[..., list[tuple[Any, ...]]], experiment: str) -> list[tuple[str, str]]:
+    """Key of the run and MLflow's status, of every run that is no sweep's."""
+    return sorted(ask(RUNS, experiment))

@@ -1,0 +1,152 @@
+"""MLflow beside a run: whatever it does, the run pays at most the stated delay, and the journal has it all."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from sweep.lease import born
+from sweep.tracking import Journal, live
+from sweep.tracking.connection import Connection
+
+from .conftest import ATTEMPT, write_run
+
+DELAY_S = 2.0
+"""Shorter than the product's, as these tests wait it out."""
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is not what is tested."""
+    monkeypatch.setattr(live, "DELAY_S", 240.0)
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> live.Where:
+    return live.Where(f"sqlite:///{tmp_path}/mlflow.db", "anneal", tmp_path / "mlartifacts")
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that accepts and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"http://me:hunter2@127.0.0.1:{listening.getsockname()[1]}"
+
+
+def point(where: live.Where) -> Run:
+    """The one run that is no sweep's."""
+    client = MlflowClient(where.tracking_uri)
+    runs = client.search_runs([Connection(where.tracking_uri, where.experiment, where.artifact_root).experiment_id])
+    (run,) = (run for run in runs if "sweep.parent" not in run.data.tags)
+    return run
+
+
+def test_the_outcome_is_there_when_the_run_ends(tmp_path: Path, where: live.Where) -> None:
+    folder = write_run(tmp_path / "steps" / "a", status=None)
+    live.prepare(where)
+    with live.followed(folder, where), Journal(folder) as journal:
+        journal.write("outcome", status="failed", error="ValueError: loss is nan", result=None)
+    assert point(where).info.status == "FAILED"
+
+
+def test_a_server_that_never_answers_costs_the_stated_delay(
+    tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(live, "DELAY_S", DELAY_S)
+    folder = write_run(tmp_path / "steps" / "a")
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(live.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
+    with live.followed(folder, live.Where(silent, "anneal", tmp_path / "mlartifacts")):
+        pass
+    assert [feeder.returncode for feeder in started] == [-signal.SIGKILL]
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "longer than 2 s" in warning
+    assert f"python -m sweep.sync {folder}" in warning
+    assert "hunter2" not in warning
+
+
+def test_a_server_that_is_not_there_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = write_run(tmp_path / "steps" / "a")
+    nowhere = live.Where(f"http://me:hunter2@127.0.0.1:{port}", "anneal", tmp_path / "mlartifacts")
+    with caplog.at_level(logging.WARNING), live.followed(folder, nowhere):
+        pass
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert "Connection" in warning
+    assert "hunter2" not in warning
+    assert "\n" not in warning
+
+
+def test_a_run_that_ends_without_an_outcome_is_not_waited_for(
+    tmp_path: Path, silent: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_run(tmp_path / "steps" / "a", status=None)
+    with pytest.raises(KeyError), live.followed(folder, live.Where(silent, "anneal", tmp_path / "mlartifacts")):
+        raise KeyError
+    assert "code -9" in caplog.text
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from sweep.lease import born
+from sweep.tracking import Journal, live
+with live.followed(Path(sys.argv[1]), live.Where(sys.argv[2], "anneal", Path(sys.argv[3]))):
+    print("on", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_shown_as_killed_and_nothing_stays_behind(tmp_path: Path, where: live.Where) -> None:
+    folder = write_run(tmp_path / "steps" / "a", status=None)
+    live.prepare(where)
+    words = [sys.executable, "-c", RUN, str(folder), where.tracking_uri, str(where.artifact_root)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == "on\n"
+        (feeder,) = _children(killed.pid)
+        killed.kill()
+    _wait(lambda: born(feeder) is None)
+    run = point(where)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["sweep.key"] == ATTEMPT["key"]
+    assert run.data.metrics["train/tokens"] == 20480
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _wait(over: Callable[[], bool], *, within_s: float = 240.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not over():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_no_secret_is_in_the_command_line(tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[str] = []
+    monkeypatch.setattr(live.subprocess, "Popen", lambda command, **_: words.extend(command) or _refuse())
+    assert not live.bring_up_to_date(tmp_path, live.Where(silent, "anneal", tmp_path / "mlartifacts"))
+    assert words
+    assert not any("hunter2" in word for word in words)
+
+
+def _refuse() -> None:
+    raise OSError("no process can be made")
