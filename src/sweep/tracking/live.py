@@ -15,7 +15,7 @@ from sweep.tracking.journal import has_ended
 
 log = logging.getLogger(__name__)
 
-DELAY_S = 10.0
+DELAY_S = float(os.environ.get("SWEEP_TRACKING_DELAY_S", "10"))
 """What tracking may cost a run in all, in seconds: the wait for the last of it, once the run has ended."""
 
 
