@@ -13,6 +13,17 @@ from sweep.tracking import Journal
 
 TASKS = {"arc_easy": "acc", "piqa": "acc"}
 DOCUMENTS = 40
+MACHINE: dict[str, Any] = {
+    "host": "node1",
+    "pid": 17,
+    "versions": {"torch": "2.13.0"},
+    "git": None,
+    "user": "ada",
+    "machine": {"cpu": "a CPU", "cores": 4, "memory_gb": 16.0, "gpus": []},
+    "requirements": "torch==2.13.0\n",
+    "config_yaml": "tracking:\n  enabled: true\n  uri: null\n  experiment: sweep\n",
+}
+"""What an attempt says of where it ran."""
 
 
 def params(**changed: Any) -> dict[str, Any]:
@@ -45,9 +56,14 @@ def write_run(
     before, after = _scores(0.0), _scores(gain + noise)
     delta = [{**new, "value": new["value"] - old["value"]} for old, new in zip(before, after, strict=True)]
     with Journal(folder) as journal:
-        journal.write(
-            "attempt", key=name, name=name, sweep=sweep.name, params=chosen, command=f"python -m sweep {name}"
-        )
+        started = {
+            "key": name,
+            "name": name,
+            "sweep": sweep.name,
+            "params": chosen,
+            "command": f"python -m sweep {name}",
+        }
+        journal.write("attempt", **started, **MACHINE)
         journal.write("scores", when="before", scores=before)
         for update in range(1, 4):
             lr = 1e-3 * (1 - update / 3)

@@ -149,6 +149,32 @@ def test_a_real_browser_opens_it_without_errors_and_sorts_its_tables(written: Pa
     assert "CONSOLE" not in result.stderr
 
 
+def test_mlflow_has_the_report_and_gives_the_same_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sweep.tracking.connection import Connection
+    from sweep.tracking.sweeps import journals, sync_runs
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "multirun" / "grid"
+    for steps in (10, 20):
+        for seed in (0, 1):
+            chosen = {"anneal.steps": steps, "seed": seed}
+            write_run(folder, gain=steps / 200, noise=0.001 * seed, records=True, **chosen)
+    to = Connection(f"sqlite:///{tmp_path}/multirun/mlflow.db", "sweep", tmp_path / "multirun" / "mlartifacts")
+    assert [synced.error for synced in sync_runs(to, journals(folder))] == [None] * 4
+    main(["grid", "--out", "from-folders"])
+    (parent,) = to._found({"sweep.parent": "grid"})
+    assert "report/report.html" in {f.path for f in to.client.list_artifacts(parent.info.run_id, "report")}
+    main(["grid", "--mlflow", "sweep", "--out", "from-mlflow"])
+    for name in ("effects", "gains", "cells"):
+        one, two = (pd.read_csv(tmp_path / place / f"{name}.csv") for place in ("from-folders", "from-mlflow"))
+        order = [c for c in ("outcome", "run", "against", "settings", "term") if c in one]
+        one, two = (table.sort_values(order, ignore_index=True) for table in (one, two))
+        pd.testing.assert_frame_equal(one, two)
+    with pytest.raises(SystemExit, match="SWEEP=absent: MLflow has no journal of it in the experiment sweep"):
+        main(["absent", "--mlflow", "sweep"])
+
+
 def test_the_door_is_a_command() -> None:
     shown = subprocess.check_output([sys.executable, "-m", "sweep.report", "--help"], text=True)
     assert "--csv" in shown and "SWEEP" in shown

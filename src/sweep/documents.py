@@ -55,4 +55,8 @@ def _values(columns: dict[str, NDArray[Any]], outcome: Outcome) -> Floats | None
 
 def _path(row: pd.Series, when: str, task: str) -> Path | None:
     found = json.loads(row["records"] or "{}").get(f"{when}/{task}")
-    return None if found is None else Path(row["sweep"], row["run"], found)
+    if found is None:
+        return None
+    folder = Path(row["sweep"], row["run"])
+    copied = folder / "records" / when / f"{task.partition(':')[0]}.parquet"  # as `tracking.reports.fetch` leaves them
+    return copied if copied.is_file() else folder / found

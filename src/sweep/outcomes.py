@@ -81,6 +81,8 @@ def frame(table: pa.Table) -> pd.DataFrame:
     alone = pd.Series([f"row {i}" for i in range(len(runs))], index=runs.index)
     state = runs["final_state"].fillna(alone)
     again = state.duplicated(keep=False)
+    if not again.any():
+        return runs
     runs.loc[again, "records"] = [_whole(row) for _, row in runs[again].iterrows()]
     grouped = runs.groupby(state, sort=False)
     merged = grouped.first()

@@ -18,7 +18,7 @@ details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-size: .82rem; }
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
 th { cursor: pointer; background: #f4f4f4; } th::after { content: " \\2195"; color: #999; }
-td.text, th.text { text-align: left; } pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; }
+td.text, th.text { text-align: left; } pre { background: #f4f4f4; padding: .6rem; white-space: pre-wrap; }
 @media print { details > * { display: block; } th::after { content: ""; } figure { break-inside: avoid; } }
 """
 SCRIPT = """

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from rich.console import Console
 
 from sweep.analysis.answers import Answers, answer, table
@@ -25,9 +26,12 @@ from sweep.figures import draw, plain
 from sweep.outcomes import PARAM, found_sweep, frame, read_outcomes
 from sweep.page import page
 from sweep.refusal import Refusal, unknown
-from sweep.tracking import read
+from sweep.showing import database
+from sweep.tracking import FILE, read
 
 PAGE, FIGURES = "report.html", "figures"
+WAIT_S = 20.0
+"""For a lock of MLflow's."""
 TAILS = 6
 """Runs whose updates are read for the norms along the anneal."""
 
@@ -42,13 +46,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="a table of results of any origin, a row a run")
     parser.add_argument("--axes", metavar="A,B", help="its columns that were varied")
     parser.add_argument("--outcome", metavar="C", help="its column of results")
+    parser.add_argument("--mlflow", metavar="EXPERIMENT", help="read the sweeps named from MLflow, not from folders")
     given = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s")
     try:
         if given.csv is not None:
             where = report_csv(given.csv, given.axes, given.outcome, given.out)
+        elif given.mlflow is not None and given.sweeps:
+            where = report_mlflow(given.mlflow, given.sweeps, given.out)
         elif given.sweeps:
-            where = report([found_sweep(name, Path("multirun")) for name in given.sweeps], given.out)
+            where = report([found_sweep(name, Path("multirun")) for name in given.sweeps], given.out, attach=True)
         else:
             raise Refusal("no SWEEP is given: a folder or a name under multirun/, or --csv FILE --axes A,B --outcome C")
     except Refusal as refusal:
@@ -56,8 +63,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.stdout.write(f"report    {where}\n")
 
 
-def report(sweeps: Sequence[Path], out: Path | None = None) -> Path:
-    """Write the report of these sweeps, finished or not; the page's path."""
+def report(sweeps: Sequence[Path], out: Path | None = None, *, attach: bool = False) -> Path:
+    """Write the report of these sweeps, finished or not; the page's path.
+
+    `attach` also logs it to each sweep's own run in MLflow, where that answers and the sweep is tracked.
+    """
     outcomes = read_outcomes(sweeps)
     runs = frame(outcomes)
     params = [name.removeprefix(PARAM) for name in outcomes.schema.names if name.startswith(PARAM)]
@@ -69,7 +79,45 @@ def report(sweeps: Sequence[Path], out: Path | None = None) -> Path:
     figures = draw(answers, _tails(answers))
     shown = answers.tables()
     listed = [name for name in runs if name not in ("records", "command") and not name.startswith("stderr/")]
-    return _write(folder, page(title, said, commands, figures, shown), figures, {**shown, "runs": runs[listed]})
+    written = _write(folder, page(title, said, commands, figures, shown), figures, {**shown, "runs": runs[listed]})
+    for sweep in sweeps if attach else ():
+        _attach(sweep, folder)
+    return written
+
+
+def report_mlflow(experiment: str, names: Sequence[str], out: Path | None) -> Path:
+    """The same report from the journals and records that MLflow has of these sweeps, kept in its folder."""
+    from sweep.tracking.connection import Connection
+    from sweep.tracking.reports import fetch
+
+    multirun, folder = Path("multirun").absolute(), out or Path("multirun", names[0], "report")
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or database(multirun)
+    to = Connection(uri, experiment, multirun / "mlartifacts")
+    fetched = {name: folder / "from-mlflow" / name for name in names}
+    for name, place in fetched.items():
+        if not fetch(to, name, place):
+            raise Refusal(f"SWEEP={name}: MLflow has no journal of it in the experiment {experiment}")
+    return report(list(fetched.values()), folder)
+
+
+def _attach(sweep: Path, folder: Path) -> None:
+    """Log the report to MLflow; one line where it doesn't answer."""
+    runs = [events for path in sweep.glob(f"*/{FILE}") if (events := read(path.parent, steps=False)).attempts][:1]
+    chosen = yaml.safe_load(runs[0].attempts[-1].get("config_yaml", "")) if runs else None
+    if not chosen or not chosen["tracking"]["enabled"]:
+        return
+    from sweep.tracking.connection import Connection
+    from sweep.tracking.reports import attach
+    from sweep.tracking.sweeps import in_a_line
+
+    multirun = sweep.absolute().parent
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or chosen["tracking"]["uri"] or database(multirun)
+    try:
+        attach(
+            Connection(uri, chosen["tracking"]["experiment"], multirun / "mlartifacts", within_s=WAIT_S), sweep, folder
+        )
+    except Exception as failure:  # an MLflow that is away is no fault of the report
+        logging.getLogger(__name__).warning("the report is not in MLflow: %s", in_a_line(failure))
 
 
 def report_csv(file: Path, names: str | None, outcome: str | None, out: Path | None) -> Path:

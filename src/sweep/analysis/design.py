@@ -98,7 +98,7 @@ def axis(values: pd.Series, *, with_it: tuple[str, ...] = ()) -> Axis:
 def model(cells: pd.DataFrame, found: Sequence[Axis]) -> tuple[Floats, tuple[Term, ...]]:
     """(N, P) columns of the constant, every main effect and every two-way interaction, and where each of these is.
 
-    Interactions are left out where the cells are too few to leave anything to judge them by and too few to be a grid.
+    Interactions of more than two axes are left out where they would explain any values of so few cells.
     """
     blocks: list[Floats] = [np.ones((len(cells), 1))]
     terms: list[Term] = []
@@ -117,6 +117,6 @@ def model(cells: pd.DataFrame, found: Sequence[Axis]) -> tuple[Floats, tuple[Ter
         add((first.name, second.name), (one[:, :, None] * two[:, None, :]).reshape(len(cells), -1))
     whole = np.concatenate(blocks, axis=1)
     rank = np.linalg.matrix_rank(whole.T @ whole, hermitian=True)
-    if rank == whole.shape[1] or rank < len(cells):
+    if rank == whole.shape[1] or rank < len(cells) or len(found) == 2:
         return whole, tuple(terms)
     return np.concatenate(blocks[:kept], axis=1), tuple(terms[: kept - 1])

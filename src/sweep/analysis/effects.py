@@ -199,7 +199,8 @@ def _levels(
         used = max((t.columns.stop for t in terms if len(t.axes) == 1), default=1)
         if np.linalg.matrix_rank(fit.gram[:used, :used], hermitian=True) < used:
             return []
-    whole = used == columns.shape[1] and noise_df > 0
+    with_interactions = used == columns.shape[1] and (len(terms) > len(found) or len(found) == 1)
+    whole = with_interactions and noise_df > 0
     inverse = np.linalg.inv(fit.gram[:used, :used])
     coefficients = inverse @ fit.moment[:used]
     left = ((means - columns[:, :used] @ coefficients) ** 2 * weight[:, None]).sum(0) + noise

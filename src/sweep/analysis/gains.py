@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def gain(
     """The comparison; `documents` are the outcome's values of each document, where they are at hand."""
     delta = second - first
     low, high, test = delta - Z * stderr, delta + Z * stderr, "z"
-    p_value = float(2 * stats.norm.sf(abs(delta) / stderr)) if stderr > 0 else float(delta == 0)
+    p_value = math.erfc(abs(delta) / stderr / math.sqrt(2)) if stderr > 0 else float(delta == 0)
     if documents is not None:
         if outcome.metric.startswith("acc") and np.isin(np.concatenate(documents), (0.0, 1.0)).all():
             test, p_value = "McNemar", mcnemar(*documents)

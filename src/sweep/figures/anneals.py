@@ -16,7 +16,7 @@ from sweep.analysis.design import Axis
 from sweep.analysis.effects import Noise
 from sweep.analysis.gains import Z
 from sweep.analysis.scored import Outcome
-from sweep.figures.style import GREY, gain_label, legend, logged, marked, panels, tokens_unit, unit
+from sweep.figures.style import COLORS, GREY, gain_label, legend, logged, marked, panels, tokens_unit, unit
 
 STEPS, SHAPE, CHECKPOINT = "anneal.steps", "anneal.shape", "checkpoint"
 PEAKS = ("anneal.peak_lr", "anneal.peak_scale")
@@ -143,6 +143,8 @@ def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
     figure, grid = panels(len(answers.primary))
     for axes, outcome in zip(grid, answers.primary, strict=True):
         varying = [hue for hue in hues if hue in table and table[hue].nunique() > 1]
+        while varying and table[varying].drop_duplicates().shape[0] > len(COLORS):
+            varying = varying[:-1]
         points = _grouped(answers, table, outcome, [*varying, x])
         groups = list(points.groupby(varying)) if varying else [((), points)]
         for place, (labels, group) in enumerate(groups):

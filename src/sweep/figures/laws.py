@@ -22,7 +22,8 @@ def traces(answers: Answers) -> Figure | None:
     runs = answers.runs
     mine = runs[(runs["status"] == "finished") & runs["arm"].isin(("decay", "constant"))] if "arm" in runs else runs[:0]
     made: dict[bytes, tuple[str, np.ndarray]] = {}
-    for _, row in mine.iterrows():
+    decides = [name for name in mine if name.startswith("anneal.")] + ["position/lr"]
+    for _, row in mine.drop_duplicates([name for name in decides if name in mine]).iterrows():
         rates = curve(row, 0.0).rates
         words = f"{row['anneal.shape']} {row['anneal.steps']:g}, peak {peak_of(row):.3g}"
         made.setdefault(rates.tobytes(), (words, rates))
