@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 STEPS ?= 250,1000,4000
+SWEEP ?= main
 
 .DEFAULT_GOAL := help
 # one target per standard sweep: conf/experiment/NAME.yaml -> make sweep-NAME
@@ -9,12 +10,13 @@ STUDIES := $(patsubst conf/experiment/%.yaml,sweep-%,$(wildcard conf/experiment/
 
 PORT ?= 5000
 
-.PHONY: help install sweep test lint check format bench ui mlflow-server clean $(STUDIES)
+.PHONY: help install sweep test lint check format bench ui report mlflow-server clean $(STUDIES)
 
 help:
 	@echo "make sweep        anneal the embedded model for $(STEPS) steps, score before and after, show the table"
 	@echo "make test         the tests"
 	@echo "make ui           the MLflow UI with all outcomes"
+	@echo "make report       what the sweep $(SWEEP) says: page, figures, tables (SWEEP=… for another)"
 	@echo "make mlflow-server  an MLflow server on PostgreSQL for tracking=server; PORT=$(PORT)"
 	@echo "make $(firstword $(STUDIES)) …  standard sweeps: $(STUDIES)"
 	@echo "make install      only make .venv;   make check  format, lint, types, tests;   make bench  the measurements"
@@ -53,6 +55,9 @@ bench: install
 
 ui: install
 	@$(PY) -m sweep.ui
+
+report: install
+	@$(PY) -m sweep.report $(SWEEP)
 
 mlflow-server: install
 	@$(PY) -m sweep.server $(PORT)

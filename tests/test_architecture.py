@@ -28,8 +28,8 @@ FLOORS = [
         "machine",
     },
     {"config"},
-    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "packing"},
-    {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "packing", "analysis"},
+    {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch", "figures", "page"},
     {
         "attempt",
         "training",
@@ -44,8 +44,24 @@ FLOORS = [
         "standing",
         "clustered",
         "run",
+        "outcomes",
+        "documents",
     },
-    {"cli", "ui", "space", "export", "harness", "preview", "sync", "server", "status", "cancel", "wait", "__main__"},
+    {
+        "cli",
+        "ui",
+        "space",
+        "export",
+        "harness",
+        "preview",
+        "report",
+        "sync",
+        "server",
+        "status",
+        "cancel",
+        "wait",
+        "__main__",
+    },
 ]
 SHARED = {0, 2, 4, 5}
 """Floors whose rooms may know each other; the hands may not."""
@@ -54,10 +70,12 @@ OWNERS = {
     "lm_eval": {"evaluate", "harness"},
     "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
     "hydra": {"cli", "preview"},
-    "rich": {"table", "launch", "preview", "sync"},
+    "rich": {"table", "launch", "preview", "report", "sync"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
-    "matplotlib": set(),
+    "matplotlib": {"figures"},
+    "scipy": {"analysis", "figures"},
+    "sklearn": {"analysis"},
     "torch": {
         "loss",
         "ranks",
@@ -73,7 +91,7 @@ OWNERS = {
     },
     "transformers": set(),
     "datasets": {"evaluate"},
-    "pyarrow": {"data", "evaluate"},
+    "pyarrow": {"data", "evaluate", "outcomes"},
     "requests": {"checkpoints", "data"},
     "psutil": {"machine"},
     "pynvml": {"machine"},
@@ -152,8 +170,16 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "controls",
             "packing",
             "table",
+            "analysis",
+            "page",
         }:
             assert not imports(path) & {"time", "os", "socket", "torch", "random", "pathlib", "datetime"}, path
+
+
+def test_a_report_needs_no_torch() -> None:
+    heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers'}"
+    code = f"import sys, sweep.report; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""What the analysis promises: intervals that cover, few false alarms, 10,000 runs in time.
+
+python bench/analysis.py [--quick]      # calibration over designs, then the growth of a made-up sweep
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+from tests.analysis.simulated import coverage, false_alarms  # noqa: E402
+from tests.journals import params  # noqa: E402
+
+from sweep.outcomes import read_outcomes  # noqa: E402
+from sweep.report import report  # noqa: E402
+
+DESIGNS = {"1 axis": ((4,), 0), "2 axes": ((4, 3), 0), "2 axes, 2 cells missing": ((4, 3), 2)}
+DESIGNS |= {"3 axes": ((3, 3, 2), 0), "3 axes, 4 cells missing": ((3, 3, 2), 4), "4 axes": ((3, 2, 2, 2), 0)}
+DESIGNS |= {
+    "4 axes, 5 cells missing": ((3, 2, 2, 2), 5),
+    "5 axes": ((2,) * 5, 0),
+    "5 axes, 8 cells missing": ((2,) * 5, 8),
+}
+TASKS = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
+METRICS = ("acc", "correct_prob", "norm_correct_prob", "margin", "bits_per_byte")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="100 sweeps a design and 1,000 runs, for 1,000 and 10,000")
+    parser.add_argument("--calibration", action="store_true", help="that alone")
+    parser.add_argument("--growth", action="store_true", help="that alone")
+    given = parser.parse_args()
+    if not given.growth:
+        calibration(100 if given.quick else 1000)
+    if not given.calibration:
+        growth(1000 if given.quick else 10_000)
+
+
+def calibration(sweeps: int) -> None:
+    say(f"{sweeps} sweeps a design, 1 to 4 seeds a cell | 95 % intervals cover | sweeps with a false alarm")
+    for name, (levels, missing) in DESIGNS.items():
+        covered = coverage(levels, missing=missing, sweeps=sweeps)
+        say(
+            f"{name} | {100 * covered:.1f} % | {100 * false_alarms(levels, missing=missing, sweeps=sweeps):.1f} %",
+        )
+
+
+def growth(runs: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = Path(folder, "grown")
+        write(sweep, runs)
+        for what in ("journals read, table made", "table read"):
+            started = time.perf_counter()
+            table = read_outcomes([sweep])
+            say(f"{table.num_rows} runs x {len(TASKS)} tasks: {what}: {time.perf_counter() - started:.2f} s")
+        started = time.perf_counter()
+        report([sweep], Path(folder, "out"))
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        say(f"analysed and drawn: {time.perf_counter() - started:.1f} s, {most:.1f} GiB at most")
+
+
+def write(sweep: Path, runs: int) -> None:
+    """Journals as finished runs leave them: 5 checkpoints, lengths, peaks and shapes, as many seeds as it takes."""
+    rng = np.random.default_rng(0)
+    for i in range(runs):
+        place = np.unravel_index(i, (5, 5, 5, 4, -(-runs // 500)))
+        step, steps, scale = (int(place[0]) + 1) * 500, 100 * 2 ** int(place[1]), 0.5 * 2 ** (int(place[2]) / 2)
+        shape = ("linear", "sqrt", "cosine", "square")[place[3]]
+        chosen = {"checkpoint.step": step, "anneal.steps": steps, "anneal.peak_scale": scale, "anneal.shape": shape}
+        gain = 0.01 * int(place[1]) - 0.02 * (scale - 1) ** 2
+        before, after = ([*_scores(value, rng)] for value in (0.0, gain))
+        delta = [{**new, "value": new["value"] - old["value"]} for old, new in zip(before, after, strict=True)]
+        scores = {"before": before, "after": after, "delta": delta}
+        position = {"step": step, "tokens": step * 1000, "lr": 1e-3}
+        cost = {"tokens": steps * 100, "flops": 1.0, "anneal_s": steps * 0.1, "seconds": 3.0}
+        result = {"position": position, "cost": cost, "final_state": f"state {i}", "final_loss": 4.0, **scores}
+        name = f"toy@{step} {i}"
+        events = [
+            {"event": "attempt", "time": 0.0, "key": name, "name": name, "params": params(seed=int(place[4]), **chosen)}
+            | {"command": f"python -m sweep checkpoint.step={step}"},
+            *({"event": "scores", "time": 0.0, "when": when, "scores": found} for when, found in scores.items()),
+            {"event": "outcome", "time": 0.0, "status": "finished", "error": None, "result": result},
+        ]
+        folder = sweep / f"run-{i}"
+        folder.mkdir(parents=True)
+        (folder / "journal.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
+
+
+def _scores(gain: float, rng: np.random.Generator) -> list[dict[str, object]]:
+    known = [(task, metric, 0.3 + gain) for task in TASKS for metric in METRICS]
+    known += [("core8", "mean", 0.3 + gain), ("heldout", "loss", 4.5 - gain)]
+    return [
+        {"task": task, "metric": metric, "value": value + 0.003 * rng.normal(), "stderr": 0.01, "documents": 1000}
+        for task, metric, value in known
+    ]
+
+
+if __name__ == "__main__":
+    main()

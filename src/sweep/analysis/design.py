@@ -1,0 +1,122 @@
+"""The design of a sweep: which choices vary, at which levels, and their coding as columns of a linear model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+MAX_LEVELS = 8
+"""A number with more levels than this is a continuous axis: straight line and square."""
+LOG_SPAN = 3.0
+"""Positive numbers that span more than this factor are looked at in the logarithm."""
+NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
+"""What decides no number of a run, is noise, or is the arm itself (`keys.run_key` leaves the same out)."""
+FIRST = ("model", "checkpoint.step", "checkpoint.path", "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")
+"""Of axes that move together the first is named, these before all others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One choice that varies over a sweep."""
+
+    name: str
+    """Dotted."""
+    levels: tuple[Any, ...]
+    """Ascending where they are numbers."""
+    numeric: bool
+    with_it: tuple[str, ...] = ()
+    """Choices that move exactly with this one, and can't be told apart from it."""
+
+    @property
+    def continuous(self) -> bool:
+        """Whether it has too many levels to look at each."""
+        return self.numeric and len(self.levels) > MAX_LEVELS
+
+    @property
+    def log(self) -> bool:
+        """Whether ratios count, not differences."""
+        return self.numeric and self.levels[0] > 0 and self.levels[-1] / self.levels[0] >= LOG_SPAN
+
+    def scaled(self, values: Any) -> Floats:
+        """Numbers of this axis from -1 at its lowest level to 1 at its highest, in the logarithm where ratios count."""
+        numbers, ends = np.asarray(values, dtype=float), np.asarray([self.levels[0], self.levels[-1]], dtype=float)
+        if self.log:
+            numbers, ends = np.log(numbers), np.log(ends)
+        return 2 * (numbers - ends[0]) / (ends[1] - ends[0]) - 1
+
+    def columns(self, values: pd.Series) -> Floats:
+        """(N, C) coding: sums to zero over the levels; of a continuous axis the number and its square."""
+        if self.continuous:
+            z = self.scaled(values)
+            return np.stack([z, z**2 - 1 / 3], axis=1)
+        place = values.map({level: i for i, level in enumerate(self.levels)}).to_numpy()
+        return np.concatenate([np.eye(len(self.levels) - 1), -np.ones((1, len(self.levels) - 1))])[place]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A main effect or a two-way interaction, and its columns of the model."""
+
+    axes: tuple[str, ...]
+    columns: slice
+
+    @property
+    def name(self) -> str:
+        """The axes joined by a colon, as R's and statsmodels' tables have it."""
+        return ":".join(self.axes)
+
+
+def axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
+    """The choices among `names` that vary; of those that move together the first, the others named with it."""
+    found: dict[tuple[int, ...], list[str]] = {}
+    for name in sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
+        if name in NOT_AXES or name.startswith("tasks") or name not in runs:
+            continue
+        partition = pd.factorize(runs[name], use_na_sentinel=False)[0]
+        if partition.max(initial=0) == len(runs) - 1 and pd.api.types.is_numeric_dtype(runs[name].infer_objects()):
+            partition = runs[name].rank().to_numpy(dtype=int)  # each run has a value of its own: together is in order
+        if len(set(partition)) > 1:
+            found.setdefault(tuple(partition), []).append(name)
+    return tuple(axis(runs[first], with_it=tuple(others)) for first, *others in found.values())
+
+
+def axis(values: pd.Series, *, with_it: tuple[str, ...] = ()) -> Axis:
+    """The axis of one column."""
+    levels = list(dict.fromkeys(values))
+    numeric = all(isinstance(level, int | float | np.number) and not isinstance(level, bool) for level in levels)
+    ordered = sorted(levels) if numeric else sorted(levels, key=str)
+    return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=with_it)
+
+
+def model(cells: pd.DataFrame, found: Sequence[Axis]) -> tuple[Floats, tuple[Term, ...]]:
+    """(N, P) columns of the constant, every main effect and every two-way interaction, and where each of these is.
+
+    Interactions of more than two axes are left out where they would explain any values of so few cells.
+    """
+    blocks: list[Floats] = [np.ones((len(cells), 1))]
+    terms: list[Term] = []
+    coded = {one.name: one.columns(cells[one.name]) for one in found}
+
+    def add(names: tuple[str, ...], block: Floats) -> None:
+        start = sum(b.shape[1] for b in blocks)
+        blocks.append(block)
+        terms.append(Term(axes=names, columns=slice(start, start + block.shape[1])))
+
+    for name, block in coded.items():
+        add((name,), block)
+    kept = len(blocks)
+    for first, second in combinations(found, 2):
+        one, two = (coded[a.name][:, :1] if a.continuous else coded[a.name] for a in (first, second))
+        add((first.name, second.name), (one[:, :, None] * two[:, None, :]).reshape(len(cells), -1))
+    whole = np.concatenate(blocks, axis=1)
+    rank = np.linalg.matrix_rank(whole.T @ whole, hermitian=True)
+    if rank == whole.shape[1] or rank < len(cells) or len(found) == 2:
+        return whole, tuple(terms)
+    return np.concatenate(blocks[:kept], axis=1), tuple(terms[: kept - 1])

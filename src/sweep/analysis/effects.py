@@ -1,0 +1,228 @@
+"""Which choice matters: shares of the variance, beside the noise between runs that differ in their seed alone.
+
+Sums of squares are type II (a term given all terms that don't contain it), which on a full grid is the plain split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sweep.analysis.design import Axis, Floats, Term, model
+
+LEVEL = 0.05
+"""The most that the chance of calling any inert axis of an outcome a mattering one may be (Holm)."""
+MATTERS, UNDER, UNKNOWN = "matters", "under the noise floor", "can't tell: no run is repeated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """One axis or two-way interaction, for one outcome."""
+
+    outcome: str
+    term: str
+    """Axis, or two joined by a colon."""
+    share_percent: float
+    """Of the sum of squares over all runs."""
+    df: int
+    floor_percent: float | None
+    """The share that noise alone stays under in 95 % of sweeps; None: no seed was repeated."""
+    p_value: float | None
+    """Of noise giving such a share, adjusted for the number of terms (Holm)."""
+    verdict: str
+    """MATTERS, UNDER or UNKNOWN."""
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """What one level of an axis does to an outcome: its distance from the axis's mean level."""
+
+    outcome: str
+    axis: str
+    level: object
+    effect: float
+    low: float | None
+    """Ends of the 95 % interval; None: nothing to judge the noise by."""
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """How much equal runs differ."""
+
+    outcome: str
+    sd: float | None
+    """Standard deviation between runs that differ in their seed alone; None: there are none."""
+    df: int
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Sums of squares of a linear model of cell means, weighted by their runs; M outcomes."""
+
+    gram: Floats
+    moment: Floats
+    """(P, M)"""
+
+    def explained(self, columns: Sequence[int]) -> tuple[Floats, int]:
+        """(M,) sums of squares that these columns explain, and their rank."""
+        value, vector = np.linalg.eigh(self.gram[np.ix_(columns, columns)])
+        there = value > 1e-9 * value.max()
+        return (((vector[:, there].T @ self.moment[columns]) ** 2) / value[there, None]).sum(0), int(there.sum())
+
+
+def effects(
+    runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[str]
+) -> tuple[tuple[Effect, ...], tuple[Level, ...], tuple[Noise, ...]]:
+    """Effects, effects of levels and noise of every outcome that at least two runs have; a row of `runs` is a run."""
+    made: tuple[list[Effect], list[Level], list[Noise]] = ([], [], [])
+    if not found:
+        return (), (), ()
+    for there, names in _alike(runs, outcomes):
+        cells, weight, means, noise, noise_df = _cells(runs[there], found, names)
+        columns, terms = model(cells, found)
+        rooted = np.sqrt(weight)[:, None]
+        fit = _Fit((columns * rooted).T @ (columns * rooted), (columns * rooted).T @ (means * rooted))
+        total = ((means - (weight @ means) / weight.sum()) ** 2 * weight[:, None]).sum(0) + noise
+        variance = noise / noise_df if noise_df else None
+        for term, squares, df in _type_two(fit, terms):
+            made[0].extend(_effects(term.name, squares, df, total, variance, noise_df, names, int(weight.sum())))
+        made[1].extend(_levels(fit, columns, terms, found, weight, means, noise, noise_df, names))
+        made[2].extend(
+            Noise(outcome=name, sd=None if variance is None else float(np.sqrt(variance[i])), df=noise_df)
+            for i, name in enumerate(names)
+        )
+    return tuple(_adjusted(made[0])), tuple(made[1]), tuple(made[2])
+
+
+def _alike(runs: pd.DataFrame, outcomes: Sequence[str]) -> list[tuple[Floats, list[str]]]:
+    """The outcomes grouped by the runs that have them."""
+    groups: dict[bytes, tuple[Floats, list[str]]] = {}
+    for name in outcomes:
+        there = np.isfinite(runs[name].to_numpy(dtype=float))
+        if there.sum() > 1:
+            groups.setdefault(there.tobytes(), (there, []))[1].append(name)
+    return list(groups.values())
+
+
+def _cells(
+    runs: pd.DataFrame, found: Sequence[Axis], names: list[str]
+) -> tuple[pd.DataFrame, Floats, Floats, Floats, int]:
+    """Settings of the C cells, runs in each (C,), means (C, M), sums of squares within (M,), and their degrees."""
+    grouped = runs.groupby([axis.name for axis in found], sort=False, dropna=False)
+    cell = grouped.ngroup().to_numpy()
+    cells = runs[[axis.name for axis in found]].iloc[np.unique(cell, return_index=True)[1]].reset_index(drop=True)
+    values, weight = runs[names].to_numpy(dtype=float), np.bincount(cell).astype(float)
+    means = np.stack([np.bincount(cell, weights=column) for column in values.T], axis=1) / weight[:, None]
+    return cells, weight, means, ((values - means[cell]) ** 2).sum(0), len(runs) - len(cells)
+
+
+def _type_two(fit: _Fit, terms: Sequence[Term]) -> list[tuple[Term, Floats, int]]:
+    """Each term's sums of squares, given the terms that don't contain it, and its degrees of freedom."""
+    found = []
+    for term in terms:
+        others = [t for t in terms if not set(term.axes) <= set(t.axes)]
+        without = [0, *(c for t in others for c in range(t.columns.start, t.columns.stop))]
+        (less, low), (more, high) = (
+            fit.explained(columns) for columns in (without, [*without, *range(term.columns.start, term.columns.stop)])
+        )
+        if high > low:
+            found.append((term, np.maximum(more - less, 0.0), high - low))
+    return found
+
+
+def _effects(
+    term: str, squares: Floats, df: int, total: Floats, variance: Floats | None, noise_df: int, names: list[str], n: int
+) -> list[Effect]:
+    made = []
+    for i, name in enumerate(names):
+        share = 100 * squares[i] / total[i] if total[i] > 0 else 0.0
+        floor = p_value = None
+        if variance is not None:
+            ratio = squares[i] / df / variance[i] if variance[i] > 0 else np.inf if squares[i] > 0 else 0.0
+            p_value = float(stats.f.sf(ratio, df, noise_df))
+            floor = float(100 * df * variance[i] * stats.f.ppf(1 - LEVEL, df, noise_df) / total[i]) if total[i] else 0.0
+        made.append(
+            Effect(
+                outcome=name,
+                term=term,
+                share_percent=float(share),
+                df=df,
+                floor_percent=floor,
+                p_value=p_value,
+                verdict=UNKNOWN,
+                runs=n,
+            )
+        )
+    return made
+
+
+def _adjusted(made: list[Effect]) -> list[Effect]:
+    """p-values adjusted within each outcome (Holm 1979), and the verdicts that follow."""
+    result = []
+    for outcome in dict.fromkeys(effect.outcome for effect in made):
+        mine = [effect for effect in made if effect.outcome == outcome]
+        ranked = sorted((e for e in mine if e.p_value is not None), key=lambda e: e.p_value or 0.0)
+        adjusted, least = {}, 0.0
+        for rank, effect in enumerate(ranked):
+            least = max(least, min(1.0, (len(ranked) - rank) * (effect.p_value or 0.0)))
+            adjusted[effect.term] = least
+        for effect in mine:
+            p = adjusted.get(effect.term)
+            verdict = UNKNOWN if p is None else MATTERS if p < LEVEL else UNDER
+            result.append(Effect(**{**vars(effect), "p_value": p, "verdict": verdict}))
+    return result
+
+
+def _levels(
+    fit: _Fit,
+    columns: Floats,
+    terms: Sequence[Term],
+    found: Sequence[Axis],
+    weight: Floats,
+    means: Floats,
+    noise: Floats,
+    noise_df: int,
+    names: list[str],
+) -> list[Level]:
+    """Of axes with few levels: with interactions where every one can be estimated, of main effects alone elsewhere.
+
+    The noise is that between seeds; where none is repeated, or interactions are left out, what the model leaves over.
+    """
+    used = columns.shape[1]
+    if np.linalg.matrix_rank(fit.gram, hermitian=True) < used:
+        used = max((t.columns.stop for t in terms if len(t.axes) == 1), default=1)
+        if np.linalg.matrix_rank(fit.gram[:used, :used], hermitian=True) < used:
+            return []
+    with_interactions = used == columns.shape[1] and (len(terms) > len(found) or len(found) == 1)
+    whole = with_interactions and noise_df > 0
+    inverse = np.linalg.inv(fit.gram[:used, :used])
+    coefficients = inverse @ fit.moment[:used]
+    left = ((means - columns[:, :used] @ coefficients) ** 2 * weight[:, None]).sum(0) + noise
+    squares, df = (noise, noise_df) if whole else (left, int(weight.sum()) - used)
+    made = []
+    for axis, term in zip(found, terms, strict=False):
+        if axis.continuous:
+            continue
+        code = axis.columns(pd.Series(axis.levels, name=axis.name, dtype=object))
+        effect = code @ coefficients[term.columns]
+        spread = np.sqrt(np.einsum("lc,cd,ld->l", code, inverse[term.columns, term.columns], code))
+        for i, name in enumerate(names):
+            half = stats.t.ppf(0.975, df) * np.sqrt(squares[i] / df) * spread if df > 0 else None
+            for j, level in enumerate(axis.levels):
+                made.append(
+                    Level(
+                        outcome=name,
+                        axis=axis.name,
+                        level=level,
+                        effect=float(effect[j, i]),
+                        low=None if half is None else float(effect[j, i] - half[j]),
+                        high=None if half is None else float(effect[j, i] + half[j]),
+                    )
+                )
+    return made

@@ -1,0 +1,89 @@
+"""A report as one HTML page that needs nothing else: figures and tables inside, works offline, prints."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+MOST_ROWS = 400
+"""Of a table on the page; the CSV has all."""
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
+figure { margin: 1.5rem 0; } figure img { max-width: 100%; height: auto; } figcaption { color: #555; }
+details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
+.table { overflow-x: auto; } table { border-collapse: collapse; font-size: .82rem; }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #eee; white-space: nowrap; }
+th { cursor: pointer; background: #f4f4f4; } th::after { content: " \\2195"; color: #999; }
+td.text, th.text { text-align: left; } pre { background: #f4f4f4; padding: .6rem; white-space: pre-wrap; }
+@media print { details > * { display: block; } th::after { content: ""; } figure { break-inside: avoid; } }
+"""
+SCRIPT = """
+for (const head of document.querySelectorAll("th")) head.addEventListener("click", () => {
+  const body = head.closest("table").tBodies[0], at = head.cellIndex, up = head.dataset.up !== "1";
+  head.dataset.up = up ? "1" : "0";
+  const key = row => { const cell = row.cells[at], n = parseFloat(cell.dataset.value ?? "");
+    return Number.isNaN(n) ? cell.textContent : n; };
+  const less = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+  const rows = [...body.rows].sort((a, b) => (up ? 1 : -1) * less(key(a), key(b)));
+  body.append(...rows);
+});
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(d => d.open = true));
+"""
+
+
+def page(
+    title: str,
+    findings: Mapping[str, Sequence[str]],
+    commands: Sequence[tuple[str, str]],
+    figures: Mapping[str, tuple[str, bytes]],
+    tables: Mapping[str, pd.DataFrame],
+) -> str:
+    """The page; `figures` are name -> title and PNG, `commands` are why and command."""
+    parts = [f"<h1>{_text(title)}</h1>"]
+    for question, sentences in findings.items():
+        parts.append(f"<h2>{_text(question)}</h2><ul>{''.join(f'<li>{_text(s)}</li>' for s in sentences)}</ul>")
+    if commands:
+        parts.append("<h2>Runs worth making next</h2>")
+        parts += [f"<p>{_text(why)}</p><pre>{_text(command)}</pre>" for why, command in commands]
+    parts.append("<h2>Figures</h2>")
+    for name, (words, data) in figures.items():
+        source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        image = f'<img id="figure-{_text(name)}" alt="{_text(words)}" src="{source}">'
+        parts.append(f"<figure><figcaption>{_text(words)}</figcaption>{image}</figure>")
+    parts.append("<h2>Tables</h2><p>Click a heading to sort. Each is a CSV file beside this page.</p>")
+    parts += [_table(name, table) for name, table in tables.items()]
+    head = f'<meta charset="utf-8"><title>{_text(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+    body = f"{''.join(parts)}<script>{SCRIPT}</script>"
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
+
+
+def _table(name: str, table: pd.DataFrame) -> str:
+    shown = table.head(MOST_ROWS)
+    texts = [not pd.api.types.is_numeric_dtype(shown[column]) for column in shown]
+    heads = "".join(_cell("th", str(c), text) for c, text in zip(shown, texts, strict=True))
+    rows = "".join(
+        f"<tr>{''.join(_cell('td', value, text) for value, text in zip(row, texts, strict=True))}</tr>"
+        for row in shown.itertuples(index=False, name=None)
+    )
+    more = f" (the first {MOST_ROWS} of {len(table)} rows)" if len(table) > MOST_ROWS else ""
+    inside = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+    body = f'<div class="table"><table id="table-{_text(name)}">{inside}</table></div>'
+    return f"<details><summary>{_text(name)}{more}</summary>{body}</details>"
+
+
+def _cell(tag: str, value: object, text: bool) -> str:
+    kind = ' class="text"' if text else ""
+    if isinstance(value, float):
+        shown = "" if value != value else f"{value:.5g}"
+        return f'<{tag}{kind} data-value="{value!r}">{shown}</{tag}>'
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f'<{tag}{kind} data-value="{value}">{value}</{tag}>'
+    return f"<{tag}{kind}>{'' if value is None else _text(str(value))}</{tag}>"
+
+
+def _text(text: str) -> str:
+    return html.escape(text, quote=True)

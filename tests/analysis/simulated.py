@@ -1,0 +1,72 @@
+"""Sweeps whose truth is known: effects put in, missing cells, unequal seeds; bench/analysis.py uses them too."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from sweep.analysis.design import axes
+from sweep.analysis.effects import MATTERS, effects
+
+
+def sweep(
+    *,
+    seed: int,
+    levels: tuple[int, ...],
+    active: int,
+    seeds: tuple[int, int] = (1, 4),
+    effect: float = 1.0,
+    missing: int = 0,
+) -> pd.DataFrame:
+    """Runs x0, x1, ..., y: the first `active` axes are straight lines of random slope, the first two interact.
+
+    Noise has standard deviation 1. A cell has from `seeds[0]` to `seeds[1]` seeds, `missing` cells have none.
+    """
+    rng = np.random.default_rng(seed)
+    cells = list(product(*(range(size) for size in levels)))
+    gone = set(rng.permutation(len(cells))[:missing].tolist())
+    slopes = effect * rng.uniform(0.5, 1.5, active)
+    rows = []
+    for place, cell in enumerate(cells):
+        if place in gone:
+            continue
+        centred = [value - (size - 1) / 2 for value, size in zip(cell, levels, strict=True)]
+        truth = float(sum(slope * centred[i] for i, slope in enumerate(slopes)))
+        if active > 1 and not missing:
+            truth += effect * centred[0] * centred[1]
+        for _ in range(rng.integers(seeds[0], seeds[1] + 1)):
+            rows.append({**{f"x{i}": value for i, value in enumerate(cell)}, "y": truth + rng.normal()})
+    runs = pd.DataFrame(rows)
+    runs.attrs["slopes"] = slopes
+    return runs
+
+
+def coverage(levels: tuple[int, ...], *, missing: int, sweeps: int) -> float:
+    """Share of the levels' 95 % intervals that hold the truth."""
+    hits = total = 0
+    active = (len(levels) + 1) // 2
+    for seed in range(sweeps):
+        runs = sweep(seed=seed, levels=levels, active=active, missing=missing)
+        _, found, _ = effects(runs, axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
+        for level in found:
+            axis = int(level.axis[1:])
+            slope = runs.attrs["slopes"][axis] if axis < active else 0.0
+            truth = slope * (float(str(level.level)) - (levels[axis] - 1) / 2)
+            if level.low is not None and level.high is not None:
+                hits += level.low <= truth <= level.high
+                total += 1
+    return hits / total
+
+
+def false_alarms(levels: tuple[int, ...], *, missing: int, sweeps: int) -> float:
+    """Share of sweeps in which any inert axis, or interaction with one, is said to matter."""
+    wrong = 0
+    active = (len(levels) + 1) // 2 if len(levels) > 1 else 0
+    inert = {f"x{i}" for i in range(active, len(levels))}
+    for seed in range(sweeps):
+        runs = sweep(seed=10_000 + seed, levels=levels, active=active, missing=missing)
+        found, _, _ = effects(runs, axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
+        wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in found)
+    return wrong / sweeps

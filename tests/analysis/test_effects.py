@@ -1,0 +1,107 @@
+"""Which axis matters: published shares, and known truths under simulated noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sweep.analysis.design import axes
+from sweep.analysis.effects import MATTERS, UNDER, UNKNOWN, effects
+from tests.analysis.published import anneals, grid, needs_data
+from tests.analysis.simulated import coverage, false_alarms, sweep
+
+
+@needs_data
+def test_published_shares_of_cooldown_fraction_and_learning_rate() -> None:
+    runs = grid()
+    found, _, _ = effects(runs, axes(runs, ["lr", "frac"]), ["fval"])
+    shares = {effect.term: round(effect.share_percent, 1) for effect in found}
+    assert shares == {"lr": 16.9, "frac": 67.3, "lr:frac": 15.8}
+    assert {effect.verdict for effect in found} == {UNKNOWN}
+
+
+@needs_data
+def test_published_reruns_are_the_noise_floor() -> None:
+    runs = anneals().query("sched == 'wsd'")
+    settings = [name for name in runs if name not in ("fval", "val", "file", "seed")]
+    repeated = runs.groupby(settings, dropna=False)["fval"].agg(["size", "max", "min"])
+    spread = (repeated["max"] - repeated["min"])[repeated["size"] > 1]
+    _, _, (noise,) = effects(runs, axes(runs, settings), ["fval"])
+    assert len(spread) == noise.df == 9 and spread.mean() == pytest.approx(0.0014, abs=5e-5)
+    assert noise.sd == pytest.approx(np.sqrt((spread**2 / 2).mean()))
+
+
+@needs_data
+def test_published_optimum_moves_to_shorter_cooldowns_as_the_rate_falls() -> None:
+    runs = anneals()
+    linear = runs[(runs.sched == "wsd") & (runs.decay == "linear") & (runs.iters == 50000)].drop_duplicates(
+        ["lr", "frac"]
+    )
+    best = {lr: group.loc[group.fval.idxmin()] for lr, group in linear.groupby("lr")}
+    assert (best[1e-3].frac, round(best[1e-3].fval, 4)) == (0.6, 2.9529)
+    assert (best[1e-4].frac, round(best[1e-4].fval, 4)) == (0.2, 3.0646)
+
+
+@needs_data
+def test_published_square_root_beats_linear_at_high_rates_alone() -> None:
+    runs = anneals()
+    mine = runs[(runs.sched == "wsd") & (runs.iters == 50000) & (runs.frac == 0.2)]
+    loss = mine.drop_duplicates(["lr", "decay"]).pivot(index="lr", columns="decay", values="fval")
+    difference = (loss["sqrt"] - loss["linear"]).round(4)
+    assert [difference[lr] for lr in (1e-3, 2e-3, 1e-4)] == [-0.0061, -0.0096, 0.0022]
+
+
+def test_a_known_split_of_a_full_grid_is_recovered() -> None:
+    a, b = np.meshgrid([-1.0, 0.0, 1.0], [-1.0, 1.0])
+    runs = pd.DataFrame({"a": a.ravel(), "b": b.ravel()})
+    runs["y"] = 3 * runs.a + 2 * runs.b + runs.a * runs.b
+    found, levels, _ = effects(runs, axes(runs, ["a", "b"]), ["y"])
+    squares = {"a": 9 * 4, "b": 4 * 6, "a:b": 4}
+    assert {e.term: e.share_percent for e in found} == pytest.approx(
+        {name: 100 * value / sum(squares.values()) for name, value in squares.items()}
+    )
+    assert {(e.axis, e.level): e.effect for e in levels}["a", 1.0] == pytest.approx(3)
+
+
+def test_axes_that_move_together_are_one() -> None:
+    runs = pd.DataFrame({"anneal.peak_lr": [1e-4, 2e-4] * 2, "anneal.steps": [10, 20] * 2, "seed": [0, 0, 1, 1]})
+    (axis,) = axes(runs, list(runs))
+    assert (axis.name, axis.with_it) == ("anneal.steps", ("anneal.peak_lr",))
+
+
+def test_without_repeated_runs_no_axis_is_said_to_matter() -> None:
+    runs = sweep(seed=0, levels=(3, 3), active=1, seeds=(1, 1))
+    found, _, (noise,) = effects(runs, axes(runs, ["x0", "x1"]), ["y"])
+    assert {e.verdict for e in found} == {UNKNOWN} and noise.sd is None
+
+
+def test_an_effect_above_the_floor_matters_and_one_below_does_not() -> None:
+    runs = sweep(seed=0, levels=(3, 3), active=1, seeds=(3, 3), effect=3.0)
+    found, _, _ = effects(runs, axes(runs, ["x0", "x1"]), ["y"])
+    verdicts = {e.term: e.verdict for e in found}
+    assert verdicts["x0"] == MATTERS and verdicts["x1"] == UNDER
+    assert all((e.verdict == MATTERS) == (e.p_value is not None and e.p_value < 0.05) for e in found)
+
+
+def test_continuous_axes_are_looked_at_by_line_and_square() -> None:
+    rng = np.random.default_rng(0)
+    runs = pd.DataFrame({f"x{i}": rng.uniform(0, 1, 60) for i in range(7)})
+    runs["y"] = 3 * runs.x0 + 2 * runs.x1 + runs.x2**2 + rng.normal(0, 0.1, 60)
+    found, _, _ = effects(runs, axes(runs, [f"x{i}" for i in range(7)]), ["y"])
+    ranked = sorted((e for e in found if ":" not in e.term), key=lambda e: -e.share_percent)
+    assert [e.term for e in ranked[:3]] == ["x0", "x1", "x2"]
+
+
+def test_outcomes_that_some_runs_lack_are_judged_on_those_that_have_them() -> None:
+    runs = sweep(seed=1, levels=(3, 2), active=1, seeds=(2, 2), effect=5.0)
+    runs["z"] = runs["y"].where(runs.index != 0)
+    found, _, _ = effects(runs, axes(runs, ["x0", "x1"]), ["y", "z"])
+    assert {(e.outcome, e.runs) for e in found} == {("y", 12), ("z", 11)}
+
+
+@pytest.mark.parametrize(("levels", "missing"), [((3,), 0), ((3, 2), 0), ((3, 2, 2), 2), ((2,) * 5, 6)])
+def test_intervals_and_verdicts_keep_what_they_promise(levels: tuple[int, ...], missing: int) -> None:
+    """100 sweeps a design, so the bounds are wider by three standard errors; bench/analysis.py has the full size."""
+    rates = [coverage(levels, missing=missing, sweeps=100), false_alarms(levels, missing=missing, sweeps=100)]
+    assert 0.90 <= rates[0] <= 0.99 and rates[1] <= 0.05 + 0.065

@@ -1,0 +1,148 @@
+"""Differences on the same documents, best cells, trust, order of checkpoints, and what was not run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sweep.analysis.cells import cells
+from sweep.analysis.checkpoints import Ranked, order
+from sweep.analysis.design import axes
+from sweep.analysis.gains import bootstrap, gain, mcnemar, twins
+from sweep.analysis.scored import Outcome
+from sweep.analysis.surface import importances, surface
+from sweep.analysis.trust import trust
+from sweep.analysis.unrun import foretold, unrun_settings
+
+LOSS = Outcome("loss", "heldout")
+ACC = Outcome("acc", "arc_easy")
+
+
+def test_mcnemar_looks_at_the_documents_that_changed_alone() -> None:
+    before = np.array([1.0] * 50 + [0.0] * 50)
+    after = before.copy()
+    after[50:60] = 1  # ten became right
+    after[0:2] = 0  # two became wrong
+    assert mcnemar(before, after) == pytest.approx(stats.binomtest(10, 12).pvalue)
+    assert mcnemar(before, before) == 1.0
+
+
+def test_the_bootstrap_interval_is_that_of_the_mean_difference() -> None:
+    difference = np.random.default_rng(1).normal(0.3, 1.0, 400)
+    low, high, p_value = bootstrap(difference)
+    stderr = difference.std(ddof=1) / 20
+    assert (low, high) == pytest.approx(
+        (difference.mean() - 1.96 * stderr, difference.mean() + 1.96 * stderr), abs=0.02
+    )
+    assert p_value < 0.01
+    assert bootstrap(np.zeros(5)) == (0.0, 0.0, 1.0)
+
+
+def test_a_gain_says_its_test_and_the_least_it_could_have_seen() -> None:
+    known = {"checkpoint": "a@1", "run": "r", "arm": "decay", "against": "checkpoint"}
+    plain = gain(ACC, first=0.5, second=0.52, stderr=0.01, **known)
+    assert (plain.test, round(plain.detectable, 4)) == ("z", 0.028)
+    assert plain.p_value == pytest.approx(0.0455, abs=1e-4)
+    documents = (np.zeros(10), np.ones(10))
+    assert gain(ACC, first=0.0, second=1.0, stderr=0.0, documents=documents, **known).test == "McNemar"
+    assert gain(LOSS, first=0.0, second=1.0, stderr=0.0, documents=documents, **known).test == "bootstrap"
+
+
+def test_an_anneal_is_held_against_its_own_constant_arm() -> None:
+    runs = pd.DataFrame(
+        {
+            "arm": ["decay", "decay", "constant", "constant", "none"],
+            "anneal.steps": [10, 20, 20, 10, 0],
+            "anneal.shape": ["linear", "sqrt", "constant", "constant", "linear"],
+            "anneal.peak_scale": [2, 0.5, "null", "null", "null"],
+            "anneal.optimizer": ["keep"] * 5,
+            "seed": [0, 0, 0, 0, 0],
+        }
+    )
+    assert twins(runs, [c for c in runs if c != "arm"]) == {0: 3, 1: 2}
+
+
+def anneals(*, seeds: int = 2, noise: float = 0.001) -> pd.DataFrame:
+    """Losses that fall with steps, and are least at a peak scale of 1."""
+    rng = np.random.default_rng(3)
+    rows = [
+        {"checkpoint": "m@1", "anneal.steps": steps, "anneal.peak_scale": scale, "seed": seed, "arm": "decay"}
+        | {"delta/loss/heldout": 0.05 * (scale - 1) ** 2 - 0.02 * np.log2(steps) + noise * rng.normal()}
+        | {"stderr/delta/loss/heldout": 0.004, "cost/tokens": 100.0 * steps, "cost/anneal_s": 0.1 * steps}
+        for steps in (100, 200, 400)
+        for scale in (0.5, 1.0, 2.0)
+        for seed in range(seeds)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_best_cell_and_those_not_told_apart_from_it() -> None:
+    runs = anneals()
+    found = cells(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
+    assert dict(found[0].settings) == {"anneal.steps": 400, "anneal.peak_scale": 1.0} and found[0].best
+    assert found[0].cheapest and [cell.apart for cell in found[1:]] == [True] * 8
+    noisy = anneals(seeds=4, noise=0.2)
+    loud = cells(noisy, axes(noisy, ["anneal.steps", "anneal.peak_scale"]), LOSS)
+    assert not any(cell.apart for cell in loud)
+    assert next(cell for cell in loud if cell.cheapest).tokens == 10_000
+
+
+def test_without_repeated_seeds_no_cell_is_told_apart() -> None:
+    runs = anneals(seeds=1)
+    found = cells(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
+    assert {cell.apart for cell in found} == {None} and {cell.low for cell in found} == {None}
+
+
+def test_a_task_is_trusted_where_cells_lie_further_apart_than_seeds() -> None:
+    for noise, trusted in ((0.001, True), (0.2, False)):
+        runs = anneals(seeds=4, noise=noise)
+        (found,) = trust(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), [LOSS])
+        assert found.trusted is trusted
+    runs = anneals(seeds=1)
+    assert trust(runs, axes(runs, ["anneal.steps"]), [LOSS])[0].trusted is not None  # other scales are repeats here
+
+
+def test_the_order_of_checkpoints() -> None:
+    def point(place: int, annealed: float) -> Ranked:
+        return Ranked(
+            outcome="o",
+            checkpoint=str(place),
+            tokens=place,
+            raw=place,
+            raw_stderr=0.01,
+            annealed=annealed,
+            annealed_stderr=0.01,
+            run="",
+        )
+
+    same, turned = (order([point(i, sign * i) for i in range(4)]) for sign in (1, -1))
+    assert same is not None and turned is not None and (same.tau, turned.tau) == pytest.approx((1, -1))
+    assert order([point(0, 0), point(1, 1)]) is None
+
+
+def test_unrun_settings_are_foretold_the_most_promising_first() -> None:
+    runs = anneals()
+    held_out = (runs["anneal.steps"] == 200) & (runs["anneal.peak_scale"] == 1.0)
+    known, found = runs[~held_out], axes(runs, ["anneal.steps", "anneal.peak_scale"])
+    fitted = surface(known, found, "delta/loss/heldout")
+    assert fitted is not None
+    unrun = unrun_settings(known, found)
+    assert not set(known[["anneal.steps", "anneal.peak_scale"]].itertuples(index=False, name=None)) & set(
+        unrun.itertuples(index=False, name=None)
+    )
+    said = foretold(fitted, LOSS, -0.173, unrun)
+    one = next(f for f in said if dict(f.settings) == {"anneal.steps": 200, "anneal.peak_scale": 1.0})
+    truth = runs[held_out]["delta/loss/heldout"].mean()
+    assert one.value == pytest.approx(truth, abs=0.005) and one.low < one.value < one.high
+    expected = [f.expected_improvement or 0.0 for f in said]
+    assert expected == sorted(expected, reverse=True) and dict(said[0].settings)["anneal.steps"] == 400
+
+
+def test_a_forest_gives_an_inert_axis_little() -> None:
+    rng = np.random.default_rng(0)
+    runs = pd.DataFrame({name: rng.integers(0, 4, 200) for name in ("a", "b", "c")})
+    runs["y"] = 2.0 * runs["a"] + runs["b"] + 0.1 * rng.normal(size=200)
+    found = {i.axis: i.total_percent for i in importances(runs, axes(runs, ["a", "b", "c"]), "y", "y")}
+    assert found["a"] > found["b"] > 10 > found["c"]
