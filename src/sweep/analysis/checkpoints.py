@@ -17,7 +17,7 @@ DRAWS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """One checkpoint's score, raw and annealed in the setting that is best for it."""
+    """One checkpoint's score, raw and after one anneal."""
 
     outcome: str
     checkpoint: str
