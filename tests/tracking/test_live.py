@@ -32,8 +32,9 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> live.Where:
-    return live.Where(f"sqlite:///{tmp_path}/mlflow.db", "anneal", tmp_path / "mlartifacts")
+def where(tmp_path: Path) -> Iterator[live.Where]:
+    yield live.Where(f"sqlite:///{tmp_path}/mlflow.db", "anneal", tmp_path / "mlartifacts")
+    live._dismiss()
 
 
 @pytest.fixture
@@ -45,20 +46,43 @@ def silent() -> Iterator[str]:
         yield f"http://me:hunter2@127.0.0.1:{listening.getsockname()[1]}"
 
 
-def point(where: live.Where) -> Run:
-    """The one run that is no sweep's."""
+def points(where: live.Where) -> list[Run]:
+    """The runs that are no sweep's."""
     client = MlflowClient(where.tracking_uri)
     runs = client.search_runs([Connection(where.tracking_uri, where.experiment, where.artifact_root).experiment_id])
-    (run,) = (run for run in runs if "sweep.parent" not in run.data.tags)
-    return run
+    return [run for run in runs if "sweep.parent" not in run.data.tags]
 
 
-def test_the_outcome_is_there_when_the_run_ends(tmp_path: Path, where: live.Where) -> None:
-    folder = write_run(tmp_path / "steps" / "a", status=None)
+def feeders(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """The processes started from here on."""
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(live.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    return started
+
+
+def test_the_outcome_is_there_when_the_run_ends_and_the_next_run_gets_the_same_process(
+    tmp_path: Path, where: live.Where, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = feeders(monkeypatch)
     live.prepare(where)
-    with live.followed(folder, where), Journal(folder) as journal:
-        journal.write("outcome", status="failed", error="ValueError: loss is nan", result=None)
-    assert point(where).info.status == "FAILED"
+    for name, status in (("a", "failed"), ("b", "finished")):
+        folder = write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}, status=None)
+        with live.followed(folder, where), Journal(folder) as journal:
+            journal.write("outcome", status=status, error=None, result=None)
+    assert {run.info.run_name: run.info.status for run in points(where)} == {"a": "FAILED", "b": "FINISHED"}
+    assert len(started) == 1
+    live._dismiss()
+    assert [feeder.returncode for feeder in started] == [-signal.SIGKILL]
+
+
+def test_one_that_has_gone_is_replaced(tmp_path: Path, where: live.Where, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = feeders(monkeypatch)
+    live.prepare(where)
+    started[0].kill()
+    started[0].wait()
+    assert live.bring_up_to_date(tmp_path, where)
+    assert len(started) == 2
 
 
 def test_a_server_that_never_answers_costs_the_stated_delay(
@@ -66,9 +90,7 @@ def test_a_server_that_never_answers_costs_the_stated_delay(
 ) -> None:
     monkeypatch.setattr(live, "DELAY_S", DELAY_S)
     folder = write_run(tmp_path / "steps" / "a")
-    started: list[subprocess.Popen[str]] = []
-    popen = subprocess.Popen
-    monkeypatch.setattr(live.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[0])
+    started = feeders(monkeypatch)
     with live.followed(folder, live.Where(silent, "anneal", tmp_path / "mlartifacts")):
         pass
     assert [feeder.returncode for feeder in started] == [-signal.SIGKILL]
@@ -93,12 +115,13 @@ def test_a_server_that_is_not_there_is_said_in_one_line(tmp_path: Path, caplog: 
 
 
 def test_a_run_that_ends_without_an_outcome_is_not_waited_for(
-    tmp_path: Path, silent: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    started = feeders(monkeypatch)
     folder = write_run(tmp_path / "steps" / "a", status=None)
     with pytest.raises(KeyError), live.followed(folder, live.Where(silent, "anneal", tmp_path / "mlartifacts")):
         raise KeyError
-    assert "code -9" in caplog.text
+    assert [feeder.returncode for feeder in started] == [-signal.SIGKILL]
 
 
 RUN = """
@@ -123,7 +146,7 @@ def test_a_killed_run_is_shown_as_killed_and_nothing_stays_behind(tmp_path: Path
         (feeder,) = _children(killed.pid)
         killed.kill()
     _wait(lambda: born(feeder) is None)
-    run = point(where)
+    (run,) = points(where)
     assert run.info.status == "KILLED"
     assert run.data.tags["sweep.key"] == ATTEMPT["key"]
     assert run.data.metrics["train/tokens"] == 20480

@@ -1,12 +1,13 @@
-"""`python -m sweep.tracking.feeder PARENT FOLDER EXPERIMENT ARTIFACT_ROOT`: the process that `tracking.live` starts.
+"""`python -m sweep.tracking.feeder PARENT EXPERIMENT ARTIFACT_ROOT`: the process that `tracking.live` starts.
 
-Of a run's folder it follows the journal until the attempt's outcome is sent, or PARENT, which started it, is gone.
-Of a sweep's it brings all runs there up to date, once. It ends with 0 where MLflow has everything, else with the
-reason as the last line it prints.
+It is told folders, a line each, and answers each with a line: empty where MLflow has everything, else the reason. Of a
+run's folder it follows the journal until the attempt's outcome is sent, or PARENT, which started it, is gone. Of a
+sweep's it brings all runs there up to date, once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -32,20 +33,22 @@ PATIENT_S = 60.0
 
 
 def main() -> None:
-    """Exit code 0: MLflow has everything."""
+    """Until nobody is there to tell it more."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # Slurm signals all of a step
         signal.signal(number, signal.SIG_IGN)
-    parent, folder = int(sys.argv[1]), Path(sys.argv[2])
+    parent = int(sys.argv[1])
     from sweep.tracking.connection import Connection
 
-    connect = partial(Connection, os.environ["MLFLOW_TRACKING_URI"], sys.argv[3], Path(sys.argv[4]))
-    if (folder / FILE).is_file():
-        error = follow(folder, connect, gone=lambda: os.getppid() != parent)
-    else:
-        error = once(folder, connect)
-    if error is not None:
-        sys.stdout.write(f"{error}\n")
-        sys.exit(1)
+    connect = partial(Connection, os.environ["MLFLOW_TRACKING_URI"], sys.argv[2], Path(sys.argv[3]))
+    for line in sys.stdin:
+        folder = Path(line.removesuffix("\n"))
+        if (folder / FILE).is_file():
+            error = follow(folder, connect, gone=lambda: os.getppid() != parent)
+        else:
+            error = once(folder, connect)
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.write(f"{error or ''}\n")
+            sys.stdout.flush()
 
 
 def once(sweep_folder: Path, connect: Callable[[], Connection]) -> str | None:

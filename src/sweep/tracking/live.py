@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,13 +35,14 @@ class Where:
 @contextlib.contextmanager
 def followed(run_folder: Path, where: Where) -> Iterator[None]:
     """Within the block MLflow follows the run's journal; the block ends with the run's outcome in it."""
-    feeder = _feeder(run_folder, where)
+    feeder = _told(run_folder, where)
     try:
         yield
     finally:
         if feeder is not None and not has_ended(run_folder):
-            feeder.kill()  # there is nothing to wait for
-        _end(feeder, run_folder)
+            feeder.end()  # there is nothing to wait for
+        else:
+            _answered(feeder, run_folder, where)
 
 
 def prepare(where: Where) -> None:
@@ -51,10 +54,13 @@ def prepare(where: Where) -> None:
     if (file := sqlite_file(where.tracking_uri)) is not None and file.exists():
         return
     where.artifact_root.mkdir(parents=True, exist_ok=True)
-    feeder = _feeder(where.artifact_root, where)  # a folder that holds no runs
-    if feeder is not None:
-        with contextlib.suppress(subprocess.TimeoutExpired), feeder.stdout or contextlib.nullcontext():
-            feeder.wait(timeout=DELAY_S)
+    feeder = _told(where.artifact_root, where)  # a folder that holds no runs
+    if feeder is None:
+        return
+    if feeder.answer() == "":
+        _idle[where] = feeder
+    else:
+        feeder.leave()
 
 
 def sqlite_file(tracking_uri: str) -> Path | None:
@@ -65,42 +71,101 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 
 def bring_up_to_date(sweep_folder: Path, where: Where) -> bool:
     """MLflow gets what it lacks of a sweep; False, and a warning, where that takes longer than DELAY_S or fails."""
-    return _end(_feeder(sweep_folder, where), sweep_folder)
+    return _answered(_told(sweep_folder, where), sweep_folder, where)
 
 
-def _feeder(folder: Path, where: Where) -> subprocess.Popen[str] | None:
+class _Feeder:
     """The process at work, out of the terminal's reach: Ctrl-C is the run's affair, whose outcome it still sends."""
-    words = [str(os.getpid()), str(folder), where.experiment, str(where.artifact_root)]
-    command = [sys.executable, "-m", "sweep.tracking.feeder", *words]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": where.tracking_uri}
-    try:
-        return subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
+
+    def __init__(self, where: Where) -> None:
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "sweep.tracking.feeder",
+                str(os.getpid()),
+                where.experiment,
+                str(where.artifact_root),
+            ],
+            env={**os.environ, "MLFLOW_TRACKING_URI": where.tracking_uri},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
         )
-    except OSError as error:
-        log.warning("MLflow can't be told: %s", error)
-        return None
+        assert self._process.stdin and self._process.stdout
+        self._ask, self._said = self._process.stdin, self._process.stdout
+
+    @property
+    def gone(self) -> bool:
+        """Whether somebody ended it."""
+        return self._process.poll() is not None
+
+    def tell(self, folder: Path) -> None:
+        """Of the next folder."""
+        with contextlib.suppress(BrokenPipeError):  # there will be no answer
+            self._ask.write(f"{folder}\n")
+            self._ask.flush()
+
+    def answer(self) -> str | None:
+        """ "" where MLflow has everything, else why not; None: it took longer than DELAY_S."""
+        if not select.select([self._said], [], [], DELAY_S)[0]:
+            return None
+        line = self._said.readline()
+        return line.strip() if line else f"its process ended with code {self._process.wait()}"
+
+    def end(self) -> None:
+        """At once."""
+        self._process.kill()
+        self._process.communicate()
+
+    def leave(self) -> None:
+        """Alone with what it was told of: it ends after that."""
+        self._ask.close()
+        self._said.close()
 
 
-def _end(feeder: subprocess.Popen[str] | None, folder: Path) -> bool:
+_idle: dict[Where, _Feeder] = {}
+"""Those that have done what they were told. To start one takes seconds of imports: the next run gets it."""
+
+
+@atexit.register
+def _dismiss() -> None:
+    while _idle:
+        _idle.popitem()[1].end()
+
+
+def _told(folder: Path, where: Where) -> _Feeder | None:
+    """A feeder at work on a folder; None, and a warning, where no process can be made."""
+    feeder = _idle.pop(where, None)
+    if feeder is not None and feeder.gone:
+        feeder.end()
+        feeder = None
+    if feeder is None:
+        try:
+            feeder = _Feeder(where)
+        except OSError as error:
+            log.warning("MLflow can't be told: %s", error)
+            return None
+    feeder.tell(folder)
+    return feeder
+
+
+def _answered(feeder: _Feeder | None, folder: Path, where: Where) -> bool:
     """Wait for the last of it; a warning where MLflow is behind then."""
     if feeder is None:
         return False
+    why: str | None = "interrupted"
     try:
-        said, _ = feeder.communicate(timeout=DELAY_S)
-    except subprocess.TimeoutExpired:
-        said = f"it took longer than {DELAY_S:.0f} s"
+        why = feeder.answer()
     finally:
-        feeder.kill()
-        feeder.communicate()
-    if feeder.returncode == 0:
-        return True
-    why = said.strip().rpartition("\n")[2] or f"its process ended with code {feeder.returncode}"
-    log.warning("MLflow is behind (%s); the journals have it all: python -m sweep.sync %s", why, folder)
-    return False
+        if why == "":
+            _idle[where] = feeder
+        else:
+            feeder.end()
+    if why is None:
+        why = f"it took longer than {DELAY_S:.0f} s"
+    if why:
+        log.warning("MLflow is behind (%s); the journals have it all: python -m sweep.sync %s", why, folder)
+    return not why
