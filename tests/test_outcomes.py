@@ -10,6 +10,7 @@ import pytest
 from sweep import outcomes
 from sweep.outcomes import TABLE, found_sweep, frame, read_outcomes
 from sweep.refusal import Refusal
+from sweep.store import digest, store_at
 from tests.journals import write_run
 
 
@@ -42,7 +43,9 @@ def test_journals_that_did_not_change_are_not_read_again(sweep: Path, monkeypatc
 
 def test_a_run_that_went_on_is_read_again_and_one_that_is_gone_is_dropped(sweep: Path) -> None:
     running = write_run(sweep, gain=0.0, status="running", **{"anneal.steps": 30})
-    assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "running"]
+    assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "killed"]
+    with store_at(sweep.parent).lease("runs", digest(str(running.absolute()))):
+        assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "running"]
     write_run(sweep, gain=0.03, **{"anneal.steps": 30})
     assert set(frame(read_outcomes([sweep]))["status"]) == {"finished"}
     (running / "journal.jsonl").unlink()

@@ -34,6 +34,7 @@ CHUNK = 256
 TEXTS = ("run", "key", "name", "status", "error", "final_state", "records", "command")
 """Columns of text, besides the params'."""
 WHOLES = ("size", "mtime_ns", "position/step", "position/tokens", "cost/updates_done", "cost/tokens")
+RUNNING = "running"
 PARAM, STDERR, RECORDS = "params/", "stderr/", "records/"
 """Before a param's dotted name, its value as JSON; before a score's column, its standard error; before the
 journal's name of a file of records."""
@@ -42,18 +43,29 @@ journal's name of a file of records."""
 def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:
     """The runs of all these sweeps; column `sweep` is the folder. Refusal where one holds no run.
 
-    Columns: `run` (name of the folder), `key`, `name`, `status` (finished, failed, interrupted, running, unreadable),
-    `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK` for WHEN before, after and delta,
-    `position/…`, `cost/…`, `final_state`, `final_loss`, and `records`, JSON of WHEN/TASK -> path of the records from
-    the run's folder.
+    Columns: `run` (name of the folder), `key`, `name`, `status` (finished, failed, interrupted, running, unreadable, or
+    killed: nobody is at work on it), `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK`
+    for WHEN before, after and delta, `position/…`, `cost/…`, `final_state`, `final_loss`, and `records`, JSON of
+    WHEN/TASK -> path of the records from the run's folder.
     """
     tables = []
     for sweep in sweeps:
         table = _current(sweep)
         if not len(table):
             raise Refusal(f"{sweep} holds no run: a sweep's folder has RUN/{FILE} in it")
-        tables.append(table.append_column("sweep", pa.array([str(sweep)] * len(table))))
+        tables.append(_with_killed(sweep, table).append_column("sweep", pa.array([str(sweep)] * len(table))))
     return pa.concat_tables(tables, promote_options="default")
+
+
+def _with_killed(sweep: Path, table: pa.Table) -> pa.Table:
+    statuses = table["status"].to_pylist()
+    if RUNNING not in statuses:
+        return table
+    from sweep.tracking.sweeps import is_alive
+
+    runs = zip(table["run"].to_pylist(), statuses, strict=True)
+    true = ["killed" if status == RUNNING and not is_alive(sweep / run) else status for run, status in runs]
+    return table.set_column(table.schema.names.index("status"), "status", pa.array(true))
 
 
 def found_sweep(given: str, multirun: Path) -> Path:
@@ -163,7 +175,7 @@ def _row(events: Events) -> dict[str, Any]:
         return {"status": "unreadable"}
     last, outcome = events.attempts[-1], events.outcome
     found: dict[str, Any] = {"key": last["key"], "name": last["name"], "command": last["command"]}
-    found |= {"status": outcome["status"] if outcome else "running", "error": outcome["error"] if outcome else None}
+    found |= {"status": outcome["status"] if outcome else RUNNING, "error": outcome["error"] if outcome else None}
     found |= {f"{PARAM}{name}": json.dumps(value) for name, value in last["params"].items()}
     for when, scores in events.scores.items():
         for score in scores:

@@ -11,6 +11,8 @@ from sweep.analysis.design import Axis
 from sweep.analysis.effects import MATTERS, UNDER
 
 MOST_SUGGESTED = 3
+PROMISING = 0.1
+"""Least expected improvement on the best cell of a run that is suggested, in deviations between seeds."""
 
 
 def findings(answers: Answers) -> dict[str, list[str]]:
@@ -34,6 +36,7 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
         return []
     made: list[tuple[str, str]] = []
     unfinished = answers.runs[answers.runs["status"] != "finished"]
+    unfinished = unfinished[unfinished["status"] != "running"]
     made += [
         (f"{row['name']} is {row['status']}", row["command"]) for _, row in unfinished.head(MOST_SUGGESTED).iterrows()
     ]
@@ -48,7 +51,9 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
         verdicts = {e.verdict for e in answers.effects if e.outcome == outcome.name}
         if verdicts == {UNDER}:  # nothing told apart from noise: nothing to go by
             continue
-        promising = [f for f in answers.foretold if f.outcome == outcome.name and f.expected_improvement]
+        sd = next((n.sd for n in answers.noise if n.outcome == outcome.name), None) or 0.0
+        mine = [f for f in answers.foretold if f.outcome == outcome.name and f.expected_improvement]
+        promising = [f for f in mine if (f.expected_improvement or 0.0) >= PROMISING * sd]
         for one in promising[:MOST_SUGGESTED]:
             why = f"{outcome.name}: delta {one.value:+.4g} expected ({one.low:+.4g} to {one.high:+.4g})"
             made.append((why, with_overrides(template, one.settings)))
@@ -74,8 +79,9 @@ def _run(answers: Answers) -> Iterator[str]:
     yield f"{len(runs)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items())
     for axis in answers.axes:
         yield f"{axis.name}: {_levels(axis)}" + (f" (moves with {', '.join(axis.with_it)})" if axis.with_it else "")
-    for _, row in runs[runs["status"].isin(("failed", "interrupted"))].head(10).iterrows():
-        yield f"{row['name']} {row['status']}: {str(row['error'] or '').strip().splitlines()[-1:]}"
+    for _, row in runs[runs["status"].isin(("failed", "interrupted", "killed"))].head(10).iterrows():
+        why = row["error"].strip().rpartition("\n")[2] if isinstance(row["error"], str) else ""
+        yield f"{row['name']} {row['status']}" + (f": {why}" if why else "")
     missing = _missing(answers)
     if missing:
         yield f"{missing} cells of the full grid have no finished run: shares are of the runs there are"

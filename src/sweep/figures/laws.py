@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sweep.analysis.answers import Answers
 from sweep.analysis.surface import surface
 from sweep.analysis.unrun import curve, peak_of
-from sweep.figures.style import COLORS, gain_label, legend, marked, panels, unit
+from sweep.figures.style import COLORS, gain_label, marked, panels, unit
 
 MOST_TRACES = 8
 FINE = 41
@@ -29,14 +29,14 @@ def traces(answers: Answers) -> Figure | None:
         made.setdefault(rates.tobytes(), (words, rates))
     if not made:
         return None
-    figure, (axes,) = panels(1, width=6.4, height=3.8)
+    figure, (axes,) = panels(1, width=8.0, height=3.8)
     chosen = list(made.values())
     picked = [chosen[i] for i in np.unique(np.linspace(0, len(chosen) - 1, MOST_TRACES).round().astype(int))]
     for place, (words, rates) in enumerate(picked):
         axes.plot(np.arange(len(rates)), rates, color=COLORS[place % len(COLORS)], label=words)
     shown = f"{len(picked)} of {len(chosen)} schedules" if len(picked) < len(chosen) else "all schedules"
     axes.set(xlabel="updates since the checkpoint", ylabel="learning rate", title=shown)
-    legend(axes)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

@@ -16,6 +16,8 @@ from sweep.analysis.scored import Outcome
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#888888"
+LEGEND_WIDTH = 58
+"""Letters beside each other over one panel."""
 RC: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
@@ -93,8 +95,9 @@ def logged(axes: Axes, values: object) -> None:
 
 
 def legend(axes: Axes, title: str | None = None) -> None:
-    """Where there is more than one series."""
-    if (count := len(axes.get_legend_handles_labels()[0])) > 1:
-        axes.legend(
-            title=title, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(count, 4 if count != 4 else 2)
-        )
+    """Above the panel, no wider than it, where there is more than one series."""
+    labels = axes.get_legend_handles_labels()[1]
+    if len(labels) > 1:
+        columns = max(1, min(4, len(labels), LEGEND_WIDTH // (7 + max(map(len, labels)))))
+        even = math.ceil(len(labels) / math.ceil(len(labels) / columns))
+        axes.legend(title=title, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=even)
