@@ -20,9 +20,12 @@ from sweep import sync
 from sweep.tracking import live, read
 
 from .conftest import ATTEMPT, write_run
-from .servers import Lab, Proxy, journalled, query, statuses, stored
+from .proxy import Proxy, kill, proxy
+from .servers import Lab, journalled, query, statuses, stored
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("servers")]
+__all__ = ["proxy"]
+
+pytestmark = [pytest.mark.slow]
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ def test_a_server_that_is_killed_and_comes_back_has_everything(
         assert run.stdout
         assert run.stdout.readline() == "on\n"
         time.sleep(5)
-        server.kill()
+        kill(server)
         time.sleep(2)
         server.start()
         run.communicate()
