@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException
 
 from sweep.tracking import Journal, facts, projection, read, sweeps
 from sweep.tracking.connection import Connection
@@ -350,22 +349,6 @@ def test_a_note_too_long_for_a_tag_is_whole_in_an_artifact(run: MakeRun, where: 
     assert note.endswith("whole in the artifact note.md]")
     whole = next(where["artifact_root"].glob(f"**/{parent}/artifacts/note.md")).read_text()
     assert all(f"| point {number} |" in whole for number in range(100))
-
-
-@pytest.mark.slow
-def test_a_locked_database_fails_a_projection_and_costs_nothing(
-    run: MakeRun, where: dict[str, Any], tmp_path: Path
-) -> None:
-    """MLflow itself waits for 20 s."""
-    folder = run()
-    Connection(**where)
-    lock = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    with pytest.raises(MlflowException, match="locked"):
-        project(folder, where)
-    lock.execute("ROLLBACK")
-    lock.close()
-    assert stored(where, project(folder, where)) == expected(folder)
 
 
 def test_a_run_somebody_else_is_projecting_is_left_to_them(
