@@ -112,6 +112,36 @@ def test_check_says_what_differs(
         assert line in told
 
 
+def test_scores_that_differ_in_a_later_attempt_are_shown_as_they_are_now(
+    multirun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a GPU, or where tasks were edited in between; the smaller value is shown too, where it is the later one."""
+    folder = make(multirun, "a")
+    assert main(monkeypatch) == 0
+    with Journal(folder) as journal:
+        journal.write("attempt", **ATTEMPT | {"key": "key-a", "config_yaml": CONFIG})
+        now = [score("arc_easy", "acc", 0.25), score("core8", "mean", 0.41), score("heldout", "loss", 4.0)]
+        journal.write("scores", when="after", scores=now)
+    assert main(monkeypatch, "--check") == 1
+    assert "metric after/arc_easy.acc: 1 points missing" in capsys.readouterr().out
+    with Journal(folder) as journal:
+        cost = {"tokens": 20480, "flops": 1e12, "anneal_s": 0.2, "updates_done": 0, "seconds": 0.5}
+        result = {"key": "key-a", "params": ATTEMPT["params"], "final_state": "f" * 32, "cost": cost, "name": "a"}
+        journal.write("outcome", status="finished", error=None, result=result)
+    assert main(monkeypatch) == 0
+    assert main(monkeypatch, "--check") == 0, capsys.readouterr().out
+    uri = f"sqlite:///{multirun}/mlflow.db"
+    run = there(uri)[0]["point a"]
+    metrics = run.data.metrics
+    assert (metrics["after/arc_easy.acc"], metrics["after/mean"], metrics["cost/seconds"]) == (0.25, 0.41, 0.5)
+    history = MlflowClient(uri).get_metric_history(run.info.run_id, "after/arc_easy.acc")
+    assert [point.value for point in history] == [0.4, 0.25], "each at its own time"
+    assert len(MlflowClient(uri).get_metric_history(run.info.run_id, "after/mean")) == 1
+    (multirun / "mlflow.db").rename(multirun / "old.db")
+    assert main(monkeypatch) == 0
+    assert main(monkeypatch, "--check") == 0, "a fresh MLflow gets what holds now"
+
+
 @pytest.mark.parametrize(
     ("words", "told"), [(["none"], "SWEEP=none is no folder with runs: 'none' is not one of steps"), ([], "no runs in")]
 )

@@ -135,6 +135,21 @@ def test_redone_updates_are_one_each_and_the_last_wins(run: Run) -> None:
     ]
 
 
+def test_scores_that_come_out_the_same_keep_their_time_and_others_supersede_them(run: Run) -> None:
+    folder = run()
+    first = read(folder)
+    run()
+    again = read(folder)
+    assert (again.scores, again.scored_ms) == (first.scores, first.scored_ms)
+    assert [event["event"] for event in again.superseded] == ["outcome"]
+    with Journal(folder) as journal:
+        journal.write("scores", when="after", scores=[])
+    changed = read(folder)
+    assert changed.scores["after"] == []
+    assert changed.scored_ms["after"] > first.scored_ms["after"]
+    assert changed.superseded[1]["scores"] == first.scores["after"]
+
+
 def test_reading_without_steps_gives_the_rest(run: Run) -> None:
     folder = run()
     with_steps, without = read(folder), read(folder, steps=False)

@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException
 
-from sweep.tracking import Journal, facts, projection, read, sweeps
+from sweep.tracking import Journal, batches, facts, projection, read, sweeps
 from sweep.tracking.connection import Connection
 
 from .conftest import ATTEMPT, score
@@ -196,7 +195,7 @@ CALLS = {
 def test_a_fault_at_any_call_costs_nothing(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stage: str, late: bool, call: int
 ) -> None:
-    monkeypatch.setattr(projection, "BATCH_METRICS", 30)
+    monkeypatch.setattr(batches, "ENTITIES", 30)
     folder = run()
     real, calls = getattr(MlflowClient, stage), []
 
@@ -224,7 +223,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-from sweep.tracking import projection
+from sweep.tracking import batches, projection
 from sweep.tracking.connection import Connection
 real, left = MlflowClient.log_batch, int(sys.argv[4])
 def log_batch(*args, **kwargs):
@@ -234,7 +233,7 @@ def log_batch(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     real(*args, **kwargs)
 MlflowClient.log_batch = log_batch
-projection.BATCH_METRICS = 30
+batches.ENTITIES = 30
 projection.project(Path(sys.argv[1]), Connection(sys.argv[2], "anneal", Path(sys.argv[3])), alive=True)
 """
 
@@ -352,22 +351,6 @@ def test_a_note_too_long_for_a_tag_is_whole_in_an_artifact(run: MakeRun, where: 
     assert all(f"| point {number} |" in whole for number in range(100))
 
 
-@pytest.mark.slow
-def test_a_locked_database_fails_a_projection_and_costs_nothing(
-    run: MakeRun, where: dict[str, Any], tmp_path: Path
-) -> None:
-    """MLflow itself waits for 20 s."""
-    folder = run()
-    Connection(**where)
-    lock = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
-    lock.execute("BEGIN IMMEDIATE")
-    with pytest.raises(MlflowException, match="locked"):
-        project(folder, where)
-    lock.execute("ROLLBACK")
-    lock.close()
-    assert stored(where, project(folder, where)) == expected(folder)
-
-
 def test_a_run_somebody_else_is_projecting_is_left_to_them(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,7 +372,7 @@ def test_a_journal_without_an_attempt_is_refused(tmp_path: Path, where: dict[str
 def test_time_that_is_over_is_gone_on_with(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projection, "BATCH_METRICS", 30)
+    monkeypatch.setattr(batches, "ENTITIES", 30)
     folder, ticks = run(), iter(range(1000))
     with monkeypatch.context() as patched:
         patched.setattr(projection.time, "monotonic", lambda: next(ticks))
@@ -404,15 +387,8 @@ def test_time_that_is_over_is_gone_on_with(
 @pytest.mark.slow
 def test_mlflow_is_quiet(run: MakeRun, where: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").unlink()
-    code = KILLED.replace("left == 0", "False").replace("BATCH_METRICS = 30", "BATCH_METRICS = 1000")
+    code = KILLED.replace("left == 0", "False").replace("ENTITIES = 30", "ENTITIES = 1000")
     words = [sys.executable, "-c", code, str(run()), where["tracking_uri"], str(where["artifact_root"]), "0"]
     env = {**os.environ, "PATH": "/nowhere"}
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=env)
     assert (done.stdout, done.stderr) == ("", "")
-
-
-def test_batches_are_whole_updates() -> None:
-    points = [facts.Point("m", 0.0, 0, update) for update in range(1, 11) for _ in range(6)]
-    batches = list(facts.batches(points, 20))
-    assert [len(batch) for batch in batches] == [18, 18, 18, 6]
-    assert [point for batch in batches for point in batch] == points

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sweep.tracking.events import Events
 from sweep.tracking.facts import LOG10_PEAK, PEAK, peak
-from sweep.tracking.journal import Events
 
 GROUPS = ("arm", "model", "tasks", "data", "anneal", "anneal.merge")
 """Params that decide others: `model.parameters` follows from `model`."""

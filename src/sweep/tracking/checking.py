@@ -11,7 +11,8 @@ from mlflow.entities import Run
 
 from sweep.tracking import facts
 from sweep.tracking.connection import Connection
-from sweep.tracking.journal import Events, read
+from sweep.tracking.events import Events
+from sweep.tracking.journal import read
 from sweep.tracking.lineage import artifacts
 
 Value = tuple[str, int, int, str]
@@ -43,7 +44,8 @@ def _named(kind: str, there: dict[str, str], journal: dict[str, str]) -> Iterato
 def _points(to: Connection, run: Run, events: Events) -> Iterator[str]:
     """Every point that is missing or too many, a line a metric and kind of trouble.
 
-    An update that was redone may be there as it came out first. Updates that a damaged line held may be there.
+    An update that was redone may be there as it came out first, a score or cost that came out otherwise later, too.
+    Updates that a damaged line held may be there.
     """
     expected = [*facts.step_points(events), *facts.system_points(events), *facts.score_points(events)]
     earlier = {_value(point) for point in facts.redone_points(events)}
@@ -54,6 +56,10 @@ def _points(to: Connection, run: Run, events: Events) -> Iterator[str]:
         for metric in to.client.get_metric_history(run.info.run_id, name) if name in run.data.metrics else ():
             there[_value(facts.Point(name, metric.value, metric.timestamp, metric.step))] += 1
     missing, extra = journal - there, there - journal
+    before = extra.keys() & set(map(_value, facts.superseded_points(events)))
+    again = {(name, step, value) for name, _, step, value in before}  # came out the same in the end: not sent again
+    missing = Counter({value: n for value, n in missing.items() if (value[0], *value[2:]) not in again})
+    extra -= Counter(before)
     redone = {place(value) for value in extra if value in earlier} & {place(value) for value in missing}
     missing = Counter({value: n for value, n in missing.items() if place(value) not in redone})
     extra = Counter({value: n for value, n in extra.items() if place(value) not in redone})

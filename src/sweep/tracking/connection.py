@@ -12,8 +12,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from sweep.tracking import facts
-from sweep.tracking.journal import Events, redact
+from sweep.tracking.events import Events, milliseconds
 from sweep.tracking.live import sqlite_file
+from sweep.tracking.redaction import redact
 
 # Read by MLflow when it is imported or first used: no telemetry, no "View run" lines, no chatter. It sends nothing
 # twice by itself: a create_run whose answer was lost would make two runs; what failed is looked up before the next try.
@@ -74,7 +75,7 @@ class Connection:
         identity = {"sweep.key": first["key"], "sweep.name": first["sweep"]}
         found = self._found(identity) if known is None else known
         run = self._the_one(found, prefer=prefer)
-        return run or self._made(facts.milliseconds(first), tags | identity, first["name"])
+        return run or self._made(milliseconds(first), tags | identity, first["name"])
 
     def points(self, sweep: str) -> dict[str, list[Run]]:
         """Run key -> the runs of a sweep's points, in one go."""

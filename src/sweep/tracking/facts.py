@@ -10,11 +10,11 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sweep.tracking.journal import Events
+from sweep.tracking.events import Events, milliseconds
 from sweep.tracking.selection import is_aggregate, shown
 
 PARAM_CHARS = 6000
@@ -39,11 +39,6 @@ class Point(NamedTuple):
     timestamp: int
     """Milliseconds since 1970."""
     step: int
-
-
-def milliseconds(event: dict[str, Any]) -> int:
-    """When an event was written, as MLflow counts."""
-    return int(event["time"] * 1000)
 
 
 def status(events: Events, *, alive: bool) -> str:
@@ -73,27 +68,25 @@ def _curves(events: Events, records: Iterable[dict[str, Any]]) -> Iterator[Point
             yield Point(f"train/{name}", _finite(value), start + record["update"], record["update"])
 
 
-def batches(points: Iterable[Point], size: int) -> Iterator[list[Point]]:
-    """The points in batches of at most `size` that end with an update, so that a batch is whole or absent."""
-    batch: list[Point] = []
-    for _, update in groupby(points, key=lambda point: point.step):
-        whole = list(update)
-        if len(batch) + len(whole) > size:
-            yield batch
-            batch = []
-        batch += whole
-    if batch:
-        yield batch
-
-
 def score_points(events: Events) -> Iterator[Point]:
-    """The selected scores with their standard errors, and what the run cost."""
-    start = milliseconds(events.attempts[0])
-    for name, value in _scores(events).items():
-        yield Point(name, _finite(value), start, 0)
+    """The selected scores with their standard errors, at the time they were written, and what the run cost."""
+    for point in _scores(events):
+        yield point._replace(value=_finite(point.value))
     if events.outcome is not None and events.outcome["result"] is not None:
         for name, value in events.outcome["result"]["cost"].items():
             yield Point(f"cost/{tidy(name)}", _finite(value), milliseconds(events.outcome), 0)
+
+
+def superseded_points(events: Events) -> Iterator[Point]:
+    """What `score_points` were of earlier attempts that came out otherwise: MLflow may have been shown them."""
+    for event in events.superseded:
+        then = tuple(attempt for attempt in events.attempts if attempt["time"] <= event["time"]) or events.attempts[:1]
+        bare = replace(events, attempts=then, scores={}, scored_ms={}, outcome=None)
+        if event["event"] == "outcome":
+            yield from score_points(replace(bare, outcome=event))
+        else:
+            ms = {event["when"]: milliseconds(event)}
+            yield from score_points(replace(bare, scores={event["when"]: event["scores"]}, scored_ms=ms))
 
 
 def system_points(events: Events, *, after: int = 0) -> Iterator[Point]:
@@ -102,6 +95,16 @@ def system_points(events: Events, *, after: int = 0) -> Iterator[Point]:
         if number > after:
             for name, value in sample["values"].items():
                 yield Point(f"system/{tidy(name)}", _finite(value), milliseconds(sample), number)
+
+
+def is_curve(point: Point) -> bool:
+    """Whether the point is of an update."""
+    return point.name.startswith("train/")
+
+
+def is_sample(point: Point) -> bool:
+    """Whether the point is of the machine's load."""
+    return point.name.startswith("system/")
 
 
 def params(events: Events) -> dict[str, str]:
@@ -178,15 +181,15 @@ def tidy(name: str) -> str:
     return "/".join(part for part in parts if part not in ("", ".", ".."))[:NAME_CHARS] or "_"
 
 
-def _scores(events: Events) -> dict[str, float]:
-    """Name -> value, standard errors last, as the run's page lists them in this order."""
-    values: dict[str, float] = {}
-    errors: dict[str, float] = {}
+def _scores(events: Events) -> list[Point]:
+    """The selected scores as they are, standard errors last, as the run's page lists them in this order."""
+    values: dict[str, Point] = {}
+    errors: list[Point] = []
     for when, score in shown(events):
         name = _free(tidy(score_name(events, when, score)), values)
-        values[name] = score["value"]
-        errors[tidy(f"stderr/{name}")] = score["stderr"]
-    return values | errors
+        values[name] = Point(name, score["value"], events.scored_ms[when], 0)
+        errors.append(Point(tidy(f"stderr/{name}"), score["stderr"], events.scored_ms[when], 0))
+    return [*values.values(), *errors]
 
 
 def score_name(events: Events, when: str, score: dict[str, Any]) -> str:
@@ -204,7 +207,7 @@ def _tidied(named: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield free, value
 
 
-def _free(name: str, taken: set[str] | dict[str, Any]) -> str:
+def _free(name: str, taken: Container[str]) -> str:
     """The name, numbered where two differed only in what MLflow doesn't allow."""
     number, free = 1, name
     while free in taken:
@@ -219,7 +222,7 @@ def _infinite(events: Events) -> Iterator[str]:
         at = [record["update"] for record in events.steps if _measured(record, name) and math.isinf(record[name])]
         if at:
             yield f"train/{name} in {len(at)} updates from {at[0]}"
-    yield from (f"{name} = {value}" for name, value in _scores(events).items() if math.isinf(value))
+    yield from (f"{point.name} = {point.value}" for point in _scores(events) if math.isinf(point.value))
 
 
 def _measured(record: dict[str, Any], name: str) -> bool:

@@ -10,15 +10,16 @@ import contextlib
 import errno
 import json
 import os
-import re
 import threading
 import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from sweep.tracking.events import Events, milliseconds
+from sweep.tracking.redaction import redact
 
 FILE = "journal.jsonl"
 DURABLE = {"attempt", "scores", "outcome"}
@@ -29,32 +30,6 @@ TAIL_BYTES = 1 << 18
 """How far from the end an outcome is looked for first; one with 500 scores takes about 50 kB."""
 
 CRC_BYTES = len(',"crc":"01234567"}')
-_USERINFO = re.compile(r'://[^\s"@/:]*(?::(?!\d+/)[^\s"@]*)?@')
-_QUERY = re.compile(r'([?&][^=&\s"]*(?:token|password|passwd|pwd|secret|key|sig|signature)=)[^&\s"]+', re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Events:
-    """A journal as read, its redone updates reduced to one each."""
-
-    attempts: tuple[dict[str, Any], ...]
-    """Every start of this run, the first one first."""
-    steps: tuple[dict[str, Any], ...]
-    """One record an update, ascending; of an update written twice, the last."""
-    redone: tuple[dict[str, Any], ...]
-    """The earlier records of updates written twice; MLflow may have been shown them before they were redone."""
-    scores: dict[str, list[dict[str, Any]]]
-    """"before", "after" and "delta", as far as they are there; of one written twice, the last."""
-    artifacts: dict[str, str]
-    """Name -> path, relative to the run's folder or absolute."""
-    outcome: dict[str, Any] | None
-    """The outcome of the last attempt; None: it has none yet."""
-    damaged: tuple[int, ...]
-    """Numbers, from 1, of the lines that can't be read."""
-    inputs: dict[str, Any] | None = None
-    """Checkpoint, data and held-out text of the last attempt that came so far; None: older journals lack it."""
-    system: tuple[dict[str, Any], ...] = ()
-    """How busy the host was, in order; read with the steps."""
 
 
 class Journal:
@@ -102,11 +77,12 @@ def read(folder: Path, *, steps: bool = True) -> Events:
     attempts: list[dict[str, Any]] = []
     updates: dict[int, dict[str, Any]] = {}
     redone: list[dict[str, Any]] = []
-    scores: dict[str, list[dict[str, Any]]] = {}
     artifacts: dict[str, str] = {}
     last: dict[str, Any] | None = None
     inputs: dict[str, Any] | None = None
     system: list[dict[str, Any]] = []
+    scored: dict[str, dict[str, Any]] = {}
+    superseded: list[dict[str, Any]] = []
     damaged: list[int] = []
     for number, line in enumerate(_lines((folder / FILE).read_bytes()), 1):
         if not steps and (_is(line, "step") or _is(line, "system")):
@@ -118,12 +94,15 @@ def read(folder: Path, *, steps: bool = True) -> Events:
         match event:
             case {"event": "attempt"}:
                 attempts.append(event)
+                superseded += [last] if last is not None else []
                 last = None
             case {"event": "step", "update": int(update)}:
                 redone += [updates[update]] if update in updates else []
                 updates[update] = event
             case {"event": "scores", "when": str(when), "scores": list(found)}:
-                scores[when] = found
+                if when in scored and scored[when]["scores"] != found:
+                    superseded.append(scored.pop(when))
+                scored.setdefault(when, event)
             case {"event": "artifact", "name": str(name), "path": str(path)}:
                 artifacts[name] = path
             case {"event": "outcome"}:
@@ -132,9 +111,18 @@ def read(folder: Path, *, steps: bool = True) -> Events:
                 inputs = event
             case {"event": "system", "values": dict()}:
                 system.append(event)
-    ordered = tuple(updates[update] for update in sorted(updates))
     return Events(
-        tuple(attempts), ordered, tuple(redone), scores, artifacts, last, tuple(damaged), inputs, tuple(system)
+        tuple(attempts),
+        tuple(updates[update] for update in sorted(updates)),
+        tuple(redone),
+        {when: event["scores"] for when, event in scored.items()},
+        artifacts,
+        last,
+        tuple(damaged),
+        inputs,
+        tuple(system),
+        {when: milliseconds(event) for when, event in scored.items()},
+        tuple(superseded),
     )
 
 
@@ -161,13 +149,6 @@ def has_ended(folder: Path) -> bool:
         if tail.count(b"\n") >= 2:
             break
     return _is(b"\n".join(_lines(tail)[-1:]), "outcome")
-
-
-def redact(text: str) -> str:
-    """The text with user names, passwords and tokens inside URIs masked."""
-    if "://" not in text:
-        return text
-    return _QUERY.sub(r"\1***", _USERINFO.sub("://***@", text))
 
 
 def _last_word(lines: list[bytes]) -> dict[str, Any] | None:

@@ -17,7 +17,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 
 from sweep.tracking import facts, view
-from sweep.tracking.journal import FILE, Events
+from sweep.tracking.events import Events
+from sweep.tracking.journal import FILE
 
 log = logging.getLogger(__name__)
 DIGEST_CHARS = 36

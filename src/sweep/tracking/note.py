@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.tracking.axes import axes
+from sweep.tracking.events import Events
 from sweep.tracking.facts import score_points
-from sweep.tracking.journal import Events
 from sweep.tracking.selection import ELSEWHERE, WHENS, shown
 from sweep.tracking.view import outcomes
 

@@ -10,24 +10,22 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from itertools import islice, zip_longest
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from sweep.tracking import facts, lineage
+from sweep.tracking.batches import Batch, batches
 from sweep.tracking.connection import LOCK, PATIENT_S, Connection
-from sweep.tracking.journal import FILE, Events, read
+from sweep.tracking.events import Events, milliseconds
+from sweep.tracking.journal import FILE, read
 from sweep.tracking.memory import Memory, recall
 from sweep.tracking.note import run_note, sweep_note
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-BATCH_METRICS, BATCH_TAGS, BATCH_ALL = 1000, 100, 1000
-"""What MLflow takes in one log_batch; of params as many as of tags, of all together as many as of metrics."""
 
 
 def project(
@@ -37,30 +35,33 @@ def project(
     alive: bool,
     known: list[Run] | None = None,
     parent_id: str | None = None,
+    brief: Events | None = None,
     within_s: float = PATIENT_S,
 ) -> str:
     """Bring MLflow up to date with one run's journal; the MLflow run's id.
 
-    `alive`: somebody is at work on it; without that, and without an outcome, it was killed. `known`: its runs there
-    and `parent_id`: its sweep's run, where somebody has asked already.
+    `alive`: somebody is at work on it; without that, and without an outcome, it was killed. `known`: its runs there,
+    `parent_id`: its sweep's run, and `brief`: its events without steps, where somebody has asked already.
     TimeoutError when `within_s` is over before everything is sent; the next call goes on from there.
     """
     deadline = time.monotonic() + within_s
     with FileLock(run_folder / LOCK, timeout=within_s):
+        memory, version = (
+            recall(run_folder, server=to.server, experiment=to.experiment),
+            _fingerprint(run_folder / FILE),
+        )
+        if memory.run_id is not None and memory.run_id not in {run.info.run_id for run in known or ()}:
+            known = None  # made after they were asked for, or gone: asked for again
+        elif memory.run_id is not None and brief and memory.settled == f"{facts.status(brief, alive=alive)} {version}":
+            return memory.run_id
         events = read(run_folder)
         if not events.attempts:
             raise ValueError(f"{run_folder / FILE} holds no attempt that can be read")
-        memory = recall(run_folder, server=to.server, experiment=to.experiment)
         status = facts.status(events, alive=alive)
-        settled = f"{status} {_fingerprint(run_folder / FILE)}"
-        if memory.run_id is not None and memory.run_id not in {run.info.run_id for run in known or ()}:
-            known = None  # made after they were asked for, or gone: asked for again
-        elif memory.run_id is not None and memory.settled == settled:
-            return memory.run_id
         if parent_id is None:
             with FileLock(run_folder.parent / LOCK, timeout=within_s):
                 first = events.attempts[0]
-                parent_id = to.parent(first["sweep"], facts.milliseconds(first)).info.run_id
+                parent_id = to.parent(first["sweep"], milliseconds(first)).info.run_id
                 lineage.show(to.client, to.experiment_id, [events], anew=False)
         tags = facts.tags(events) | {"mlflow.parentRunId": parent_id}
         note = run_note(events, run_folder)
@@ -69,18 +70,16 @@ def project(
         if memory.run_id != run.info.run_id:
             memory = Memory(to.server, to.experiment, run.info.run_id, _last_update(to, run))
             memory.save(run_folder)
-        _send(to, run, tags, facts.params(events), facts.score_points(events))
+        scores = [point for point in facts.score_points(events) if run.data.metrics.get(point.name) != point.value]
+        curves = facts.step_points(events, after=memory.update)
+        points = chain(scores, facts.system_points(events, after=memory.samples), curves)
+        for batch in _send(to, run, tags, facts.params(events), points):
+            for point in batch.points:
+                memory.update = point.step if facts.is_curve(point) else memory.update
+                memory.samples = point.step if facts.is_sample(point) else memory.samples
+            memory.save(run_folder)
+            _in_time(deadline)
         lineage.send_inputs(to.client, run, events)
-        for points in facts.batches(facts.system_points(events, after=memory.samples), BATCH_METRICS):
-            _in_time(deadline)
-            to.client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points])
-            memory.samples = points[-1].step
-            memory.save(run_folder)
-        for points in facts.batches(facts.step_points(events, after=memory.update), BATCH_METRICS):
-            _in_time(deadline)
-            to.client.log_batch(run.info.run_id, metrics=[Metric(*point) for point in points])
-            memory.update = points[-1].step
-            memory.save(run_folder)
         for name, source in lineage.artifacts(run_folder, events, note):
             _in_time(deadline)
             if memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):
@@ -89,7 +88,7 @@ def project(
                 memory.save(run_folder)
         lineage.register(to.client, run, events)
         _settle(to, run, status, events.outcome)
-        memory.settled = settled
+        memory.settled = f"{status} {version}"
         memory.save(run_folder)
         return run.info.run_id
 
@@ -99,13 +98,14 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
     first = min((events.attempts[0] for events, _ in runs), key=lambda attempt: attempt["time"])
     name, statuses = first["sweep"], {facts.status(events, alive=alive) for events, alive in runs}
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
-        parent = to.parent(name, facts.milliseconds(first))
+        parent = to.parent(name, milliseconds(first))
         note = sweep_note(name, [events for events, _ in runs])
         if len(note) > facts.TAG_CHARS:
             to.client.log_text(parent.info.run_id, facts.fit(note, len(note), ""), "note.md")
         tags = {"sweep.parent": name, "sweep.points": str(len(runs))}
         tags["mlflow.note.content"] = facts.fit(note, facts.TAG_CHARS, "the artifact note.md")
-        _send(to, parent, tags, {}, ())
+        for _ in _send(to, parent, tags, {}, ()):
+            pass
         lineage.show(to.client, to.experiment_id, [events for events, _ in runs], anew=True)
         ends = (events.outcome for events, _ in runs if events.outcome is not None)
         status = next((word for word in ("RUNNING", "FAILED", "KILLED") if word in statuses), "FINISHED")
@@ -115,25 +115,22 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
 
 def _send(
     to: Connection, run: Run, tags: dict[str, str], params: dict[str, str], points: Iterable[facts.Point]
-) -> None:
-    """Send what differs, in as few calls as MLflow allows, and drop the tags that no longer hold."""
+) -> Iterator[Batch]:
+    """Each batch once it is sent, of the points and of the tags and params that differ; passing tags are dropped."""
     have = run.data
-    changed = [RunTag(name, value) for name, value in tags.items() if have.tags.get(name) != value]
-    missing = [Param(name, value) for name, value in params.items() if name not in have.params]
-    scores = [Metric(*point) for point in points if have.metrics.get(point.name) != point.value]
-    room = min(BATCH_METRICS, BATCH_ALL - 2 * BATCH_TAGS)
-    calls = (_chunks(changed, BATCH_TAGS), _chunks(missing, BATCH_TAGS), _chunks(scores, room))
-    for some_tags, some_params, metrics in zip_longest(*calls, fillvalue=()):
-        to.client.log_batch(run.info.run_id, metrics=metrics, params=some_params, tags=some_tags)
+    changed = {name: value for name, value in tags.items() if have.tags.get(name) != value}
+    missing = {name: value for name, value in params.items() if name not in have.params}
+    for batch in batches(changed, missing, points):
+        to.client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(*point) for point in batch.points],
+            params=[Param(*named) for named in batch.params.items()],
+            tags=[RunTag(*named) for named in batch.tags.items()],
+        )
+        yield batch
     for name in have.tags:
         if name in facts.PASSING_TAGS and name not in tags:
             to.client.delete_tag(run.info.run_id, name)
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    left = iter(items)
-    while chunk := list(islice(left, size)):
-        yield chunk
 
 
 def _last_update(to: Connection, run: Run) -> int:
@@ -164,7 +161,7 @@ def _upload(to: Connection, run: Run, name: str, source: Path | str) -> None:
 
 def _settle(to: Connection, run: Run, status: str, outcome: dict[str, Any] | None) -> None:
     """Give the run its status, and its end at the outcome's time."""
-    end = None if outcome is None else facts.milliseconds(outcome)
+    end = None if outcome is None else milliseconds(outcome)
     if status == "RUNNING":
         if run.info.status != status:
             to.client.update_run(run.info.run_id, status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sweep.tracking.journal import Events
+from sweep.tracking.events import Events
 
 HELD_OUT = "heldout"
 HELD_OUT_METRICS = ("loss", "perplexity", "bits_per_byte")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any
 from filelock import FileLock
 
 from sweep.store import digest, store_at
-from sweep.tracking import facts
+from sweep.tracking.brief import brief
 from sweep.tracking.connection import LOCK, Connection
-from sweep.tracking.journal import FILE, Events, read, redact
+from sweep.tracking.events import Events, milliseconds
+from sweep.tracking.journal import FILE, read
 from sweep.tracking.projection import project, project_parent
+from sweep.tracking.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +39,16 @@ class Synced:
     """None: MLflow has all of it."""
 
 
-def journals(sweep_folder: Path) -> dict[Path, Events]:
-    """Run folder -> its events without steps, of every run with an attempt that can be read, by name."""
-    folders = sorted(path.parent for path in sweep_folder.glob(f"*/{FILE}"))
-    return {folder: events for folder in folders if (events := read(folder, steps=False)).attempts}
+def journals(sweep_folder: Path, known: Mapping[Path, Events] | None = None) -> dict[Path, Events]:
+    """Run folder -> its events in brief, of every run with an attempt that can be read, by name.
+
+    `known` are those that were read already.
+    """
+    found = dict(known or {})
+    for folder in (path.parent for path in sweep_folder.glob(f"*/{FILE}")):
+        if folder not in found and (events := read(folder, steps=False)).attempts:
+            found[folder] = brief(events)
+    return dict(sorted(found.items()))
 
 
 def is_alive(run_folder: Path) -> bool:
@@ -56,15 +64,17 @@ def sync_runs(to: Connection, runs: dict[Path, Events]) -> Iterator[Synced]:
     first = first_attempt(runs)
     known = to.points(first["sweep"])
     with FileLock(next(iter(runs)).parent / LOCK, timeout=to.within_s):
-        parent_id = to.parent(first["sweep"], facts.milliseconds(first)).info.run_id
+        parent_id = to.parent(first["sweep"], milliseconds(first)).info.run_id
     failures = 0
 
     def one(folder: Path) -> Synced:
         nonlocal failures
         if failures >= GIVEN_UP_AFTER:
             return Synced(folder, f"not tried: {failures} others before it failed")
-        there = known.get(runs[folder].attempts[0]["key"], [])
-        error = _tried(lambda: project(folder, to, alive=is_alive(folder), known=there, parent_id=parent_id))
+        events = runs[folder]
+        there = known.get(events.attempts[0]["key"], [])
+        asked: dict[str, Any] = {"known": there, "parent_id": parent_id, "brief": events}
+        error = _tried(lambda: project(folder, to, alive=is_alive(folder), **asked))
         failures = failures + 1 if error else 0
         return Synced(folder, error)
 

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from sweep.tracking.axes import PEAKS, axes
-from sweep.tracking.facts import LOG10_PEAK, PEAK, milliseconds, score_points, tidy
-from sweep.tracking.journal import Events
+from sweep.tracking.events import Events, milliseconds
+from sweep.tracking.facts import LOG10_PEAK, PEAK, score_points, tidy
 from sweep.tracking.selection import WHENS
 
 PREFIX = "mlflow.sharedViewState."
