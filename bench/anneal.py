@@ -1,5 +1,7 @@
 """`python bench/anneal.py [--models tiny-s,20m] [--threads 1,2] [--dtypes fp32,bf16] [--updates 40]`: tokens a second.
 
+On a GPU: `--device cuda --models 1b --threads 1 --dtypes bf16 --compile` (three times the model's states in memory).
+
 Our update against ai2-olmo's own parts, driven as its trainer drives them, and against Hugging Face's Trainer on the
 converted model: same weights, batches, optimizer, dtype and threads. The three take turns update by update in one
 process, so that a noisy machine slows them alike. Model FLOPs are shown as a share of this machine's measured
@@ -35,8 +37,19 @@ from sweep.trajectory import embedded_config
 WARMUP = 5
 SIZES: dict[str, dict[str, Any]] = {
     "20m": {"d_model": 384, "n_layers": 6, "n_heads": 6, "mlp_ratio": 8, "vocab_size": 16384, "batch_size": 2},
+    "1b": {
+        "d_model": 2048,
+        "n_layers": 16,
+        "n_heads": 16,
+        "mlp_ratio": 8,
+        "vocab_size": 50304,
+        "batch_size": 8,
+        "sequence_length": 2048,
+    },
 }
-"""Made from tiny-s, for the bench alone."""
+"""Made from tiny-s, for the bench alone; `1b` has OLMo-1B's sizes."""
+OUTSIDE = ("vocab_size", "batch_size", "sequence_length")
+"""Of these sizes those that are no part of the architecture."""
 
 
 def main() -> None:
@@ -45,8 +58,10 @@ def main() -> None:
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--dtypes", default="fp32,bf16")
     parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--compile", action="store_true", help="also ours with compute.compile")
     options = parser.parse_args()
+    device = torch.device(options.device)
     transformers.utils.logging.disable_progress_bar()
     worst, best = {"ai2-olmo": np.inf, "Trainer": np.inf}, np.inf
     head = ("model", "threads", "dtype", "ours", "ai2-olmo", "Trainer", "peak GFLOP/s", "ours/peak")
@@ -58,10 +73,10 @@ def main() -> None:
             for dtype in options.dtypes.split(","):
                 for compiled in (False, True)[: 1 + options.compile]:
                     config = embedded_config(model_of(name))
-                    speed = measured(config, dtype, compiled=compiled, updates=options.updates)
+                    speed = measured(config, dtype, device, compiled=compiled, updates=options.updates)
                     speeds[f"{dtype} compiled" if compiled else dtype] = speed
             for dtype, speed in speeds.items():
-                peak = peak_flops(dtype.split()[0])
+                peak = peak_flops(dtype.split()[0], device)
                 share = speed["ours"] * flops_a_token(config) / peak
                 ratios = {who: speed["ours"] / speed[who] for who in worst}
                 if " " not in dtype:
@@ -78,41 +93,45 @@ def main() -> None:
     )
 
 
-def measured(config: TrainConfig, dtype: str, *, compiled: bool, updates: int) -> dict[str, float]:
+def measured(
+    config: TrainConfig, dtype: str, device: torch.device, *, compiled: bool, updates: int
+) -> dict[str, float]:
     """Median tokens a second of each side."""
     rng = np.random.default_rng(0)
     shape = (config.global_train_batch_size, config.model.max_sequence_length)
     batches = [rng.integers(2, config.model.vocab_size, shape) for _ in range(WARMUP + updates)]
     seconds: dict[str, list[float]] = {"ours": [], "ai2-olmo": [], "Trainer": []}
-    mine, others = ours(config, batches, dtype, compiled=compiled), theirs(config, batches, dtype)
+    mine, others = ours(config, batches, dtype, device, compiled=compiled), theirs(config, batches, dtype, device)
 
     def turn(trainers: float) -> None:
         for who, spent in {"ours": next(mine), "ai2-olmo": next(others), "Trainer": trainers}.items():
             seconds[who].append(spent)
 
-    hugging_face(config, batches, dtype, turn)
+    hugging_face(config, batches, dtype, device, turn)
     tokens = shape[0] * shape[1]
     assert len(seconds["ours"]) == len(batches)
     return {who: tokens / statistics.median(spent[WARMUP:]) for who, spent in seconds.items()}
 
 
-def ours(config: TrainConfig, batches: list[np.ndarray], dtype: str, *, compiled: bool) -> Iterator[float]:
-    state = fresh_state(config, device=torch.device("cpu"))
+def ours(
+    config: TrainConfig, batches: list[np.ndarray], dtype: str, device: torch.device, *, compiled: bool
+) -> Iterator[float]:
+    state = fresh_state(config, device=device)
     prepare(state.model, activation_checkpointing=False, compile=compiled)
     rates, clip = np.full(len(batches), 1e-3), config.max_grad_norm
     for record in anneal(state.model, state.optimizer, batches, rates, max_grad_norm=clip, precision=dtype):
         yield record.seconds
 
 
-def theirs(config: TrainConfig, batches: list[np.ndarray], dtype: str) -> Iterator[float]:
+def theirs(config: TrainConfig, batches: list[np.ndarray], dtype: str, device: torch.device) -> Iterator[float]:
     """Seconds of each update as ai2-olmo's trainer makes it: its model, loss, clipping, scheduler and optimizer."""
-    model = OLMo(config.model)
+    model = OLMo(config.model).to(device)
     optimizer, scheduler = build_optimizer(config, model), build_scheduler(config)
     for step, batch in enumerate(batches, 1):
         started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        ids = torch.from_numpy(batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+        ids = torch.from_numpy(batch).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bf16"):
             logits = model(ids).logits[..., :-1, :].contiguous().view(-1, config.model.vocab_size)
             loss = F.cross_entropy(logits, ids[..., 1:].contiguous().view(-1), reduction="sum") / ids.numel()
         loss.backward()
@@ -124,12 +143,12 @@ def theirs(config: TrainConfig, batches: list[np.ndarray], dtype: str) -> Iterat
         yield time.perf_counter() - started
 
 
-def hugging_face(config: TrainConfig, batches: list[np.ndarray], dtype: str, turn: Any) -> None:
+def hugging_face(config: TrainConfig, batches: list[np.ndarray], dtype: str, device: torch.device, turn: Any) -> None:
     """Train with Hugging Face's Trainer; after each of its updates `turn(seconds)` is called."""
     source = fresh_state(config, device=torch.device("cpu")).model.eval()
     model = native(source)
     with torch.no_grad():
-        ids = torch.from_numpy(batches[0])
+        ids = torch.from_numpy(batches[0][:1, :64])
         assert (model(ids).logits - source(ids).logits).abs().max() < 1e-3, "the converted model is another one"
     model.config.use_cache = False
 
@@ -138,12 +157,14 @@ def hugging_face(config: TrainConfig, batches: list[np.ndarray], dtype: str, tur
             self.started = time.perf_counter()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
+            if device.type == "cuda":
+                torch.cuda.synchronize()
             turn(time.perf_counter() - self.started)
 
     rows = np.concatenate(batches)
     with tempfile.TemporaryDirectory() as folder:
         arguments = transformers.TrainingArguments(
-            output_dir=folder, use_cpu=True, bf16=dtype == "bf16", max_steps=len(batches), report_to=[],
+            output_dir=folder, use_cpu=device.type == "cpu", bf16=dtype == "bf16", max_steps=len(batches), report_to=[],
             per_device_train_batch_size=config.global_train_batch_size, learning_rate=1e-3, weight_decay=0.1,
             adam_beta1=0.9, adam_beta2=0.95, max_grad_norm=config.max_grad_norm, lr_scheduler_type="constant",
             optim="adamw_torch_fused", logging_strategy="no", save_strategy="no", disable_tqdm=True,
@@ -158,8 +179,7 @@ def model_of(name: str) -> Model:
     """A shipped embedded model, or one of the bench's own sizes."""
     overrides = [f"model={'tiny-s' if name in SIZES else name}"]
     overrides += [
-        f"model.{'' if key in ('vocab_size', 'batch_size') else 'architecture.'}{key}={value}"
-        for key, value in SIZES.get(name, {}).items()
+        f"model.{'' if key in OUTSIDE else 'architecture.'}{key}={value}" for key, value in SIZES.get(name, {}).items()
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return typed(compose("config", overrides=overrides)).model
@@ -171,15 +191,18 @@ def flops_a_token(config: TrainConfig) -> float:
     return 6 * matrix_parameters(sizes) + 12 * sizes.n_layers * sizes.d_model * sizes.max_sequence_length
 
 
-def peak_flops(dtype: str) -> float:
-    """Floating-point operations a second of a product of two 1024 x 1024 matrices: the best of several."""
-    a = torch.randn(1024, 1024, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32)
+def peak_flops(dtype: str, device: torch.device) -> float:
+    """FLOPs a second of a product of two square matrices, 1024 wide or on a GPU 8192: the best of several."""
+    width = 1024 if device.type == "cpu" else 8192
+    a = torch.randn(width, width, dtype=torch.bfloat16 if dtype == "bf16" else torch.float32, device=device)
     seconds = []
     for _ in range(8):
         started = time.perf_counter()
         a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return 2 * 1024**3 / min(seconds)
+    return 2 * width**3 / min(seconds)
 
 
 if __name__ == "__main__":
