@@ -9,6 +9,9 @@ SWEEP ?= main
 STUDIES := $(patsubst conf/experiment/%.yaml,sweep-%,$(wildcard conf/experiment/*.yaml))
 
 PORT ?= 5000
+# of make test: processes, and what else pytest is told, e.g. TESTS="tests/test_plan.py -m 'not slow'"
+WORKERS ?= 2
+TESTS ?=
 
 .PHONY: help install sweep test lint check format bench ui report mlflow-server clean $(STUDIES)
 
@@ -36,7 +39,7 @@ $(STUDIES): sweep-%: install
 	@$(PY) -m sweep experiment=$*
 
 test: install
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n $(WORKERS) $(TESTS)
 
 lint: install
 	$(PY) -m ruff format --check

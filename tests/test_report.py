@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,7 @@ import pytest
 
 from sweep.report import main
 from tests.journals import write_run
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from tests.tools import chromium
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +118,6 @@ def test_what_can_not_be_reported_is_refused(
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 def test_a_real_browser_opens_it_without_errors_and_sorts_its_tables(written: Path, tmp_path: Path) -> None:
     """A script added to the page looks at every image, sorts a table both ways, and writes what it saw as the title."""
     seen = """<script>addEventListener("error", e => document.title = "error " + e.message);
@@ -135,8 +132,7 @@ def test_a_real_browser_opens_it_without_errors_and_sorts_its_tables(written: Pa
       document.title = `images ${document.images.length} ${whole} up ${up} down ${down}`; });</script>"""
     page = tmp_path / "page.html"
     page.write_text((written / "report.html").read_text().replace("</body>", f"{seen}</body>"))
-    assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     result = subprocess.run(
         [*command, "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
         capture_output=True,

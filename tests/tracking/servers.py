@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import socket
 import sqlite3
@@ -19,6 +18,7 @@ import pytest
 
 from sweep.server import DEBIAN
 from sweep.tracking import FILE, facts, read
+from tests.tools import missing
 
 
 def free_port() -> int:
@@ -76,9 +76,7 @@ def lab() -> Iterator[Callable[[str], Lab]]:
 
     def the(backend: str) -> Lab:
         if backend == "postgres" and not (list(DEBIAN.glob("*/bin/initdb")) or shutil.which("initdb")):
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(
-                "needs PostgreSQL: apt-get install postgresql"
-            )
+            missing("needs PostgreSQL: apt-get install postgresql")
         if backend not in started:
             started[backend] = Lab(backend)
         return started[backend]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,17 +13,16 @@ import pytest
 
 from sweep.tracking import sweeps
 from sweep.tracking.connection import Connection
+from tests.tools import chromium
 
 from .conftest import ATTEMPT, INPUTS, write_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENT_MS = 60_000
 """Of the page's own clock, which runs ahead where it only waits."""
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium, chromium-browser or google-chrome"),
     pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
 ]
 
@@ -32,6 +30,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What `python -m sweep.ui` prints after a sweep of steps and peak."""
+    chromium()
     folder = tmp_path_factory.mktemp("browser")
     multirun = folder / "multirun"
     for steps in (20, 40):
@@ -58,10 +57,9 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def page(address: str, profile: Path) -> str:
     """The page's elements once its scripts have come to rest."""
-    assert CHROMIUM is not None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=2400,1800", f"--user-data-dir={profile}"]
     rest = [f"--virtual-time-budget={PATIENT_MS}", "--dump-dom", address]
-    return subprocess.run([CHROMIUM, *flags, *rest], text=True, capture_output=True, check=True, timeout=300).stdout
+    return subprocess.run([chromium(), *flags, *rest], text=True, capture_output=True, check=True, timeout=300).stdout
 
 
 def test_the_printed_link_opens_the_table_with_the_sweeps_columns(link: str, tmp_path: Path) -> None:
