@@ -28,7 +28,8 @@ FLOORS = [
         "machine",
     },
     {"config"},
-    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "packing", "analysis"},
+    {"pretrained", "keys", "names", "sizes", "plan", "memory", "controls", "forecast", "packing", "analysis"}
+    | {"designs", "fraction", "bill"},
     {"checkpoints", "data", "anneal", "evaluate", "tracking", "table", "launch", "figures", "page"},
     {
         "attempt",
@@ -49,6 +50,7 @@ FLOORS = [
     },
     {
         "cli",
+        "points",
         "ui",
         "space",
         "export",
@@ -69,12 +71,12 @@ OWNERS = {
     "mlflow": {"tracking"},
     "lm_eval": {"evaluate", "harness"},
     "olmo": {"checkpoints", "data", "anneal", "evaluate", "trajectory", "scoring", "run"},
-    "hydra": {"cli", "preview"},
+    "hydra": {"cli", "preview", "points"},
     "rich": {"table", "launch", "preview", "report", "sync"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": {"figures"},
-    "scipy": {"analysis", "figures"},
+    "scipy": {"analysis", "figures", "designs"},
     "sklearn": {"analysis"},
     "torch": {
         "loss",
@@ -169,6 +171,9 @@ def test_the_pure_floors_know_no_clock_environment_or_network() -> None:
             "memory",
             "controls",
             "packing",
+            "designs",
+            "fraction",
+            "bill",
             "table",
             "analysis",
             "page",

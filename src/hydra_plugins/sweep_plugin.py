@@ -22,19 +22,33 @@ log = logging.getLogger(__name__)
 
 
 class PlannedSweeper(BasicSweeper):
-    """The basic sweeper's grammar; `hydra/sweeper=basic` gives the original back."""
+    """The basic sweeper's grammar and more designs; `hydra/sweeper=basic` gives the original back."""
 
-    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: dict[str, str] | None = None,
+        design: str = "product",
+        runs: int | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__(max_batch_size, params)
+        self.design: dict[str, Any] = {"design": design, "runs": runs, "seed": seed}
         self.points: list[Any] = []
         self.known: set[tuple[str, str]] = set()
+
+    def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
+        """The batches of the design's points."""
+        from sweep.points import designed
+
+        return [*self.split_overrides_to_chunks(designed(overrides, **self.design), max_batch_size)]
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         """The next batch, the controls that its points ask for among them; refused whole where one can't be run."""
         from sweep.controls import expanded
 
         points = [tuple(words) for words in super().get_job_batch()]
-        batch = list(expanded(points, lambda words: _typed(self, [words])[0], known=self.known))
+        batch = list(expanded(points, _composer(self), known=self.known))
         self.points += [config for _, config in batch]
         return [words for words, _ in batch]
 
@@ -114,11 +128,14 @@ class WorkersLauncher(LocalLauncher):
         return {i: _job_return(result) for i, result in zip(todo, results, strict=True)}
 
 
-def _typed(plugin: Any, batch: Sequence[Sequence[str]]) -> list[Any]:
-    from sweep.cli import typed
+def _composer(plugin: Any) -> Any:
+    from sweep.points import Composer
 
-    loader = plugin.hydra_context.config_loader
-    return [typed(loader.load_sweep_config(plugin.config, list(overrides))) for overrides in batch]
+    return Composer(plugin.hydra_context.config_loader, plugin.config)
+
+
+def _typed(plugin: Any, batch: Sequence[Sequence[str]]) -> list[Any]:
+    return [*map(_composer(plugin), batch)]
 
 
 def _job_return(result: Any) -> JobReturn:

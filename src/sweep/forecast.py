@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from sweep.config import Compute, RunConfig
+from sweep.config import Compute, Model, RunConfig
 from sweep.memory import memory_bytes
 from sweep.plan import Plan, make_plan, planned_rates, training_flops
 from sweep.pretrained import expected_position, known_lr
@@ -56,20 +56,26 @@ def forecast(config: RunConfig) -> Forecast:
         learning_rates=plan.learning_rates,
         tokens=plan.tokens,
         tokens_seen=plan.position.tokens,
-        flops=_flops(plan, sizes),
+        flops=_flops(sizes, plan.sequence_length, plan.tokens),
         memory=None if sizes is None else tuple(_memory(config.compute, plan, sizes, ranks) for ranks in RANKS),
     )
 
 
-def _flops(plan: Plan, sizes: Sizes | None) -> float | None:
+def training_cost(model: Model, tokens: int | None) -> float | None:
+    """Model FLOPs of pretraining on so many tokens; None where its option doesn't state its sizes."""
+    sizes = stated_sizes(model)
+    return None if model.sequence_length is None or tokens is None else _flops(sizes, model.sequence_length, tokens)
+
+
+def _flops(sizes: Sizes | None, sequence_length: int, tokens: int) -> float | None:
     if sizes is None:
         return None
     return training_flops(
         matrix_parameters=sizes.matrix_parameters,
         num_layers=sizes.num_layers,
         d_model=sizes.d_model,
-        sequence_length=plan.sequence_length,
-        tokens=plan.tokens,
+        sequence_length=sequence_length,
+        tokens=tokens,
     )
 
 

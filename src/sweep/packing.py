@@ -49,15 +49,15 @@ class Pack:
     runs: tuple[int, ...]
 
 
-def minutes(config: RunConfig) -> float | None:
-    """What this run should take, by what is stated of its model; None: nothing is."""
+def minutes(config: RunConfig, *, updates: int | None = None, scorings: int = 2) -> float | None:
+    """What this run should take, by what is stated of its model; None: nothing is. `updates` None: all of its own."""
     resources, model, anneal = config.model.resources, config.model, config.anneal
     if resources is None:
         return None
     larger = (anneal.batch_size or model.batch_size or 1) * (anneal.sequence_length or model.sequence_length or 1)
     scale = larger / ((model.batch_size or 1) * (model.sequence_length or 1))
-    scored = 2 * max(1, len(config.tasks.suites)) * resources.minutes_per_task_set
-    return anneal.steps / 1000 * scale * resources.minutes_per_1000_updates + scored
+    scored = scorings * max(1, len(config.tasks.suites)) * resources.minutes_per_task_set
+    return (anneal.steps if updates is None else updates) / 1000 * scale * resources.minutes_per_1000_updates + scored
 
 
 def packed(configs: Sequence[RunConfig], chosen: Chosen, *, pack: int | str, pack_min: float) -> list[Pack]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from rich.console import Console
 from rich.table import Table
 
-from sweep.cli import CONF, explain, typed
+from sweep.bill import Bill, bill
+from sweep.cli import CONF, expected_folder, explain, is_done
 from sweep.config import RunConfig
 from sweep.config.published import weights_alone
 from sweep.controls import expanded
@@ -23,6 +23,7 @@ from sweep.forecast import RANKS, Forecast, forecast
 from sweep.memory import FP32
 from sweep.names import run_folder, run_names
 from sweep.plan import planned_peak
+from sweep.points import Composer, designed
 from sweep.refusal import Refusal
 
 HELP = """\
@@ -56,7 +57,7 @@ def main() -> None:
     chosen = parser.parse_intermixed_args()
     try:
         configs = points(chosen.overrides)
-        sys.stdout.write(lrs(configs) if chosen.lrs else draw([forecast(config) for config in configs]))
+        sys.stdout.write(lrs(configs) if chosen.lrs else told(configs))
     except Exception as error:
         message = explain(error)
         if message is None:
@@ -69,10 +70,13 @@ def points(overrides: Sequence[str]) -> list[RunConfig]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)
-        swept = [f"{key}={values}" for key, values in (master.hydra.sweeper.params or {}).items()]
+        sweeper = master.hydra.sweeper
+        swept = [f"{key}={values}" for key, values in (sweeper.params or {}).items()]
         parsed = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *master.hydra.overrides.task])
-        words = [tuple(point) for batch in BasicSweeper.split_arguments(parsed, None) for point in batch]
-        found = expanded(words, lambda point: typed(loader.load_sweep_config(master, list(point))), known=set())
+        words = [
+            tuple(point) for point in designed(parsed, **{key: sweeper[key] for key in ("design", "runs", "seed")})
+        ]
+        found = expanded(words, Composer(loader, master), known=set())
         return list({run_folder(config): config for _, config in found}.values())
 
 
@@ -83,18 +87,39 @@ def lrs(configs: Sequence[RunConfig]) -> str:
     return "".join(f"{float(rate)!r}\n" for rate in forecast(configs[0]).learning_rates)
 
 
-def draw(found: Sequence[Forecast]) -> str:
-    """The points as a table, and their models' sizes below."""
+def told(configs: Sequence[RunConfig]) -> str:
+    """What these points will do and cost, the ones done here already marked."""
+    done = {place for place, config in enumerate(configs) if is_done(config, expected_folder(config))}
+    return draw([forecast(config) for config in configs], done)
+
+
+def draw(found: Sequence[Forecast], done: Collection[int] = ()) -> str:
+    """The points as a table, their models' sizes below, and the sums; `done` are the places of what needs no run."""
     table = Table(title=f"{len(found)} point{'s' if len(found) > 1 else ''}", title_justify="left")
     table.caption, table.caption_justify = CAPTION, "left"
     table.add_column("run")
     for name in ("updates", "LR in force", "peak LR", "last LR", "tokens", "of seen", "FLOPs"):
         table.add_column(name, justify="right")
-    for name, point in zip(run_names([point.config for point in found]), found, strict=True):
-        table.add_row(name, *_figures(point))
+    table.add_column("")
+    for place, (name, point) in enumerate(zip(run_names([point.config for point in found]), found, strict=True)):
+        table.add_row(name, *_figures(point), "done" if place in done else "")
     text = io.StringIO()
     Console(file=text, width=220).print(table)
-    return text.getvalue() + "".join(_needs(found))
+    return text.getvalue() + "".join(_needs(found)) + "".join(_sums(bill(found, done)))
+
+
+def _sums(all_: Bill) -> Iterator[str]:
+    """What the points not done take together, and what they share."""
+    yield f"\n{all_.points:,} points, {all_.done:,} done, {all_.points - all_.done:,} to run\n"
+    yield f"updates   {all_.updates - all_.shared_updates:,}"
+    yield f", and {all_.shared_updates:,} that start of another point's state\n" if all_.shared_updates else "\n"
+    yield f"scorings  {all_.before:,} of checkpoints, whichever points start there, and {all_.after:,} after\n"
+    yield f"tokens    {UNKNOWN if all_.tokens is None else f'{all_.tokens:.3g}'}\n"
+    share = UNKNOWN if all_.share is None else f"{all_.share:.2%}"
+    yield f"FLOPs     {UNKNOWN if all_.flops is None else f'{all_.flops:.2g}'}, {share} of the pretraining so far\n"
+    hours = {"core": all_.core_hours, "GPU": all_.gpu_hours}
+    each = [f"{UNKNOWN if h is None else f'{h:.2g}'} {on}-hours" for on, h in hours.items() if h is None or h > 0]
+    yield f"time      {', '.join(each) or '0 hours'} by model.resources, tasks whole\n"
 
 
 def _figures(point: Forecast) -> Iterator[str]:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sweep.designs import log_by_rule
+
 Floats = NDArray[np.float64]
 MAX_LEVELS = 8
 """A number with more levels than this is a continuous axis: straight line and square."""
-LOG_SPAN = 3.0
-"""Positive numbers that span more than this factor are looked at in the logarithm."""
 NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
 """What decides no number of a run, is noise, or is the arm itself (`keys.run_key` leaves the same out)."""
 FIRST = ("model", "checkpoint.step", "checkpoint.path", "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")
@@ -42,7 +42,7 @@ class Axis:
     @property
     def log(self) -> bool:
         """Whether ratios count, not differences."""
-        return self.numeric and self.levels[0] > 0 and self.levels[-1] / self.levels[0] >= LOG_SPAN
+        return self.numeric and log_by_rule(self.levels[0], self.levels[-1])
 
     def scaled(self, values: Any) -> Floats:
         """Numbers of this axis from -1 at its lowest level to 1 at its highest, in the logarithm where ratios count."""
