@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,12 +64,18 @@ def test_one_link_opens_the_last_sweep_on_loopback_until_interrupted(
     served: tuple[str, subprocess.Popen[str]], port: int
 ) -> None:
     line, server = served
-    assert line == view.link(f"http://127.0.0.1:{port}", "1", "sweep.steps") + "\n"
-    assert b"MLflow" in urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
+    assert line == view.link(f"http://sweep.localhost:{port}", "1", "sweep.steps") + "\n"
+    for name in ("sweep.localhost", "127.0.0.1", "localhost"):
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": f"{name}:{port}"})
+        assert b"MLflow" in urllib.request.urlopen(asked).read()
     elsewhere = ui(Path.cwd(), MLFLOW_TRACKING_URI=f"http://me:hunter2@127.0.0.1:{port}/")
-    assert elsewhere.stdout == line, "a server's link is printed, without its password, and nothing is started"
-    server.send_signal(signal.SIGINT)
+    assert elsewhere.stdout == line.replace("sweep.localhost", "127.0.0.1"), (
+        "a server's link is printed, without its password, and nothing is started"
+    )
+    server.send_signal(signal.SIGTERM)
     assert server.wait(timeout=60) == 0
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/")
 
 
 def test_a_taken_port_is_said_and_not_linked_to(tmp_path: Path, port: int) -> None:

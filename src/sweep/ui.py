@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,11 +19,14 @@ from sweep.showing import database
 from sweep.tracking.live import sqlite_file
 
 HOST = "127.0.0.1"
-STARTING_S = 60.0
+NAME = "sweep.localhost"
+"""Browsers take every name in .localhost for this machine. At 127.0.0.1 and localhost MLflow 3.17 opens its Assistant
+over a quarter of the page, the first time."""
+STARTING_S = 120.0
 
 
 def main() -> None:
-    """Serve until interrupted; exits with the server's own code where it ends by itself."""
+    """Serve until interrupted, by Ctrl-C or SIGTERM; exits with the server's own code where it ends by itself."""
     parser = argparse.ArgumentParser(prog="python -m sweep.ui", description=__doc__)
     parser.add_argument("port", nargs="?", type=_port, default=5000, help="on loopback; 5000 where none is given")
     port = parser.parse_args().port
@@ -40,10 +44,15 @@ def main() -> None:
     command += ["--artifacts-destination", str(multirun / "mlartifacts")]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": uri}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # several processes for scorers of agents' traces
+    names = (NAME, HOST, "localhost")
+    environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(f"{name}:{port}" for name in names)
+    environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = f"http://{NAME}:{port}"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait(server, port)
-        sys.stdout.write(f"{_opening(uri, f'http://{HOST}:{port}')}\nstop with Ctrl-C\n")
+        sys.stdout.write(f"{_opening(uri, f'http://{NAME}:{port}')}\n")
+        sys.stdout.write(f"stop with Ctrl-C; a browser that doesn't find {NAME} finds {HOST}\n")
         sys.stdout.flush()
         if server.wait():
             sys.exit(f"the MLflow server ended with code {server.returncode}")

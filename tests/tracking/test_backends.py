@@ -50,7 +50,7 @@ def make(folder: Path, experiment: str, **changed: Any) -> Path:
 
 
 WRITE = """
-import os, sys
+import os, sys, traceback
 from pathlib import Path
 from sweep.tracking.connection import Connection
 from sweep.tracking.projection import project
@@ -62,7 +62,8 @@ for folder in sorted(Path(sweep).iterdir()):
         try:
             project(folder, Connection(uri, experiment, Path(root)), alive=False)
             os._exit(0)
-        finally:
+        except BaseException:
+            traceback.print_exc()
             os._exit(1)
 sys.exit(sum(os.waitpid(child, 0)[1] != 0 for child in children))
 """

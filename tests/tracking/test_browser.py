@@ -57,7 +57,7 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def page(address: str, profile: Path) -> str:
     """The page's elements once its scripts have come to rest."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=2400,1800", f"--user-data-dir={profile}"]
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=2400,3600", f"--user-data-dir={profile}"]
     rest = [f"--virtual-time-budget={PATIENT_MS}", "--dump-dom", address]
     return subprocess.run([chromium(), *flags, *rest], text=True, capture_output=True, check=True, timeout=300).stdout
 

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sweep.lease import born
-from sweep.tracking import Journal, live
+from sweep.tracking import Journal, live, view
 from sweep.tracking.connection import Connection
 
 from .conftest import ATTEMPT, write_run
@@ -76,6 +76,33 @@ def test_the_outcome_is_there_when_the_run_ends_and_the_next_run_gets_the_same_p
     assert [feeder.returncode for feeder in started] == [-signal.SIGKILL]
 
 
+def test_a_sweep_half_done_is_shown_as_it_is_when_the_next_run_begins(tmp_path: Path, where: live.Where) -> None:
+    """Whoever looks in the middle finds the columns and the table that the runs so far have filled."""
+    live.prepare(where)
+    for name in ("a", "b"):
+        config = {"key": name, "name": name, "params": {**ATTEMPT["params"], "seed": ord(name)}}
+        folder = write_run(tmp_path / "steps" / name, **config, status="finished" if name == "a" else None)
+    client = MlflowClient(where.tracking_uri)
+    with live.followed(folder, where), Journal(folder) as journal:
+        _wait(lambda: "delta/mean" in _columns(client, where) and "1 finished, 1 no outcome" in _note(client, where))
+        journal.write("outcome", status="finished", error=None, result=None)
+    assert "seed" in _columns(client, where)
+
+
+def _columns(client: MlflowClient, where: live.Where) -> str:
+    """Of the sweep's view."""
+    experiment = client.get_experiment_by_name(where.experiment)
+    tag = experiment and experiment.tags.get(view.key("steps"))
+    return " ".join(view.state_of(tag)["selectedColumns"]) if tag else ""
+
+
+def _note(client: MlflowClient, where: live.Where) -> str:
+    """Of the sweep's own run."""
+    ids = [client.get_experiment_by_name(where.experiment).experiment_id]
+    found = [run.data.tags for run in client.search_runs(ids) if "sweep.parent" in run.data.tags]
+    return "".join(tags.get("mlflow.note.content", "") for tags in found)
+
+
 def test_one_that_has_gone_is_replaced(tmp_path: Path, where: live.Where, monkeypatch: pytest.MonkeyPatch) -> None:
     started = feeders(monkeypatch)
     live.prepare(where)
@@ -98,6 +125,25 @@ def test_a_server_that_never_answers_costs_the_stated_delay(
     assert "longer than 2 s" in warning
     assert f"python -m sweep.sync {folder}" in warning
     assert "hunter2" not in warning
+
+
+def test_what_was_waited_for_in_vain_is_not_waited_for_again(
+    tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run and then its sweep: together they wait no longer than the run alone, as nothing was done in between."""
+    monkeypatch.setattr(live, "DELAY_S", DELAY_S)
+    where, waits = live.Where(silent, "anneal", tmp_path / "mlartifacts"), []
+    answer = live._Feeder.answer
+    monkeypatch.setattr(live._Feeder, "answer", lambda self, s: waits.append(s) or answer(self, s))
+    folder = write_run(tmp_path / "steps" / "a")
+    with live.followed(folder, where):
+        pass
+    assert not live.bring_up_to_date(folder.parent, where)
+    assert waits[0] == DELAY_S
+    assert waits[1] < DELAY_S / 2
+    live._waited[where] = (0.0, time.monotonic() - 3600)
+    assert not live.bring_up_to_date(folder.parent, where)
+    assert waits[2] == DELAY_S, "after an hour's work it is asked again in earnest"
 
 
 def test_a_server_that_is_not_there_is_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,7 +174,7 @@ RUN = """
 import sys, time
 from pathlib import Path
 from sweep.lease import born
-from sweep.tracking import Journal, live
+from sweep.tracking import Journal, live, view
 with live.followed(Path(sys.argv[1]), live.Where(sys.argv[2], "anneal", Path(sys.argv[3]))):
     print("on", flush=True)
     time.sleep(60)

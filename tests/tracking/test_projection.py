@@ -21,7 +21,7 @@ from mlflow.entities import Run as MlflowRun
 from sweep.tracking import Journal, batches, facts, projection, read, sweeps
 from sweep.tracking.connection import Connection
 
-from .conftest import ATTEMPT, score
+from .conftest import ATTEMPT, score, write_run
 
 MakeRun = Callable[..., Path]
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
@@ -185,7 +185,7 @@ CALLS = {
     "log_artifact": 5,
     "log_inputs": 1,
     "create_registered_model": 1,
-    "create_model_version": 1,
+    "create_model_version": 2,
     "set_terminated": 1,
 }
 
@@ -283,6 +283,74 @@ def test_a_database_made_anew_gets_everything(run: MakeRun, where: dict[str, Any
     shutil.copy(empty, tmp_path / "mlflow.db")
     run_id = project(folder, where)
     assert stored(where, run_id) == expected(folder)
+
+
+def test_a_database_put_back_from_a_backup_gets_the_rest_again(
+    run: MakeRun, where: dict[str, Any], tmp_path: Path
+) -> None:
+    """It has the run's first half; the folder remembers that all was sent."""
+    folder = run(status=None, steps=10)
+    run_id = project(folder, where)
+    shutil.copy(tmp_path / "mlflow.db", tmp_path / "backup.db")
+    run(steps=20)
+    project(folder, where)
+    shutil.copy(tmp_path / "backup.db", tmp_path / "mlflow.db")
+    to = Connection(**where)
+    assert [synced.error for synced in sweeps.sync_runs(to, sweeps.journals(folder.parent))] == [None]
+    assert runs(where)[0].info.status == "FINISHED"
+    assert stored(where, run_id) == expected(folder)
+
+
+def test_what_a_person_deleted_is_made_again(run: MakeRun, where: dict[str, Any]) -> None:
+    """A point, the sweep's own run, the whole experiment."""
+    folder, client = run(), MlflowClient(where["tracking_uri"])
+
+    def sync() -> tuple[str, str]:
+        to, journals = Connection(**where), sweeps.journals(folder.parent)
+        assert [synced.error for synced in sweeps.sync_runs(to, journals)] == [None]
+        assert sweeps.sync_parent(to, folder.parent, journals) is None
+        (found,) = runs(where)
+        assert stored(where, found.info.run_id) == expected(folder)
+        return found.info.run_id, found.data.tags["mlflow.parentRunId"]
+
+    point, parent = sync()
+    client.delete_run(parent)
+    same, other_parent = sync()
+    assert (same, other_parent == parent) == (point, False)
+    client.delete_run(point)
+    other, same = sync()
+    assert (other == point, same) == (False, other_parent)
+    client.delete_experiment(Connection(**where).experiment_id)
+    assert sync() == (other, other_parent)
+
+
+def test_the_same_point_of_somebody_elses_sweep_of_that_name_is_another_run(
+    run: MakeRun, where: dict[str, Any], tmp_path: Path
+) -> None:
+    mine, theirs = run(), write_run(tmp_path / "theirs" / "steps" / "a", steps=7)
+    ids = [project(folder, where) for folder in (mine, theirs)]
+    parents = [project_sweep(folder.parent, where) for folder in (mine, theirs)]
+    assert [stored(where, run_id) for run_id in ids] == [expected(mine), expected(theirs)]
+    found = {run.info.run_id: run.data.tags["mlflow.parentRunId"] for run in runs(where)}
+    assert found == dict(zip(ids, parents, strict=True))
+    assert len(set(parents)) == 2
+    copied = shutil.copytree(mine.parent, tmp_path / "copied" / "steps")
+    assert project(copied / "a", where) == ids[0], "a copy is the same one"
+
+
+def test_files_that_the_server_can_not_take_hide_neither_points_nor_outcome(
+    run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("/srv/mlartifacts")
+
+    folder = run()
+    monkeypatch.setattr(MlflowClient, "log_artifact", refuse)
+    with pytest.raises(PermissionError):
+        project(folder, where)
+    (found,) = runs(where)
+    assert found.info.status == "FINISHED"
+    assert stored(where, found.info.run_id) == expected(folder)
 
 
 def test_non_finite_values_break_nothing_and_are_told(run: MakeRun, where: dict[str, Any]) -> None:

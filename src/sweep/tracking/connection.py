@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from filelock import FileLock
@@ -27,7 +27,8 @@ for _variable, _value in {
 }.items():
     os.environ.setdefault(_variable, _value)
 from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Run  # noqa: E402
+from mlflow.entities import Experiment, Run  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
 
 for _name in ("alembic", "mlflow", "urllib3.connectionpool"):  # what fails is told in one line of ours
     logging.getLogger(_name).setLevel(logging.CRITICAL)
@@ -35,6 +36,7 @@ for _name in ("alembic", "mlflow", "urllib3.connectionpool"):  # what fails is t
 LOCK = ".mlflow.lock"
 PATIENT_S = 600.0
 """Seconds after which waiting for a lock is given up."""
+EXISTS = "RESOURCE_ALREADY_EXISTS"
 PAGE = 1000
 """Runs asked for at once."""
 
@@ -53,27 +55,28 @@ class Connection:
         with FileLock(artifact_root / LOCK, timeout=within_s):
             _make_database(tracking_uri)
             self.client = MlflowClient(tracking_uri)
-            found = self.client.get_experiment_by_name(experiment)
-            if found is None:
-                at = None if self.is_server else artifact_root.absolute().as_uri()
-                found = self.client.get_experiment(self.client.create_experiment(experiment, artifact_location=at))
-            elif found.lifecycle_stage == "deleted":
+            found = self.client.get_experiment_by_name(experiment) or self._new_experiment(artifact_root)
+            if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
         self.experiment_id = found.experiment_id
 
-    def parent(self, sweep: str, started: int) -> Run:
-        """The sweep's run, made where absent, started at `started` in ms; the caller holds the sweep's lock."""
+    def parent(self, sweep: str, began: Collection[int]) -> Run:
+        """The run of the sweep whose runs `began` then, in ms, made where absent; the caller holds the sweep's lock.
+
+        It starts when one of them did: a sweep of the same name in another folder has a run of its own.
+        """
         tags = {"sweep.parent": sweep}
-        return self._the_one(self._found(tags), prefer=None) or self._made(started, tags, sweep)
+        found = [run for run in self._found(tags) if run.info.start_time in began]
+        return self._the_one(found, prefer=None) or self._made(min(began), tags, sweep)
 
     def point(self, events: Events, tags: dict[str, str], *, known: list[Run] | None, prefer: str | None) -> Run:
         """The point's run, made with `tags` where absent; the caller holds the run's lock.
 
-        `known` are the runs of its key, where they were asked for already; of several `prefer` is the id to keep.
+        `known` are its runs, where they were asked for already; of several `prefer` is the id to keep.
         """
         first = events.attempts[0]
         identity = {"sweep.key": first["key"], "sweep.name": first["sweep"]}
-        found = self._found(identity) if known is None else known
+        found = own(events, self._found(identity)) if known is None else known
         run = self._the_one(found, prefer=prefer)
         return run or self._made(milliseconds(first), tags | identity, first["name"])
 
@@ -83,6 +86,15 @@ class Connection:
         for run in self._found({"sweep.name": sweep}):
             points.setdefault(run.data.tags.get("sweep.key", ""), []).append(run)
         return points
+
+    def _new_experiment(self, artifact_root: Path) -> Experiment:
+        at = None if self.is_server else artifact_root.absolute().as_uri()
+        try:
+            self.client.create_experiment(self.experiment, artifact_location=at)
+        except MlflowException as error:
+            if error.error_code != EXISTS:  # another host was faster
+                raise
+        return self.client.get_experiment_by_name(self.experiment)
 
     def _the_one(self, runs: Iterable[Run], *, prefer: str | None) -> Run | None:
         """Of several (two hosts without locks can make them) always the same one; the others are deleted."""
@@ -108,6 +120,14 @@ class Connection:
             token = page.token
             if not token:
                 return runs
+
+
+def own(events: Events, runs: Iterable[Run]) -> list[Run]:
+    """Of runs of its key those that stand for this journal: they began when it did, in the same millisecond.
+
+    Elsewhere the same point may have been run too, by somebody else, into a sweep of the same name.
+    """
+    return [run for run in runs if run.info.start_time == milliseconds(events.attempts[0])]
 
 
 def _make_database(tracking_uri: str) -> None:

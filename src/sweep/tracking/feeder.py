@@ -28,6 +28,10 @@ EVERY_S = 5.0
 """Seconds between two projections of a run under way, at least."""
 SHARE = 0.05
 """Of the time, what they may take at most."""
+REFRESH_S = 600.0
+"""Seconds between two looks at the whole sweep from beside a run."""
+MANY = 500
+"""Runs of a sweep that is only looked at as a whole when it is over, and by `sync`: reading more takes seconds."""
 PATIENT_S = 60.0
 """Seconds at most before MLflow is tried again."""
 
@@ -69,7 +73,7 @@ def follow(run_folder: Path, connect: Callable[[], Connection], *, gone: Callabl
     from sweep.tracking.sweeps import in_a_line, is_alive
 
     to: Connection | None = None
-    seen, due, wait_s = -1, 0.0, EVERY_S
+    seen, due, refresh, wait_s = -1, 0.0, 0.0, EVERY_S
     while True:
         left, size = gone(), (run_folder / FILE).stat().st_size
         ended = left or has_ended(run_folder)
@@ -80,6 +84,9 @@ def follow(run_folder: Path, connect: Callable[[], Connection], *, gone: Callabl
         try:
             to = to or connect()
             project(run_folder, to, alive=not left or is_alive(run_folder))
+            if not ended and time.monotonic() >= refresh:  # what has ended meanwhile is in the sweep's table and view
+                refresh = time.monotonic() + REFRESH_S
+                look_around(run_folder.parent, to)
         except Exception as failure:  # whatever it is: the run goes on, and the journal has it all
             error = in_a_line(failure)
         if ended:
@@ -88,6 +95,16 @@ def follow(run_folder: Path, connect: Callable[[], Connection], *, gone: Callabl
         seen = seen if error else size
         wait_s = min(2 * wait_s, PATIENT_S) if error else max(EVERY_S, took / SHARE)
         due = time.monotonic() + wait_s
+
+
+def look_around(sweep_folder: Path, to: Connection) -> None:
+    """The sweep's own run and view as its runs are now, unless they are many."""
+    from sweep.tracking.projection import project_parent
+    from sweep.tracking.sweeps import is_alive, journals
+
+    if sum(1 for _ in sweep_folder.glob(f"*/{FILE}")) <= MANY:
+        runs = journals(sweep_folder)
+        project_parent(sweep_folder, to, [(events, is_alive(folder)) for folder, events in runs.items()])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,10 @@ from sweep.tracking.journal import FILE
 
 log = logging.getLogger(__name__)
 DIGEST_CHARS = 36
-REGISTERED = "RESOURCE_ALREADY_EXISTS"
+ABSENT, EXISTS = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
+IN_THE_WAY = "INTERNAL_ERROR"
+"""MLflow 3.17 numbers a model's versions by trying, and gives up after three that others had taken."""
+TRIES, TRY_AGAIN_S = 12, 0.5
 
 
 def send_inputs(client: MlflowClient, run: Run, events: Events) -> None:
@@ -41,24 +46,39 @@ def register(client: MlflowClient, run: Run, events: Events) -> None:
         return
     inputs, result = made
     name = f"{re.sub('[/:]', '_', result['params']['model'])}-annealed"
-    if client.search_model_versions(f"run_id = '{run.info.run_id}'"):
+    key, checkpoint, host = result["final_state"], inputs["checkpoint"], events.attempts[-1]["host"]
+    lineage = {"checkpoint": checkpoint["name"], "checkpoint.digest": checkpoint["digest"]}
+    lineage |= {f"data.{data['name']}.digest": data["digest"] for data in inputs["data"]}
+    for left in reversed(range(TRIES)):
+        if client.search_model_versions(f"run_id = '{run.info.run_id}'"):
+            return
+        try:
+            client.create_model_version(
+                name,
+                source=f"store://states/{key}",  # a server refuses paths of its own disk, which this needn't be
+                run_id=run.info.run_id,
+                tags={**lineage, "sweep.key": result["key"], "host": host},
+                description=_about(result, f"{inputs['store']}/states/{key}", host),
+                await_creation_for=0,
+            )
+        except MlflowException as error:
+            if not left or error.error_code not in (ABSENT, IN_THE_WAY):
+                raise
+            _make_way(client, name, error.error_code)
+        else:
+            return
+
+
+def _make_way(client: MlflowClient, name: str, error_code: str) -> None:
+    """For another try: the model made where absent; some time, where others were making versions of it just then."""
+    if error_code == IN_THE_WAY:
+        time.sleep(random.uniform(0, TRY_AGAIN_S))
         return
     try:
         client.create_registered_model(name, description="Checkpoints annealed by `python -m sweep`, a version a run.")
     except MlflowException as error:
-        if error.error_code != REGISTERED:
+        if error.error_code != EXISTS:
             raise
-    key, checkpoint = result["final_state"], inputs["checkpoint"]
-    lineage = {"checkpoint": checkpoint["name"], "checkpoint.digest": checkpoint["digest"]}
-    lineage |= {f"data.{data['name']}.digest": data["digest"] for data in inputs["data"]}
-    client.create_model_version(
-        name,
-        source=f"store://states/{key}",  # a server refuses paths of its own disk, which this needn't be
-        run_id=run.info.run_id,
-        tags={**lineage, "sweep.key": result["key"], "host": events.attempts[-1]["host"]},
-        description=_about(result, f"{inputs['store']}/states/{key}", events.attempts[-1]["host"]),
-        await_creation_for=0,
-    )
 
 
 def artifacts(run_folder: Path, events: Events, note: str = "") -> Iterator[tuple[str, Path | str]]:

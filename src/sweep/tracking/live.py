@@ -9,6 +9,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ from sweep.tracking.journal import has_ended
 log = logging.getLogger(__name__)
 
 DELAY_S = float(os.environ.get("SWEEP_TRACKING_DELAY_S", "10"))
-"""What tracking may cost a run in all, in seconds: the wait for the last of it, once the run has ended."""
+"""What tracking may cost a run in all, in seconds: the wait for the last of it, once the run has ended.
+
+What was waited for in vain is gone: what is told next to the same MLflow gets as many seconds as have passed since.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,19 +52,20 @@ def followed(run_folder: Path, where: Where) -> Iterator[None]:
 def prepare(where: Where) -> None:
     """Have the schema and the experiment made, before several processes come to need them.
 
-    A file that is there has its schema, and an experiment new to it is made by the first who needs it, under a lock.
-    What takes longer than DELAY_S is not waited for; those processes wait for it instead of their runs.
+    A server, and a file that is there, has its schema, and an experiment new to it is made by the first who needs it,
+    under a lock. What takes longer than DELAY_S is not waited for; those processes wait for it instead of their runs.
     """
-    if (file := sqlite_file(where.tracking_uri)) is not None and file.exists():
+    if (file := sqlite_file(where.tracking_uri)) is None or file.exists():
         return
     where.artifact_root.mkdir(parents=True, exist_ok=True)
     feeder = _told(where.artifact_root, where)  # a folder that holds no runs
     if feeder is None:
         return
-    if feeder.answer() == "":
+    if feeder.answer(DELAY_S) == "":
         _idle[where] = feeder
     else:
         feeder.leave()
+        _left.append(feeder)
 
 
 def sqlite_file(tracking_uri: str) -> Path | None:
@@ -108,9 +113,9 @@ class _Feeder:
             self._ask.write(f"{folder}\n")
             self._ask.flush()
 
-    def answer(self) -> str | None:
-        """ "" where MLflow has everything, else why not; None: it took longer than DELAY_S."""
-        if not select.select([self._said], [], [], DELAY_S)[0]:
+    def answer(self, within_s: float) -> str | None:
+        """ "" where MLflow has everything, else why not; None: it took longer."""
+        if not select.select([self._said], [], [], within_s)[0]:
             return None
         line = self._said.readline()
         return line.strip() if line else f"its process ended with code {self._process.wait()}"
@@ -128,6 +133,12 @@ class _Feeder:
 
 _idle: dict[Where, _Feeder] = {}
 """Those that have done what they were told. To start one takes seconds of imports: the next run gets it."""
+
+
+_left: list[_Feeder] = []
+"""Those that nobody waits for."""
+_waited: dict[Where, tuple[float, float]] = {}
+"""Where the last wait was in vain: seconds that were left then, and when that was."""
 
 
 @atexit.register
@@ -156,16 +167,21 @@ def _answered(feeder: _Feeder | None, folder: Path, where: Where) -> bool:
     """Wait for the last of it; a warning where MLflow is behind then."""
     if feeder is None:
         return False
+    started, (left, then) = time.monotonic(), _waited.pop(where, (DELAY_S, 0.0))
+    within_s = min(DELAY_S, left + started - then)
     why: str | None = "interrupted"
     try:
-        why = feeder.answer()
+        why = feeder.answer(within_s)
     finally:
         if why == "":
             _idle[where] = feeder
         else:
             feeder.end()
+    if why != "":
+        now = time.monotonic()
+        _waited[where] = max(0.0, within_s - (now - started)), now
     if why is None:
-        why = f"it took longer than {DELAY_S:.0f} s"
+        why = f"it took longer than {within_s:.2g} s"
     if why:
         log.warning("MLflow is behind (%s); the journals have it all: python -m sweep.sync %s", why, folder)
     return not why

@@ -28,6 +28,10 @@ class Memory:
     settled: str | None = None
     """Fingerprint of the journal, and the status, when everything was there; written last."""
 
+    def holds(self, run_id: str, status: str) -> bool:
+        """Whether it is of MLflow's run as it is now: a database put back from a backup may not have come so far."""
+        return run_id == self.run_id and (self.settled is None or self.settled.partition(" ")[0] == status)
+
     def save(self, run_folder: Path) -> None:
         """Replace the file, whole or not at all."""
         part = run_folder / f".{FILE}.{uuid.uuid4().hex}"

@@ -21,11 +21,13 @@ from sweep.tracking import facts, lineage
 from sweep.tracking.batches import Batch, batches
 from sweep.tracking.connection import LOCK, PATIENT_S, Connection
 from sweep.tracking.events import Events, milliseconds
-from sweep.tracking.journal import FILE, read
+from sweep.tracking.journal import FILE, beginnings, read
 from sweep.tracking.memory import Memory, recall
 from sweep.tracking.note import run_note, sweep_note
 
 log = logging.getLogger(__name__)
+
+PARENT = "mlflow.parentRunId"
 
 
 def project(
@@ -50,10 +52,17 @@ def project(
             recall(run_folder, server=to.server, experiment=to.experiment),
             _fingerprint(run_folder / FILE),
         )
-        if memory.run_id is not None and memory.run_id not in {run.info.run_id for run in known or ()}:
+        there = next((run for run in known or () if run.info.run_id == memory.run_id), None)
+        if memory.run_id is not None and there is None:
             known = None  # made after they were asked for, or gone: asked for again
-        elif memory.run_id is not None and brief and memory.settled == f"{facts.status(brief, alive=alive)} {version}":
-            return memory.run_id
+        elif there is not None and brief:
+            now = f"{facts.status(brief, alive=alive)} {version}"
+            if (
+                memory.settled == now
+                and memory.holds(there.info.run_id, there.info.status)
+                and there.data.tags.get(PARENT) == parent_id
+            ):
+                return there.info.run_id
         events = read(run_folder)
         if not events.attempts:
             raise ValueError(f"{run_folder / FILE} holds no attempt that can be read")
@@ -61,13 +70,14 @@ def project(
         if parent_id is None:
             with FileLock(run_folder.parent / LOCK, timeout=within_s):
                 first = events.attempts[0]
-                parent_id = to.parent(first["sweep"], milliseconds(first)).info.run_id
+                began = beginnings(run_folder.parent) | {milliseconds(first)}
+                parent_id = to.parent(first["sweep"], began).info.run_id
                 lineage.show(to.client, to.experiment_id, [events], anew=False)
-        tags = facts.tags(events) | {"mlflow.parentRunId": parent_id}
+        tags = facts.tags(events) | {PARENT: parent_id}
         note = run_note(events, run_folder)
         tags["mlflow.note.content"] = facts.fit(note, facts.TAG_CHARS, "the artifact note.md")
         run = to.point(events, tags, known=known, prefer=memory.run_id)
-        if memory.run_id != run.info.run_id:
+        if not memory.holds(run.info.run_id, run.info.status):
             memory = Memory(to.server, to.experiment, run.info.run_id, _last_update(to, run))
             memory.save(run_folder)
         scores = [point for point in facts.score_points(events) if run.data.metrics.get(point.name) != point.value]
@@ -79,6 +89,7 @@ def project(
                 memory.samples = point.step if facts.is_sample(point) else memory.samples
             memory.save(run_folder)
             _in_time(deadline)
+        _settle(to, run, status, events.outcome)  # before the files, which a server may have no place for
         lineage.send_inputs(to.client, run, events)
         for name, source in lineage.artifacts(run_folder, events, note):
             _in_time(deadline)
@@ -87,7 +98,6 @@ def project(
                 memory.artifacts[name] = fingerprint
                 memory.save(run_folder)
         lineage.register(to.client, run, events)
-        _settle(to, run, status, events.outcome)
         memory.settled = f"{status} {version}"
         memory.save(run_folder)
         return run.info.run_id
@@ -98,7 +108,7 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
     first = min((events.attempts[0] for events, _ in runs), key=lambda attempt: attempt["time"])
     name, statuses = first["sweep"], {facts.status(events, alive=alive) for events, alive in runs}
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
-        parent = to.parent(name, milliseconds(first))
+        parent = to.parent(name, beginnings(sweep_folder) | {milliseconds(first)})
         note = sweep_note(name, [events for events, _ in runs])
         if len(note) > facts.TAG_CHARS:
             to.client.log_text(parent.info.run_id, facts.fit(note, len(note), ""), "note.md")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-_USERINFO = re.compile(r'://[^\s"@/:]*(?::(?!\d+/)[^\s"@]*)?@')
+_USERINFO = re.compile(r'://[^\s"@/:]*(?::(?!\d+/)[^\s"@]*(?:@[^\s"@/]*)*)?@')
 _QUERY = re.compile(r'([?&][^=&\s"]*(?:token|password|passwd|pwd|secret|key|sig|signature)=)[^&\s"]+', re.IGNORECASE)
 
 
-def redact(text: str) -> str:
-    """The text with user names, passwords and tokens inside URIs masked."""
+SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
+"""Variables of the environment that an error may quote."""
+
+
+def redact(text: str, *, secrets: Iterable[str | None] = ()) -> str:
+    """The text with user names, passwords and tokens inside URIs masked, and these secrets wherever they are."""
+    for secret in filter(None, (secret and secret.strip() for secret in secrets)):
+        text = text.replace(secret, "***")
     if "://" not in text:
         return text
     return _QUERY.sub(r"\1***", _USERINFO.sub("://***@", text))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sweep.tracking import facts
 from sweep.tracking.connection import LOCK, Connection
-from sweep.tracking.journal import FILE
+from sweep.tracking.events import milliseconds
+from sweep.tracking.journal import FILE, beginnings
 from sweep.tracking.sweeps import first_attempt, journals
 
 
@@ -16,7 +16,7 @@ def attach(to: Connection, sweep_folder: Path, report: Path) -> str:
     """Log a report's folder as `report/` to the run that stands for the sweep, made where absent; its id."""
     first = first_attempt(journals(sweep_folder))
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
-        run = to.parent(first["sweep"], facts.milliseconds(first))
+        run = to.parent(first["sweep"], beginnings(sweep_folder) | {milliseconds(first)})
     to.client.log_artifacts(run.info.run_id, str(report), "report")
     return run.info.run_id
 
@@ -27,8 +27,7 @@ def fetch(to: Connection, sweep: str, folder: Path) -> int:
     What MLflow doesn't have yet, because a run hasn't ended, isn't there either.
     """
     count = 0
-    for runs in to.points(sweep).values():
-        run_id = runs[0].info.run_id
+    for run_id in (run.info.run_id for runs in to.points(sweep).values() for run in runs):
         there = {file.path for file in to.client.list_artifacts(run_id)}
         for name in there & {FILE, "records"}:
             (folder / run_id).mkdir(parents=True, exist_ok=True)

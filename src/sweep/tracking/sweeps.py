@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,11 @@ from filelock import FileLock
 
 from sweep.store import digest, store_at
 from sweep.tracking.brief import brief
-from sweep.tracking.connection import LOCK, Connection
+from sweep.tracking.connection import LOCK, Connection, own
 from sweep.tracking.events import Events, milliseconds
-from sweep.tracking.journal import FILE, read
+from sweep.tracking.journal import FILE, beginnings, read
 from sweep.tracking.projection import project, project_parent
-from sweep.tracking.redaction import redact
+from sweep.tracking.redaction import SECRETS, redact
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +62,10 @@ def sync_runs(to: Connection, runs: dict[Path, Events]) -> Iterator[Synced]:
     """Bring MLflow up to date with these runs of one sweep, one result each as it is done."""
     if not runs:
         return
-    first = first_attempt(runs)
+    first, folder = first_attempt(runs), next(iter(runs)).parent
     known = to.points(first["sweep"])
-    with FileLock(next(iter(runs)).parent / LOCK, timeout=to.within_s):
-        parent_id = to.parent(first["sweep"], milliseconds(first)).info.run_id
+    with FileLock(folder / LOCK, timeout=to.within_s):
+        parent_id = to.parent(first["sweep"], beginnings(folder) | {milliseconds(first)}).info.run_id
     failures = 0
 
     def one(folder: Path) -> Synced:
@@ -72,7 +73,7 @@ def sync_runs(to: Connection, runs: dict[Path, Events]) -> Iterator[Synced]:
         if failures >= GIVEN_UP_AFTER:
             return Synced(folder, f"not tried: {failures} others before it failed")
         events = runs[folder]
-        there = known.get(events.attempts[0]["key"], [])
+        there = own(events, known.get(events.attempts[0]["key"], ()))
         asked: dict[str, Any] = {"known": there, "parent_id": parent_id, "brief": events}
         error = _tried(lambda: project(folder, to, alive=is_alive(folder), **asked))
         failures = failures + 1 if error else 0
@@ -95,7 +96,8 @@ def first_attempt(runs: dict[Path, Events]) -> dict[str, Any]:
 
 def in_a_line(error: Exception) -> str:
     """An error as one line without secrets."""
-    return redact(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")[:300]
+    line = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return redact(line, secrets=map(os.environ.get, SECRETS))[:300]
 
 
 def _tried(act: Callable[[], str]) -> str | None:
