@@ -1,37 +1,40 @@
-"""`python bench/scoring.py [--quick | --full] [MODEL ...]`: our engine against lm-eval's HFLM, one thread, fp32.
+"""`python bench/scoring.py [--quick | --full] [--device cuda] [MODEL ...]`: our engine against lm-eval's HFLM in fp32.
 
-Both score the 8 core tasks in this process, same weights and requests, HFLM on transformers' own class at the best of
-several batch sizes: on the first documents of each task, few with --quick; with --full on all of them, the batch size
-chosen on the first. MODEL is tiny-s, small-50k or large-50k; all by default.
+Both score the same requests with the same weights in this process, HFLM on transformers' own class at the best of
+several batch sizes, which a part of its documents chooses. small-50k scores the 8 core tasks and MMLU in full, as
+`tasks=[core8,mmlu]` has them; HFLM every n-th document of each, and its time is multiplied by n, unless --full has it
+score them all. Of large-50k, too slow for that on a CPU, both score every n-th document of the core tasks, where ours
+shares least. On a GPU ours scores everything. --quick takes few documents and no MMLU.
+MODEL is tiny-s (the embedded model; not by default), small-50k or large-50k.
 
-Times are CPU seconds. Ours is what each further checkpoint of a sweep costs; `prepare` comes once a sweep on top.
-`limit` is what the products of every distinct position and every predicting row take at the rate measured here;
-we do some less, projecting each token once and leaving out of the last layer what predicts nothing; `% of limit` is the
-share of that rate that ours reaches, exponentials and all. Last line: the smallest ratio.
+Times are CPU seconds of one thread, with a GPU seconds. Ours is what each further checkpoint of a sweep costs, and
+`prepare` comes once a sweep on top. `limit` is what the products of every distinct position and every predicting row
+take at the rate measured here; we do some less, projecting each token once and leaving out of the last layer what
+predicts nothing; `% of limit` is the share of that rate that ours reaches, exponentials and all. Last line: the
+smallest ratio, and the largest difference of two log-probabilities.
 """
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
+import functools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
+from hflm import hflm, native, theirs_of
 from olmo.config import ModelConfig
 from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from sweep.checkpoints.huggingface import config_json, to_native
 from sweep.config import CORE8, Task
 from sweep.evaluate import (
     TOKEN_BUDGET,
@@ -46,57 +49,34 @@ from sweep.evaluate import (
     scores,
 )
 
-LENGTH = 512
+LENGTH = 2048
+MMLU = Task(name="mmlu", protocol="mmlu", split="test", num_fewshot=5)
+BATCH_SIZES = {"cpu": (2, 8, 32), "cuda": (8, 16, 32)}
+"""HFLM's to choose from; larger ones don't fit MMLU's longest documents with a vocabulary of 50k."""
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_ARENA_MAX": "1"}
 """Memory is kept for reuse: it makes HFLM up to 1.7 times faster, so both sides get it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A model, and documents of each task to score with it: in full, and --quick."""
+    """A model, and of how many documents each engine scores one on a CPU."""
 
     name: str
     d_model: int
     n_layers: int
     n_heads: int
     vocab_size: int
-    limit: int
-    quick_limit: int
-    batch_sizes: tuple[int, ...]
-    """HFLM's to choose from; --quick tries the first two."""
+    ours: int
+    theirs: int
+    quick: int
+    mmlu: bool = False
 
 
+SMALL = {"d_model": 64, "vocab_size": 50304, "n_layers": 4, "n_heads": 4}
 CASES = (
-    Case(
-        name="tiny-s",
-        d_model=64,
-        n_layers=2,
-        n_heads=2,
-        vocab_size=2048,
-        limit=500,
-        quick_limit=40,
-        batch_sizes=(8, 32, 128),
-    ),
-    Case(
-        name="small-50k",
-        d_model=64,
-        n_layers=4,
-        n_heads=4,
-        vocab_size=50304,
-        limit=50,
-        quick_limit=20,
-        batch_sizes=(2, 8, 32),
-    ),
-    Case(
-        name="large-50k",
-        d_model=1024,
-        n_layers=4,
-        n_heads=16,
-        vocab_size=50304,
-        limit=8,
-        quick_limit=4,
-        batch_sizes=(2, 4, 16),
-    ),
+    Case(name="tiny-s", ours=1, theirs=16, quick=40, d_model=64, vocab_size=2048, n_layers=2, n_heads=2),
+    Case(name="small-50k", ours=1, theirs=32, quick=160, mmlu=True, **SMALL),
+    Case(name="large-50k", ours=192, theirs=192, quick=800, d_model=1024, vocab_size=50304, n_layers=4, n_heads=16),
 )
 
 
@@ -113,14 +93,7 @@ def olmo(case: Case) -> OLMo:
     return model
 
 
-def native(model: OLMo) -> PreTrainedModel:
-    """The same weights in transformers' own class."""
-    theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config_json(model.config)))
-    weights = to_native(model.state_dict(), model.config)
-    theirs.load_state_dict({"lm_head.weight": weights["model.embed_tokens.weight"], **weights})
-    return theirs.eval()
-
-
+@functools.cache
 def tokenizer_of(vocab_size: int) -> Tokenizer:
     """The OLMo tokenizer, or a small one trained on the tasks' own text."""
     if vocab_size > 50000:
@@ -131,32 +104,28 @@ def tokenizer_of(vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(
-        (c for name in CORE8 for c in load_task(Task(name=name, limit=200)).contexts), trainer
-    )
+    tokenizer.train_from_iterator((c for task in requests(mmlu=False) for c in task.contexts[::20]), trainer)
     return tokenizer
 
 
-def hflm(model: PreTrainedModel, tokenizer: Tokenizer, batch_size: int) -> HFLM:
-    """lm-eval's engine."""
-    end = tokenizer.id_to_token(0)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end, pad_token=end)
-    return HFLM(
-        pretrained=model, tokenizer=fast, backend="causal", batch_size=batch_size, max_length=LENGTH, device="cpu"
-    )
-
-
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds, and the result."""
-    started = time.process_time()
+def timed(work: Callable[[], Any], device: str = "cpu") -> tuple[float, Any]:
+    """CPU seconds, or seconds where there is a GPU to wait for, and the result."""
+    wait, clock = (lambda: None, time.process_time) if device == "cpu" else (torch.cuda.synchronize, time.perf_counter)
+    wait()
+    started = clock()
     result = work()
-    return time.process_time() - started, result
+    wait()
+    return clock() - started, result
 
 
-def gflops() -> float:
-    """Rate of a large matrix product, in GFLOP/s."""
-    a = torch.randn(2048, 2048)
-    return 2 * 2048**3 / min(timed(lambda: a @ a)[0] for _ in range(5)) / 1e9
+def gflops(device: str) -> float:
+    """Rate of a large matrix product, in GFLOP/s; on a CPU of the faster of torch's two libraries."""
+    size = 2048 if device == "cpu" else 8192
+    a = torch.randn(size, size, device=device)
+    products = [lambda: a @ a]
+    if device == "cpu" and torch.backends.mkldnn.is_available():
+        products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], ""))
+    return 2 * size**3 / min(timed(product, device)[0] for product in products for _ in range(5)) / 1e9
 
 
 def limit_gflop(model: OLMo, pack: Pack) -> float:
@@ -168,73 +137,85 @@ def limit_gflop(model: OLMo, pack: Pack) -> float:
     return 2 * float(body + attention + config.d_model * config.vocab_size * len(pack.row)) / 1e9
 
 
-def same_scores(packs: list[Pack], ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Whether every accuracy of every task is the same."""
-    ends = np.cumsum([len(pack.task) for pack in packs])[:-1]
-    values = [
-        [
-            s.value
-            for pack, part in zip(packs, np.split(of, ends), strict=True)
-            for s in scores(
-                pack.tasks[0], records_table(pack, pack.tasks[0], Likelihoods(log_probability=part, greedy=None))
-            )
-            if s.metric.startswith("acc")
-        ]
-        for of in (ours, theirs)
-    ]
-    return values[0] == values[1]
+def accuracies(tasks: Sequence[TaskRequests], packs: Sequence[Pack], log_probability: np.ndarray) -> list[float]:
+    """Every accuracy of every task."""
+    ends = np.cumsum([len(task.gold) for task in tasks])[:-1]
+    tables = (
+        records_table(pack, task.task, Likelihoods(log_probability=part, greedy=None))
+        for task, pack, part in zip(tasks, packs, np.split(log_probability, ends), strict=True)
+    )
+    found = (s for task, table in zip(tasks, tables, strict=True) for s in scores(task.task, table))
+    return [score.value for score in found if score.metric.startswith("acc")]
 
 
-def ours_of(model: OLMo, packs: list[Pack]) -> np.ndarray:
-    """Our log-probabilities of all requests, a pack a task, as a run scores."""
+@functools.cache
+def requests(*, mmlu: bool) -> tuple[TaskRequests, ...]:
+    """All requests of the tasks."""
+    return tuple(load_task(task) for task in (*(Task(name=name) for name in CORE8), *([MMLU] if mmlu else [])))
+
+
+def kept(tasks: Sequence[TaskRequests], nth: int) -> np.ndarray:
+    """Which requests are of every n-th document of their task."""
+    return np.concatenate([np.array(task.documents) % nth == 0 for task in tasks])
+
+
+def every(tasks: Sequence[TaskRequests], nth: int) -> list[TaskRequests]:
+    """The requests of every n-th document of each task."""
+    found = []
+    for task in tasks:
+        keep = np.flatnonzero(np.array(task.documents) % nth == 0)
+        columns: dict[str, Any] = {name: of for name, of in vars(task).items() if isinstance(of, tuple)}
+        found.append(dataclasses.replace(task, **{name: tuple(of[i] for i in keep) for name, of in columns.items()}))
+    return found
+
+
+@functools.cache
+def packs_of(vocab_size: int, *, mmlu: bool, nth: int) -> list[Pack]:
+    """A pack a task, as a run makes them."""
+    limits = {"eos_token_id": 0, "max_length": LENGTH, "token_budget": TOKEN_BUDGET}
+    return [prepare([task], tokenizer_of(vocab_size), **limits) for task in every(requests(mmlu=mmlu), nth)]
+
+
+def ours_of(model: OLMo, packs: Sequence[Pack]) -> np.ndarray:
+    """Our log-probabilities of all requests, as a run scores another checkpoint."""
     body = Body(model)
     return np.concatenate([log_likelihoods(body, pack) for pack in packs])
 
 
-def instances(tasks: list[TaskRequests]) -> list[Instance]:
-    """The requests as lm-eval hands them to a model."""
-    pairs = [pair for task in tasks for pair in zip(task.contexts, task.continuations, strict=True)]
-    return [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(pairs)]
-
-
-def load(case: Case, mode: str) -> list[TaskRequests]:
-    """The core tasks' requests, as many as the mode wants."""
-    limit = {"--quick": case.quick_limit, "--full": None}.get(mode, case.limit)
-    return [load_task(Task(name=name, limit=limit)) for name in CORE8]
-
-
-def best_hflm(case: Case, module: PreTrainedModel, tokenizer: Tokenizer, mode: str) -> tuple[int, float, np.ndarray]:
-    """HFLM's best batch size, its CPU seconds and its log-probabilities of all requests of this mode."""
-    first = instances(load(case, "--quick" if mode == "--quick" else ""))
-    sizes = case.batch_sizes[: 2 if mode == "--quick" else None]
-    engines = {size: hflm(module, tokenizer, size) for size in sizes}
-    runs = {size: timed(partial(e.loglikelihood, first, disable_tqdm=True)) for size, e in engines.items()}
-    best = min(runs, key=lambda size: runs[size][0])
-    if mode == "--full":
-        runs[best] = timed(partial(engines[best].loglikelihood, instances(load(case, mode)), disable_tqdm=True))
-    seconds, answers = runs[best]
-    return best, seconds, np.array([answer[0] for answer in answers])
-
-
-def compare(case: Case, mode: str) -> tuple[float, float]:
+def compare(case: Case, *, mode: str, device: str) -> tuple[float, float]:
     """Ratio and the largest difference of log-probabilities; prints a line of the table."""
-    tasks = load(case, mode)
-    tokenizer, model = tokenizer_of(case.vocab_size), olmo(case)
-    limits = {"eos_token_id": 0, "max_length": LENGTH, "token_budget": TOKEN_BUDGET}
-    prepare_s, packs = timed(lambda: [prepare([task], tokenizer, **limits) for task in tasks])
-    if mode != "--full":
+    mmlu = mode != "quick" and (case.mmlu or device == "cuda")
+    ours_nth, theirs_nth = (1, 8) if device == "cuda" else (case.ours, case.theirs)
+    if mode != "default":
+        ours_nth, theirs_nth = (case.quick, case.quick) if mode == "quick" else (ours_nth, ours_nth)
+    tasks, tokenizer, model = requests(mmlu=mmlu), tokenizer_of(case.vocab_size), olmo(case).to(device)
+    prepare_s, packs = timed(lambda: packs_of(case.vocab_size, mmlu=mmlu, nth=ours_nth))
+    if ours_nth > 1 or device == "cuda":  # what a process does once
         ours_of(model, packs)
-    repeats = 1 if mode == "--full" else 3
-    ours_s, ours = min((timed(lambda: ours_of(model, packs)) for _ in range(repeats)), key=lambda run: run[0])
-    best, theirs_s, theirs = best_hflm(case, native(model), tokenizer, mode)
+    runs = (timed(lambda: ours_of(model, packs), device) for _ in range(1 if ours_nth == 1 else 3))
+    ours_s, ours = min(runs, key=lambda run: run[0])
 
-    rate, gflop, ratio = gflops(), sum(limit_gflop(model, pack) for pack in packs), theirs_s / ours_s
-    requests, positions, rows = (sum(map(len, of)) for of in zip(*((p.task, p.ids, p.row) for p in packs), strict=True))
+    module, few = native(model), every(tasks, theirs_nth if mode == "quick" else max(32, 3 * theirs_nth))
+    engines = {
+        size: hflm(module, tokenizer, batch_size=size, max_length=LENGTH)
+        for size in BATCH_SIZES[device][: 2 if mode == "quick" else None]
+    }
+    theirs_of(engines[8], every(few, 1000))  # nor its first call
+    tried = {size: timed(functools.partial(theirs_of, engine, few), device)[0] for size, engine in engines.items()}
+    best = min(tried, key=lambda size: tried[size])
+    scored = every(tasks, theirs_nth)
+    theirs_s, theirs = timed(lambda: theirs_of(engines[best], scored), device)
+    theirs_s *= theirs_nth / ours_nth
+
+    both = kept(every(tasks, ours_nth), theirs_nth)
+    ours = ours[both]
+    same = [accuracies(scored, packs_of(case.vocab_size, mmlu=mmlu, nth=theirs_nth), of) for of in (ours, theirs)]
+    rate, gflop, ratio = gflops(device), sum(limit_gflop(model, pack) for pack in packs), theirs_s / ours_s
+    numbers = (sum(map(len, of)) for of in zip(*((p.task, p.ids, p.row) for p in packs), strict=True))
     show(
-        *(case.name, requests, positions, rows, f"{rate:.0f}", f"{gflop / rate:.2f}"),
-        *(f"{prepare_s:.2f}", f"{ours_s:.2f}", f"{100 * gflop / rate / ours_s:.0f}", f"{theirs_s:.2f}", best),
-        f"{ratio:.1f}",
-        "same" if same_scores(packs, ours, theirs) else "DIFFER",
+        *(case.name, *numbers, f"{rate:.0f}", f"{gflop / rate:.2f}", f"{prepare_s:.2f}", f"{ours_s:.2f}"),
+        *(f"{100 * gflop / rate / ours_s:.0f}", f"{theirs_s:.2f}", best, theirs_nth // ours_nth, f"{ratio:.1f}"),
+        "same" if same[0] == same[1] else "DIFFER",
     )
     return ratio, float(np.abs(ours - theirs).max())
 
@@ -247,14 +228,22 @@ def show(*cells: object) -> None:
 
 def main() -> None:
     """Print the table and the last line."""
+    parser = argparse.ArgumentParser(description="Our engine against lm-eval's HFLM.")
+    mode = parser.add_mutually_exclusive_group()
+    for name in ("quick", "full"):
+        mode.add_argument(f"--{name}", dest="mode", action="store_const", const=name, default="default")
+    parser.add_argument("--device", choices=tuple(BATCH_SIZES), default="cpu")
+    parser.add_argument("models", nargs="*", metavar="MODEL", default=["small-50k", "large-50k"])
+    chosen = parser.parse_args()
+    if unknown := set(chosen.models) - {case.name for case in CASES}:
+        parser.error(f"no model {', '.join(unknown)}; there are {', '.join(case.name for case in CASES)}")
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda, but there is no CUDA device")
     torch.set_num_threads(1)
     heads = "model,requests,positions,head rows,GFLOP/s,limit s,prepare s,ours s,% of limit"
-    show(*heads.split(","), "HFLM s", "its batch", "ratio", "accuracies")
-    mode = next((word for word in sys.argv[1:] if word in ("--quick", "--full")), "")
-    named = [word for word in sys.argv[1:] if word != mode]
-    if unknown := set(named) - {case.name for case in CASES}:
-        sys.exit(f"no model {', '.join(unknown)}; there are {', '.join(case.name for case in CASES)}")
-    results = [compare(case, mode) for case in CASES if not named or case.name in named]
+    show(*heads.split(","), "HFLM s", "its batch", "HFLM 1/", "ratio", "accuracies")
+    cases = [case for case in CASES if case.name in chosen.models]
+    results = [compare(case, mode=chosen.mode, device=chosen.device) for case in cases]
     worst, difference = min(ratio for ratio, _ in results), max(difference for _, difference in results)
     sys.stdout.write(f"ratio {worst:.1f} max_abs_diff {difference:.1e}\n")
 

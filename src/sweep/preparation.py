@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from sweep import revisions
+from sweep import evaluate, revisions
 from sweep.checkpoints import TrainingState, hyperparameters, load_state, matrix_parameters, read_position, z_loss
 from sweep.config import Anneal, RunConfig
 from sweep.data import InstanceFilter
@@ -168,7 +168,7 @@ def _scoring(store: Store, config: RunConfig, source: Source, device: torch.devi
         eos_token_id=source.config.model.eos_token_id,
         max_length=source.config.model.max_sequence_length,
         heldout=heldout if (heldout / "heldout.npy").is_file() else None,
-        numerics=digest(revisions.ENGINE, numerics(config.compute, device.type)),
+        numerics=digest(revisions.ENGINE, numerics(config.compute, device.type), evaluate.library(device.type)),
     )
 
 

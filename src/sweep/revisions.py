@@ -13,7 +13,7 @@ REQUESTS = 2
 """From a task's documents to requests."""
 PACK = 2
 """From requests to token trees in batches."""
-ENGINE = 2
+ENGINE = 3
 """From weights and a pack to log-probabilities."""
 
 

@@ -36,7 +36,7 @@ class Scoring:
     heldout: Path | None
     """Folder with held-out documents; None: there are none for this model."""
     numerics: str
-    """Digest of what else decides the bits of a log-probability: device, threads, engine."""
+    """Digest of what else decides the bits of a log-probability: device, threads, engine, its library."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from sweep.evaluate.tasks import load_task
 if TYPE_CHECKING:
     from sweep.evaluate.body import Body
     from sweep.evaluate.engine import likelihoods, log_likelihoods
+    from sweep.evaluate.products import library
 
 __all__ = [
     "HELDOUT",
@@ -31,6 +32,7 @@ __all__ = [
     "chance_of",
     "deltas",
     "heldout_pack",
+    "library",
     "likelihoods",
     "load_task",
     "log_likelihoods",
@@ -43,7 +45,7 @@ __all__ = [
 ]
 
 # a run whose scores are all in the store loads neither lm-eval nor torch
-_LATE = {"Body": "body", "likelihoods": "engine", "log_likelihoods": "engine"}
+_LATE = {"Body": "body", "library": "products", "likelihoods": "engine", "log_likelihoods": "engine"}
 
 
 def __getattr__(name: str) -> Any:

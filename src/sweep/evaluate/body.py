@@ -14,6 +14,7 @@ from olmo.model import OLMo
 from torch import Tensor
 
 from sweep.evaluate.batches import Batch, Group
+from sweep.evaluate.products import Product
 from sweep.evaluate.scratch import CPU, GPU, Scratch, Sizes
 from sweep.evaluate.weights import Block, blocks, check, fp32, norm
 
@@ -39,6 +40,7 @@ class Body:
         self.blocks = blocks(model)
         head = self.embedding if self.config.weight_tying else fp32(transformer.ff_out.weight)
         self.head = head / math.sqrt(self.config.d_model) if self.config.scale_logits else head
+        self.head_parts = [Product(rows) for rows in self.head.split(self.sizes.head_columns)]
         self.head_norm = float(self.head.norm(dim=1).max())
         """No logit exceeds it times the norm of the hidden state."""
 
@@ -69,7 +71,7 @@ class Body:
 
     def _project(self, block: Block, x: Tensor, out: Tensor) -> Tensor:
         """Queries, keys and values into `out`, before their rotation."""
-        torch.mm(x if self.config.norm_after else block.attn_norm(x), block.att_proj.T, out=out)
+        block.att_proj.into(x if self.config.norm_after else block.attn_norm(x), out=out)
         if self.config.clip_qkv is not None:
             out.clamp_(-self.config.clip_qkv, self.config.clip_qkv)
         if block.q_norm is not None and block.k_norm is not None:
@@ -108,19 +110,20 @@ class Body:
     def _residual(self, block: Block, x: Tensor, attended: Tensor) -> None:
         """Turn the layer's input into its output, in place, given what its heads saw."""
         if self.config.norm_after:
-            x += block.attn_norm(attended @ block.attn_out.T)
-            x += block.ff_norm(self._gated(block, x).mul_(UNSCALE) @ block.ff_out.T)
+            x += block.attn_norm(self._times(block.attn_out, attended, "residual"))
+            x += block.ff_norm(self._times(block.ff_out, self._gated(block, x), "residual").mul_(UNSCALE))
         else:
-            x.addmm_(attended, block.attn_out.T)
-            x.addmm_(self._gated(block, block.ff_norm(x)), block.ff_out.T, alpha=UNSCALE)
+            x += self._times(block.attn_out, attended, "residual")
+            x.add_(self._times(block.ff_out, self._gated(block, block.ff_norm(x)), "residual"), alpha=UNSCALE)
 
     def _gated(self, block: Block, x: Tensor) -> Tensor:
         """SwiGLU over UNSCALE; torch has a faster exp2 than silu."""
-        up, gate = (
-            torch.mm(source, half.T, out=self.scratch.take(name, len(x), len(half)))
-            for name, source, half in zip(("up", "gate"), (x, x / UNSCALE), block.ff_proj.chunk(2), strict=True)
-        )
+        up, gate = self._times(block.up, x, "up"), self._times(block.gate, x / UNSCALE, "gate")
         return up.mul_(gate).div_(gate.exp2_().add_(1))
+
+    def _times(self, product: Product, x: Tensor, name: str) -> Tensor:
+        """The product, written where `name` is, or not."""
+        return product(x, out=self.scratch.take(name, len(x), product.width))
 
     def _slices(self, size: int) -> Iterator[slice]:
         return (slice(begin, begin + self.sizes.rows) for begin in range(0, size, self.sizes.rows))

@@ -70,9 +70,9 @@ def likelihoods(
             nodes //= 2
             left = [piece for run in left for piece in work.cut(nodes, run)]
             body.scratch = Scratch(body.device)
-            if body.device.type == "cuda":
-                torch.cuda.empty_cache()
             log.warning("scoring ran out of memory: going on with %d positions a batch", nodes)
+        if body.device.type == "cuda" and left:  # out here the error's frames hold no tensors any more
+            torch.cuda.empty_cache()
     ranks.total(torch.from_numpy(scored))  # 0 where another rank scored: the sum is exact
     ranks.total(torch.from_numpy(likeliest))
     total = np.zeros(len(pack.document))
@@ -104,10 +104,11 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
     """Threads that run batches; on a CPU as many as torch has, each computing alone.
 
     A tiny model's operations are too short to share one among threads, and so the bits don't depend on their number.
+    For a GPU one thread lays a batch out while it computes another's.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(num_threads if device.type == "cpu" else 1)
+    pool = ThreadPoolExecutor(num_threads if device.type == "cpu" else 2)
     try:
         yield pool
     finally:
@@ -143,10 +144,7 @@ def _log_normalizers(hidden: Tensor, body: Body) -> Tensor:
     parts = []
     for rows in hidden.split(body.sizes.head_rows):
         scaled = rows / math.log(2) if small else rows  # torch has a faster exp2 than exp
-        logits = (
-            torch.mm(scaled, columns.T, out=body.scratch.take("logits", len(rows), len(columns)))
-            for columns in body.head.split(body.sizes.head_columns)
-        )
+        logits = (part(scaled, out=body.scratch.take("logits", len(rows), part.width)) for part in body.head_parts)
         if small:
             parts.append(torch.stack([block.exp2_().sum(1) for block in logits]).sum(0).log_())
         else:

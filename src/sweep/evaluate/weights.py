@@ -11,6 +11,7 @@ from olmo.config import ActivationType, BlockType, LayerNormType, ModelConfig
 from olmo.model import LayerNormBase, OLMo, OLMoSequentialBlock
 from torch import Tensor
 
+from sweep.evaluate.products import Product
 from sweep.refusal import Refusal
 
 
@@ -34,10 +35,11 @@ class Norm:
 class Block:
     """One layer. The two halves that rotary positions pair stand as neighbours in each head of its queries and keys."""
 
-    att_proj: Tensor
-    attn_out: Tensor
-    ff_proj: Tensor
-    ff_out: Tensor
+    att_proj: Product
+    attn_out: Product
+    up: Product
+    gate: Product
+    ff_out: Product
     attn_norm: Norm
     ff_norm: Norm
     q_norm: Norm | None
@@ -87,12 +89,14 @@ def _layers(model: OLMo) -> Iterator[OLMoSequentialBlock]:
 
 def _block(block: OLMoSequentialBlock, head_dim: int) -> Block:
     q, k, v = fp32(block.att_proj.weight).split(block.fused_dims)
+    up, gate = fp32(block.ff_proj.weight).chunk(2)
     q_order, k_order = (_pairs(len(part), head_dim) for part in (q, k))
     return Block(
-        att_proj=torch.cat((q[q_order], k[k_order], v)),
-        attn_out=fp32(block.attn_out.weight),
-        ff_proj=fp32(block.ff_proj.weight),
-        ff_out=fp32(block.ff_out.weight),
+        att_proj=Product(torch.cat((q[q_order], k[k_order], v))),
+        attn_out=Product(fp32(block.attn_out.weight)),
+        up=Product(up),
+        gate=Product(gate),
+        ff_out=Product(fp32(block.ff_out.weight)),
         attn_norm=norm(block.attn_norm),
         ff_norm=norm(block.ff_norm),
         q_norm=None if block.q_norm is None else norm(block.q_norm, q_order),
