@@ -33,7 +33,7 @@ def test_the_training_is_one_that_ai2_olmo_knows(name: str) -> None:
 @pytest.mark.parametrize(
     ("chosen", "way_out"),
     [
-        (("model=datadecide-4m",), "a folder that has it, with model=local"),
+        (("model=olmo-1b-0724",), "a folder that has it, with model=local"),
         (("model=olmo2-7b", "checkpoint.step=1000", "checkpoint.source=hub"), "checkpoint.source=http, which has it"),
     ],
 )
@@ -52,8 +52,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     OlmoForCausalLM(config).save_pretrained(tmp_path / "snapshot")
     asked: list[str] = []
 
-    def snapshot(repository: str, revision: str) -> Path:
-        asked.append(f"{repository}@{revision}")
+    def snapshot(repository: str, revision: str, optimizer: str | None) -> Path:
+        asked.append(f"{repository}@{revision}" + (f" and {optimizer}" if optimizer else ""))
         return tmp_path / "snapshot"
 
     monkeypatch.setattr(fetched, "snapshot", snapshot)
@@ -74,14 +74,27 @@ def test_a_revision_becomes_a_checkpoint_of_weights_alone_once(store: Store, hub
     assert len(hub) == 2, "another step is another checkpoint"
 
 
+def test_the_optimizer_comes_along_where_it_is_gone_on_with(store: Store, hub: list[str], tmp_path: Path) -> None:
+    (tmp_path / "snapshot" / "training").mkdir()
+    groups = [{"lr": 3e-4, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.05, "params": [0]}]
+    torch.save({"state": {}, "param_groups": groups}, tmp_path / "snapshot" / "training" / "optim.pt")
+    chosen = (*SMALL[:4], "checkpoint.step=1250")
+    folder = published_checkpoint(store, composed(*chosen))
+    assert hub == ["allenai/DataDecide-dolma1_7-4M@step1250-seed-default and training/optim.pt"]
+    assert read_position(folder, read_config(folder)).lr == 3e-4, "its own word, as no schedule is known"
+    assert published_checkpoint(store, composed(*chosen, *FRESH)) != folder
+    with pytest.raises(Refusal, match=r"anneal\.peak_lr=null takes the learning rate in force"):
+        composed(*chosen, "anneal.optimizer=fresh", "anneal.warmup_steps=3")
+
+
 def test_a_batch_size_that_nobody_tells_is_asked_for(store: Store, hub: list[str]) -> None:
     with pytest.raises(Refusal, match=r"model\.batch_size=null: what the Hub doesn't tell of a training must be given"):
         published_checkpoint(store, composed(*SMALL, "model.batch_size=null"))
 
 
 def test_what_ai2_olmo_has_not_is_refused_by_its_revision(store: Store, hub: list[str], tmp_path: Path) -> None:
-    (tmp_path / "snapshot" / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(Refusal, match=r"allenai/DataDecide-dolma1_7-4M@step5725-seed-default: .*llama"):
+    (tmp_path / "snapshot" / "config.json").write_text('{"model_type": "gemma"}')
+    with pytest.raises(Refusal, match=r"allenai/DataDecide-dolma1_7-4M@step5725-seed-default: .*gemma"):
         published_checkpoint(store, composed(*SMALL))
 
 

@@ -31,7 +31,7 @@ from sweep.store import Store
 from sweep.tracking import read
 from tests.checkpoints.hub_server import Hub, serving_hub
 from tests.checkpoints.server import serving
-from tests.checkpoints.test_huggingface import OLMO1, OLMO2, ROWS, TRAINING
+from tests.checkpoints.test_huggingface import LADDER, OLMO1, OLMO2, ROWS, TRAINING
 from tests.test_config import composed
 
 pytestmark = pytest.mark.slow
@@ -45,8 +45,11 @@ CHOSEN = {
     "folder, old train.pt": ("model=olmo-1b", "checkpoint.step=20000"),
     "hub, olmo": ("model=olmo-1b", "checkpoint.step=20000", "checkpoint.source=hub", *FRESH),
     "hub, olmo2": ("model=olmo2-1b", "checkpoint.step=20000", "checkpoint.source=hub", *FRESH),
-    "hub, hf_olmo": ("model=datadecide-4m", "checkpoint.step=1250", *FRESH),
+    "hub, hf_olmo and optimizer": ("model=datadecide-4m", "checkpoint.step=1250"),
 }
+UNSAID_LR = 1e-3
+"""In force at the checkpoint where its model's option states no schedule."""
+SHAPED = {"olmo2": OLMO2, "olmo": OLMO1, "datadecide": LADDER}
 
 
 @pytest.fixture
@@ -73,15 +76,17 @@ def published(layout: str, folder: Path, root: Path, tokenizer: Path) -> Iterato
         snapshot = root / "snapshot"
         export_folder(folder, read_config(folder), snapshot, tokenizer=tokenizer)
         files = {path.name: path.read_bytes() for path in snapshot.iterdir()}
-        if layout == "hub, hf_olmo":
+        if layout == "hub, hf_olmo and optimizer":
             del files["model.safetensors"]
             weights = {f"model.{name}": tensor for name, tensor in read_tensors(folder, "model").items()}
             torch.save(weights, root / "pytorch_model.bin")
             files["pytorch_model.bin"] = (root / "pytorch_model.bin").read_bytes()
             sizes = json.dumps(
-                {**OLMO1, "max_sequence_length": LENGTH, "model_type": "hf_olmo", "architectures": ["OLMoForCausalLM"]}
+                {**LADDER, "max_sequence_length": LENGTH, "model_type": "hf_olmo", "architectures": ["OLMoForCausalLM"]}
             )
             files["config.json"] = sizes.encode()
+            torch.save(read_tensors(folder, "optim"), root / "optim.pt")
+            files["training/optim.pt"] = (root / "optim.pt").read_bytes()
         revision = place.revision.format(step=step).replace("*", "1")
         hub = servers.enter_context(serving_hub(Hub(place.hub, {revision: files})))
         yield {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "hf"), "HF_HUB_DISABLE_XET": "1"}
@@ -90,13 +95,14 @@ def published(layout: str, folder: Path, root: Path, tokenizer: Path) -> Iterato
 def checkpoint(layout: str, folder: Path) -> None:
     """A small checkpoint that says of itself what its model's option says."""
     config = composed(*CHOSEN[layout], *SIZES)
-    step, model = config.checkpoint.step or 0, OLMO2 if "olmo2" in config.model.name else OLMO1
+    step = config.checkpoint.step or 0
+    model = next(sizes for kind, sizes in SHAPED.items() if config.model.name.startswith(kind))
     train_config = TrainConfig.new(
         **{**TRAINING, "global_train_batch_size": 2}, model={**model, "max_sequence_length": LENGTH}
     )
     state = fresh_state(train_config, device=CPU)
     for group in state.optimizer.param_groups:
-        group["lr"] = pretraining_lr(config.model, step) or 0.0
+        group["lr"] = pretraining_lr(config.model, step) or UNSAID_LR
         for parameter in group["params"]:
             zeros = {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
             state.optimizer.state[parameter] = {"step": torch.tensor(float(step)), **zeros}
@@ -118,7 +124,10 @@ def test_it_is_fetched_annealed_and_exported(layout: str, tokenizer: Path, tmp_p
     checkpoint(layout, tmp_path / "step-unsharded")
     with published(layout, tmp_path / "step-unsharded", tmp_path, tokenizer) as environment:
         events = anneal_and_export(tmp_path, tokenizer, *CHOSEN[layout], **environment)
-    assert ("anneal.optimizer", "fresh") in events.attempts[0]["params"].items() or layout.startswith("folder")
+    fresh = ("anneal.optimizer", "fresh") in events.attempts[0]["params"].items()
+    assert fresh == (layout in ("hub, olmo", "hub, olmo2"))
+    if layout == "hub, hf_olmo and optimizer":
+        assert events.steps[0]["lr"] == pytest.approx(0.75 * UNSAID_LR), "from the rate that the checkpoint alone says"
 
 
 def test_a_folder_on_disk_in_a_layout_of_the_hub(tokenizer: Path, tmp_path: Path) -> None:

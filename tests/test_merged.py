@@ -183,7 +183,7 @@ def test_of_a_trajectory_on_the_hub_the_revisions_are_averaged(
     tokenizer.write_text(trained_tokenizer(["a text of some words"], vocab_size=300).to_str())
     asked: list[str] = []
 
-    def snapshot(repository: str, revision: str) -> Path:
+    def snapshot(repository: str, revision: str, optimizer: str | None) -> Path:
         asked.append(revision)
         state = fresh_state(TrainConfig.new(**{**TRAINING, "seed": len(asked)}, model=OLMO1), device=CPU)
         folder = tmp_path / f"native{len(asked)}"

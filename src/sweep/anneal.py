@@ -15,7 +15,7 @@ from olmo.config import ActivationCheckpointingStrategy
 from olmo.model import OLMo
 
 from sweep.health import check_finite
-from sweep.loss import IGNORED, losses
+from sweep.loss import IGNORED, loss_and_gradient
 from sweep.ranks import ALONE, Ranks
 from sweep.records import StepRecord
 
@@ -106,8 +106,7 @@ def _pass(
     """Add the gradient of ids (B, T) to the parameters; their cross-entropy over the batch's `tokens`, in nats."""
     # no cache: it would keep a bf16 copy of every weight, and none is used twice in a pass
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-        logits = model(ids).logits.float()
-    loss, objective = losses(logits, labels, z_loss=z_loss, tokens=tokens)
-    del logits  # the backward pass needs the memory more
-    objective.backward()
+        logits = model(ids).logits
+    loss = loss_and_gradient(logits.detach(), labels, z_loss=z_loss, tokens=tokens)
+    logits.backward(logits.detach())
     return loss

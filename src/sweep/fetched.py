@@ -14,7 +14,7 @@ from sweep.checkpoints import architecture, import_folder
 from sweep.checkpoints.download import STEMS, fetch_folder
 from sweep.checkpoints.hub import snapshot
 from sweep.config import Model, RunConfig
-from sweep.config.published import Published, folder_of, weights_alone
+from sweep.config.published import Published, folder_of, from_hub
 from sweep.pretrained import pretraining_lr, tokens_seen
 from sweep.refusal import Refusal
 from sweep.store import Store, digest, file_digest
@@ -28,8 +28,8 @@ def published_checkpoint(store: Store, config: RunConfig) -> Path:
     """The folder of the chosen checkpoint, in ai2-olmo's format; Refusal where it can't be had."""
     published, step = config.model.published, config.checkpoint.step
     assert published and step
-    if weights_alone(published, config.checkpoint.source):
-        return _from_hub(store, config.model, published, step)
+    if from_hub(published, config.checkpoint.source):
+        return _from_hub(store, config.model, published, step, optimizer=config.anneal.needs_optimizer)
     url = _url(published, step)
     title = f"{config.model.name} step {step}"
     return _fetched(store, url, digest("checkpoint", url), title, STEMS, optimizer=config.anneal.needs_optimizer)
@@ -39,7 +39,7 @@ def published_weights(store: Store, config: RunConfig, step: int) -> Path:
     """The folder of another checkpoint of the chosen model, at least its weights; the whole one where it is here."""
     published = config.model.published
     assert published
-    if weights_alone(published, config.checkpoint.source):
+    if from_hub(published, config.checkpoint.source):
         return _from_hub(store, config.model, published, step)
     url = _url(published, step)
     if (whole := store.get(KIND, digest("checkpoint", url))) is not None:
@@ -52,7 +52,7 @@ def address(config: RunConfig) -> str:
     """Where the chosen checkpoint of a published model is on the web."""
     published, step = config.model.published, config.checkpoint.step
     assert published and step
-    if weights_alone(published, config.checkpoint.source):
+    if from_hub(published, config.checkpoint.source):
         assert published.revision
         return f"https://huggingface.co/{published.hub}/tree/{published.revision.format(step=step)}"
     return _url(published, step)
@@ -74,19 +74,23 @@ def _fetched(store: Store, url: str, key: str, title: str, stems: tuple[str, ...
     return folder
 
 
-def _from_hub(store: Store, model: Model, published: Published, step: int) -> Path:
-    """A revision's weights as an OLMo checkpoint without optimizer; how it was trained is as its option says."""
+def _from_hub(store: Store, model: Model, published: Published, step: int, *, optimizer: bool = False) -> Path:
+    """A revision as an OLMo checkpoint, its optimizer where that is asked for; how it was trained its option says."""
     assert published.hub and published.revision
     tokens = tokens_seen(model, step)
     if tokens is None:
         raise Refusal("model.batch_size=null: what the Hub doesn't tell of a training must be given")
     repository, revision = published.hub, published.revision.format(step=step)
-    training = training_tree(model, step)
+    training, state = training_tree(model, step), published.hub_optimizer if optimizer else None
 
     def build(into: Path) -> None:
-        _import(snapshot(repository, revision), into, f"{repository}@{revision}", training, step, tokens)
+        found = snapshot(repository, revision, state)
+        _import(found, into, f"{repository}@{revision}", training, step, tokens)
+        if state is not None:
+            shutil.copyfile(found / state, into / "optim.pt")
 
-    return store.make(KIND, digest("hub", repository, revision, training, tokens), build)
+    named = (repository, revision, training, tokens, *([state] if state else []))
+    return store.make(KIND, digest("hub", *named), build)
 
 
 def imported_checkpoint(store: Store, config: RunConfig) -> Path:

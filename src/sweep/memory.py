@@ -20,7 +20,7 @@ class Memory:
     activations: int
     """What the blocks, the last norm and the head keep for the backward pass."""
     logits: int
-    """fp32 logits and their log-probabilities, which the gradient overwrites."""
+    """Logits in the pass's dtype, which their gradient overwrites; it is computed a few rows at a time."""
 
     @property
     def total(self) -> int:
@@ -61,5 +61,5 @@ def memory_bytes(
         gathered=2 * FP32 * (2 * block_parameters + root) if ranks > 1 else 0,
         copies=BF16 * in_use if bf16 else 0,
         activations=kept + last,
-        logits=2 * FP32 * tokens * vocab_size,
+        logits=width * tokens * vocab_size,
     )

@@ -137,7 +137,7 @@ def _decides(config: RunConfig, source: Source, plan: Plan, penalty: float) -> d
     for group in groups:
         decides |= _changed(config.anneal, group)
     if penalty:
-        decides["z_loss"] = penalty
+        decides["z_loss"] = [penalty, revisions.Z_LOSS]
     if config.anneal.optimizer == "fresh":
         decides["optimizer"] = "fresh"
     own = plan.position

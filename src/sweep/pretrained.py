@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from sweep.config import Model, RunConfig
-from sweep.config.published import weights_alone
+from sweep.config.published import from_hub
 from sweep.records import Position
 from sweep.refusal import Refusal
 from sweep.schedule import scheduled, warmup
@@ -58,7 +58,7 @@ def tokens_seen(model: Model, step: int) -> int | None:
 def known_lr(config: RunConfig) -> float | None:
     """Learning rate in force that the checkpoint will say; None where only the checkpoint knows, or has none."""
     published, checkpoint = config.model.published, config.checkpoint
-    if checkpoint.step is None or (published is not None and weights_alone(published, checkpoint.source)):
+    if checkpoint.step is None or (published is not None and from_hub(published, checkpoint.source)):
         return None
     return pretraining_lr(config.model, checkpoint.step)
 
@@ -99,7 +99,9 @@ def check_peak(config: RunConfig, step: int, said: str) -> None:
 def check_known(config: RunConfig) -> None:
     """Refusal, before anything is fetched, of an anneal from a learning rate that its weights will not say."""
     published, checkpoint = config.model.published, config.checkpoint
-    if published is not None and checkpoint.step is not None and weights_alone(published, checkpoint.source):
+    if published is None or checkpoint.step is None or not from_hub(published, checkpoint.source):
+        return
+    if published.hub_optimizer is None or not config.anneal.needs_optimizer:
         check_peak(config, checkpoint.step, "weights without optimizer don't say")
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from sweep.bill import Bill, bill
 from sweep.cli import CONF, expected_folder, explain, is_done
 from sweep.config import RunConfig
-from sweep.config.published import weights_alone
+from sweep.config.published import from_hub
 from sweep.controls import expanded
 from sweep.forecast import RANKS, Forecast, forecast
 from sweep.memory import FP32
@@ -161,8 +161,9 @@ def _origin(config: RunConfig) -> str:
         return f"{size}pretrained here on first use"
     if model.published is None:
         return f"{size}on disk"
-    if weights_alone(model.published, config.checkpoint.source):
-        return f"{size}weights alone, from the Hub"
+    if from_hub(model.published, config.checkpoint.source):
+        kept = model.published.hub_optimizer is not None and config.anneal.needs_optimizer
+        return f"{size}weights {'and optimizer state' if kept else 'alone'}, from the Hub"
     assert model.parameters
     return f"{size}{CHECKPOINT_BYTES * model.parameters / 1e9:.1f} GB to download a checkpoint{_earlier(config)}"
 

@@ -9,6 +9,8 @@ CORPUS = 1
 """From the wheel's documents to the embedded corpus."""
 NUMERICS = 2
 """From a checkpoint and learning rates to weights."""
+Z_LOSS = 2
+"""From logits to the gradient of the z-loss, where there is one."""
 REQUESTS = 2
 """From a task's documents to requests."""
 PACK = 2

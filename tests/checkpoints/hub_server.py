@@ -37,7 +37,7 @@ class Hub:
 
 def digest(name: str, data: bytes) -> str:
     """As the Hub's ETag: SHA-256 of what is in Git LFS, git's SHA-1 of the rest."""
-    if name.endswith((".safetensors", ".bin")):
+    if name.endswith((".safetensors", ".bin", ".pt")):
         return hashlib.sha256(data).hexdigest()
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
@@ -74,8 +74,8 @@ def serving_hub(hub: Hub) -> Iterator[Hub]:
                         for name, data in files.items()
                     ]
                 )
-            elif words[0] == "resolve" and files is not None and words[-1] in files:
-                self._file(words[-1], files[words[-1]], words[1], body)
+            elif words[0] == "resolve" and files is not None and (name := "/".join(words[2:])) in files:
+                self._file(name, files[name], words[1], body)
             else:
                 self._json({"error": "no"}, status=404, code="RevisionNotFound")
 

@@ -28,15 +28,17 @@ def hub() -> Iterator[Hub]:
         yield served
 
 
-def ask(home: Path, endpoint: str, revision: str = "stage1-step300-tokens*B", **more: str) -> tuple[str, str]:
+def ask(
+    home: Path, endpoint: str, revision: str = "stage1-step300-tokens*B", optimizer: str | None = None, **more: str
+) -> tuple[str, str]:
     """(folder, refusal) of a snapshot taken in a process of its own, as the client reads its environment once."""
     code = (
         "import sys\nfrom sweep.checkpoints.hub import snapshot\nfrom sweep.refusal import Refusal\n"
-        "try:\n    print(snapshot(sys.argv[1], sys.argv[2]))\nexcept Refusal as e:\n    print(e, file=sys.stderr)\n"
+        "try:\n    print(snapshot(*sys.argv[1:]))\nexcept Refusal as e:\n    print(e, file=sys.stderr)\n"
     )
     variables = {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **more}
     done = subprocess.run(
-        [sys.executable, "-c", code, REPO, revision],
+        [sys.executable, "-c", code, REPO, revision, *([optimizer] if optimizer else [])],
         capture_output=True, text=True, timeout=120, check=True, env={**os.environ, **variables},
     )  # fmt: skip
     return done.stdout.strip(), done.stderr.strip()
@@ -69,6 +71,13 @@ def test_wrong_bytes_twice_are_refused_and_not_kept(tmp_path: Path, hub: Hub) ->
     assert folder == "" and f"{REPO}@{REVISION}: model.safetensors is not of the digest that the Hub says" in refusal
     folder, refusal = ask(tmp_path / "home", hub.url)
     assert (Path(folder) / "model.safetensors").read_bytes() == FILES["model.safetensors"], refusal
+
+
+def test_an_optimizer_that_a_revision_lacks_is_refused_before_its_weights_are_fetched(tmp_path: Path, hub: Hub) -> None:
+    folder, refusal = ask(tmp_path / "home", hub.url, optimizer="training/optim.pt")
+    assert folder == "" and f"{REPO}@{REVISION} has no training/optim.pt" in refusal
+    assert "another checkpoint.step, or start a new one with anneal.optimizer=fresh" in refusal
+    assert not any("/resolve/" in asked for asked in hub.asked)
 
 
 def test_offline_a_warm_cache_serves(tmp_path: Path, hub: Hub) -> None:

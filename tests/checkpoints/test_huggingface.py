@@ -12,7 +12,14 @@ import safetensors.torch
 import torch
 from olmo.config import ModelConfig, TrainConfig
 from olmo.model import OLMo
-from transformers import AutoModelForCausalLM, AutoTokenizer, Olmo2Config, OlmoConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    Olmo2Config,
+    OlmoConfig,
+    PreTrainedModel,
+)
 
 from sweep.checkpoints import architecture, export_folder, import_folder, load_model, read_config, read_position
 from sweep.checkpoints.huggingface import config_json
@@ -69,6 +76,15 @@ OLMO2: dict[str, Any] = {
     "norm_after": True,
     "rope_theta": 500000,
 }
+LADDER: dict[str, Any] = {
+    **OLMO1,
+    "weight_tying": False,
+    "bias_for_layer_norm": False,
+    "layer_norm_type": "rms",
+    "layer_norm_with_affine": True,
+    "layer_norm_eps": 1e-6,
+}
+"""allenai/OLMo `scripts/ladder.py`: DataDecide's."""
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "olmo1": OLMO1,
     "olmo1 untied": {**OLMO1, "weight_tying": False},
@@ -80,6 +96,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "olmo1 mlp_hidden_size": {**OLMO1, "mlp_hidden_size": 88},
     "olmo1 low_precision norm": {**OLMO1, "layer_norm_type": "low_precision"},
     "olmo1 block groups": {**OLMO1, "block_group_size": 2},
+    "ladder": LADDER,
+    "ladder grouped queries": {**LADDER, "n_kv_heads": 2, "weight_tying": True},
     "olmo2": OLMO2,
     "olmo2 tied": {**OLMO2, "weight_tying": True},
     "olmo2 grouped queries": {**OLMO2, "n_kv_heads": 2},
@@ -124,11 +142,15 @@ def close(a: torch.Tensor, b: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("checkpoint", ARCHITECTURES, indirect=True)
-def test_the_export_is_the_model_in_transformers(checkpoint: Any, tokenizer: Path, tmp_path: Path) -> None:
+def test_the_export_is_the_model_in_transformers(
+    checkpoint: Any, tokenizer: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     folder, config, model = checkpoint
+    [name] = {"olmo1", "olmo2", "ladder"} & set(request.node.callspec.params["checkpoint"].split())
     export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
-    assert type(theirs).__name__ == ("Olmo2ForCausalLM" if config.model.norm_after else "OlmoForCausalLM")
+    own = {"olmo1": "OlmoForCausalLM", "olmo2": "Olmo2ForCausalLM", "ladder": "LlamaForCausalLM"}
+    assert type(theirs).__name__ == own[name]
     with torch.no_grad():
         close(theirs(IDS).logits, model(IDS).logits)
     assert theirs.config.eos_token_id == theirs.generation_config.eos_token_id == 0
@@ -220,6 +242,7 @@ NATIVE = {
     "olmo": lambda: OlmoConfig(**SIZES, clip_qkv=0.1),
     "olmo tied": lambda: OlmoConfig(**SIZES, tie_word_embeddings=True),
     "olmo2": lambda: Olmo2Config(**SIZES, num_key_value_heads=2, rms_norm_eps=1e-6, pad_token_id=None),
+    "llama": lambda: LlamaConfig(**SIZES, num_key_value_heads=2, rms_norm_eps=1e-6),
     "olmo2 theta": lambda: Olmo2Config(**SIZES, rope_parameters={"rope_type": "default", "rope_theta": 500000.0}),
 }
 
@@ -269,7 +292,7 @@ def test_an_old_config_json_has_its_rope_at_the_top(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model_type", ["hf_olmo", "olmo"])
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
-@pytest.mark.parametrize("kind", ["olmo1", "olmo1 untied", "olmo1 block groups", "olmo2"])
+@pytest.mark.parametrize("kind", ["olmo1", "olmo1 untied", "olmo1 block groups", "olmo2", "ladder"])
 def test_the_hf_olmo_layout_gives_the_logits_of_ai2_olmo(
     kind: str, weights: str, model_type: str, tmp_path: Path
 ) -> None:
@@ -293,9 +316,10 @@ def test_the_hf_olmo_layout_gives_the_logits_of_ai2_olmo(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "olmo3"}, "model_type: 'olmo3' is not one of olmo, olmo2, hf_olmo"),
+        ({"model_type": "olmo3"}, "model_type: 'olmo3' is not one of olmo, olmo2, llama, hf_olmo"),
         ({"hidden_act": "gelu"}, "hidden_act=gelu has no equal in ai2-olmo; allowed: silu"),
         ({"attention_bias": True}, "attention_bias=True has no equal"),
+        ({"mlp_bias": True}, "mlp_bias=True has no equal"),
         ({"head_dim": 16}, "head_dim=16 has no equal in ai2-olmo; allowed: 8"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 8}}, "rope_type=yarn; ai2-olmo has only default"),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "rope_type=linear"),

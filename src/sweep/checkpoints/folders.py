@@ -43,7 +43,7 @@ def import_folder(snapshot: Path, into: Path, *, training: Mapping[str, Any], st
     if "d_model" in found:
         weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
     else:
-        weights = from_native(weights, tied=config.model.weight_tying)
+        weights = from_native(weights, config.model)
     weights = _checked(weights, config.model, snapshot)
     into.mkdir(parents=True, exist_ok=True)
     config.save(into / "config.yaml")

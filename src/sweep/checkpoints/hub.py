@@ -28,21 +28,27 @@ OFFLINE = (
 )
 
 
-def snapshot(repo: str, revision: str) -> Path:
+def snapshot(repo: str, revision: str, optimizer: str | None = None) -> Path:
     """The folder of a revision in the Hub's cache, fetched as far as it isn't there; one format of the weights alone.
 
-    `revision` may hold * for what only the Hub knows. Refusal where it isn't to be had, or isn't what the Hub says.
+    `revision` may hold * for what only the Hub knows; `optimizer` is a file to take along. Refusal where one isn't
+    to be had, or isn't what the Hub says.
     """
     place = f"{repo}@{revision}"
     try:
         name = _resolved(repo, revision)
         place = f"{repo}@{name}"
-        patterns = ["*.json", "tokenizer*", "*.safetensors"]
+        patterns = ["*.json", "tokenizer*", "*.safetensors"] + [optimizer] * (optimizer is not None)
         if not constants.HF_HUB_OFFLINE:
             files = HfApi().list_repo_files(repo, revision=name)
             if not any(file.endswith(".safetensors") for file in files):
-                patterns[-1] = "*.bin"
-        return _verified(place, lambda: Path(snapshot_download(repo, revision=name, allow_patterns=patterns)))
+                patterns[2] = "*.bin"
+            if optimizer is not None and optimizer not in files:
+                raise _without(optimizer, place)
+        folder = _verified(place, lambda: Path(snapshot_download(repo, revision=name, allow_patterns=patterns)))
+        if optimizer is not None and not (folder / optimizer).is_file():
+            raise _without(optimizer, place)
+        return folder
     except RevisionNotFoundError as error:
         raise Refusal(f"{place} is not on the Hub: there is no such revision") from error
     except RepositoryNotFoundError as error:
@@ -51,6 +57,14 @@ def snapshot(repo: str, revision: str) -> Path:
         raise Refusal(f"{place}: the Hub answered {error}") from error
     except UNREACHABLE as error:
         raise Refusal(f"{place}: {OFFLINE} ({type(error).__name__})") from error
+
+
+def _without(optimizer: str, place: str) -> Refusal:
+    return Refusal(
+        f"{place} has no {optimizer}, the optimizer state that anneal.optimizer=keep goes on with: some revisions of a "
+        "run have it; take another checkpoint.step, or start a new one with anneal.optimizer=fresh, "
+        "anneal.warmup_steps and anneal.peak_lr"
+    )
 
 
 def _verified(place: str, fetch: Callable[[], Path]) -> Path:

@@ -1,7 +1,8 @@
-"""ai2-olmo's architectures and tensors <-> those of transformers' `OlmoForCausalLM` and `Olmo2ForCausalLM`.
+"""ai2-olmo's architectures and tensors <-> those of transformers' Olmo, Olmo2 and Llama `...ForCausalLM`.
 
-True to `olmo/model.py` of ai2-olmo 0.6.0 and `models/olmo`, `models/olmo2` of transformers 5: `att_proj` holds q, k, v,
-`ff_proj` holds up and gate in that order, and the head is the embedding where the two are tied.
+True to `olmo/model.py` of ai2-olmo 0.6.0 and `models/olmo`, `models/olmo2`, `models/llama` of transformers 5:
+`att_proj` holds q, k, v, `ff_proj` holds up and gate in that order, and the head is the embedding where the two are
+tied. OLMo's ladder, and with it DataDecide, has RMS norms with weights before each part: what Llama's class computes.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ CLASSES: dict[str, dict[str, tuple[Any, ...]]] = {
         "attention_layer_norm_with_affine": (True,),
         "clip_qkv": (None,),
     },
+    "llama": {
+        **EITHER,
+        "norm_after": (False,),
+        "layer_norm_type": ("rms",),
+        "layer_norm_with_affine": (True,),
+        "attention_layer_norm": (False,),
+        "clip_qkv": (None,),
+    },
 }
 """`model_type` -> the settings its class is made for; the first value is what a native config.json means."""
 NOT_OF_THE_HUB = {
@@ -59,15 +68,26 @@ TOP = {
     "lm_head.weight": HEAD,
 }
 """Tensors outside the blocks, transformers' name -> ai2-olmo's; what an architecture lacks is in neither file."""
-BLOCK = {
+EITHER_BLOCK = {
     "self_attn.o_proj.weight": "attn_out.weight",
     "mlp.down_proj.weight": "ff_out.weight",
-    "self_attn.q_norm.weight": "q_norm.weight",
-    "self_attn.k_norm.weight": "k_norm.weight",
-    "post_attention_layernorm.weight": "attn_norm.weight",
-    "post_feedforward_layernorm.weight": "ff_norm.weight",
 }
-"""Tensors of a block."""
+BLOCK = {
+    "olmo": EITHER_BLOCK,
+    "olmo2": {
+        **EITHER_BLOCK,
+        "self_attn.q_norm.weight": "q_norm.weight",
+        "self_attn.k_norm.weight": "k_norm.weight",
+        "post_attention_layernorm.weight": "attn_norm.weight",
+        "post_feedforward_layernorm.weight": "ff_norm.weight",
+    },
+    "llama": {
+        **EITHER_BLOCK,
+        "input_layernorm.weight": "attn_norm.weight",
+        "post_attention_layernorm.weight": "ff_norm.weight",
+    },
+}
+"""Tensors of a block of each `model_type`."""
 JOINED = {
     "att_proj.weight": ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
     "ff_proj.weight": ("mlp.up_proj.weight", "mlp.gate_proj.weight"),
@@ -78,8 +98,8 @@ JOINED = {
 def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
     """ai2-olmo's `ModelConfig`, its own names, of a Hub folder's config.json; Refusal where no class of OLMo has it.
 
-    Three layouts: `olmo`, `olmo2`, and `hf_olmo`, whose config.json holds the ModelConfig's own fields (also under
-    `model_type: olmo`, before transformers had a class of that name).
+    Four layouts: `olmo`, `olmo2`, `llama`, and `hf_olmo`, whose config.json holds the ModelConfig's own fields (also
+    under `model_type: olmo`, before transformers had a class of that name).
     """
     if "d_model" in config_json:
         names = {field.name for field in fields(ModelConfig)} - {"init_device", "precision"}
@@ -91,6 +111,7 @@ def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
     rope = config_json.get("rope_parameters") or config_json.get("rope_scaling") or {}
     given.must("hidden_act", "silu")
     given.must("attention_bias", False)
+    given.must("mlp_bias", False)
     if (shape := rope.get("rope_type", rope.get("type", "default"))) != "default":
         raise Refusal(f"config.json: rope_type={shape}; ai2-olmo has only default")
     width, heads, rows = given["hidden_size"], given["num_attention_heads"], given["vocab_size"]
@@ -123,7 +144,7 @@ def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
 
 def config_json(config: ModelConfig) -> dict[str, Any]:
     """The native config.json of an architecture; Refusal naming what neither class has, and what is allowed."""
-    kind = "olmo2" if config.norm_after else "olmo"
+    kind = _kind(config)
     for name, allowed in CLASSES[kind].items():
         if (value := getattr(config, name)) not in allowed:
             raise Refusal(
@@ -133,7 +154,7 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
     hidden = config.mlp_hidden_size if config.mlp_hidden_size is not None else config.mlp_ratio * config.d_model
     own = {"clip_qkv": config.clip_qkv} if kind == "olmo" else {"rms_norm_eps": config.layer_norm_eps}
     return {
-        "architectures": [{"olmo": "OlmoForCausalLM", "olmo2": "Olmo2ForCausalLM"}[kind]],
+        "architectures": [f"{kind.capitalize()}ForCausalLM"],
         "model_type": kind,
         "vocab_size": config.embedding_size or config.vocab_size,
         "hidden_size": config.d_model,
@@ -157,14 +178,18 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def from_native(tensors: Mapping[str, torch.Tensor], *, tied: bool) -> dict[str, torch.Tensor]:
-    """ai2-olmo's state dict of a native one; ValueError where a tensor is missing or has no place in it.
+def from_native(tensors: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
+    """ai2-olmo's state dict of a native one; ValueError where a tensor is missing or has no place in the architecture.
 
     A tied head that the file holds a second time must equal the embedding.
     """
     left = {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
     found = {ours: left.pop(theirs) for theirs, ours in TOP.items() if theirs in left}
-    if tied and (head := found.pop(HEAD, None)) is not None and not torch.equal(head, found["transformer.wte.weight"]):
+    if (
+        config.weight_tying
+        and (head := found.pop(HEAD, None)) is not None
+        and not torch.equal(head, found["transformer.wte.weight"])
+    ):
         raise ValueError("config.json has tie_word_embeddings=true, but lm_head.weight is not the embedding")
     for index in range(len({name.split(".")[2] for name in left if name.startswith("model.layers.")})):
         theirs, ours = f"model.layers.{index}.", f"transformer.blocks.{index}."
@@ -172,7 +197,7 @@ def from_native(tensors: Mapping[str, torch.Tensor], *, tied: bool) -> dict[str,
             if missing := [part for part in parts if theirs + part not in left]:
                 raise ValueError(f"the weights have no {theirs}{missing[0]}")
             found[ours + name] = torch.cat([left.pop(theirs + part) for part in parts])
-        for part, name in BLOCK.items():
+        for part, name in BLOCK[_kind(config)].items():
             if theirs + part in left:
                 found[ours + name] = left.pop(theirs + part)
     if left:
@@ -183,15 +208,22 @@ def from_native(tensors: Mapping[str, torch.Tensor], *, tied: bool) -> dict[str,
 def to_native(tensors: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
     """The native state dict of ai2-olmo's, with `block_group_size` 1; inverse of `from_native`."""
     found = {theirs: tensors[ours] for theirs, ours in TOP.items() if ours in tensors}
-    kv = config.d_model // config.n_heads * config.effective_n_kv_heads
+    kv, block = config.d_model // config.n_heads * config.effective_n_kv_heads, BLOCK[_kind(config)]
     for index in range(config.n_layers):
         theirs, ours = f"model.layers.{index}.", f"transformer.blocks.{index}."
         for name, parts in JOINED.items():
             rows = [config.d_model, kv, kv] if name == "att_proj.weight" else len(tensors[ours + name]) // 2
             split = tensors[ours + name].split(rows)
             found |= {theirs + part: tensor for part, tensor in zip(parts, split, strict=True)}
-        found |= {theirs + part: tensors[ours + name] for part, name in BLOCK.items() if ours + name in tensors}
+        found |= {theirs + part: tensors[ours + name] for part, name in block.items() if ours + name in tensors}
     return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+def _kind(config: ModelConfig) -> str:
+    """The `model_type` whose class has this architecture, or comes closest."""
+    if config.norm_after:
+        return "olmo2"
+    return "llama" if config.layer_norm_type == "rms" and config.layer_norm_with_affine else "olmo"
 
 
 class _Given:

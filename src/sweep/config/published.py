@@ -65,6 +65,8 @@ class Published:
     """ai2-olmo's `InstanceFilterConfig`, its own names; None: no instance was kept out of the loss."""
     size: str | None = None
     """As the repository's name spells it."""
+    hub_optimizer: str | None = None
+    """File with the optimizer state, as ai2-olmo writes it, that some of the Hub's revisions have; None: none has."""
 
     @model_validator(mode="after")
     def _a_known_recipe(self) -> Published:
@@ -93,14 +95,14 @@ def nearest_steps(published: Published, step: int) -> list[int]:
     return listed[max(0, place - 1) : place + 1]
 
 
-def weights_alone(published: Published, source: str) -> bool:
-    """Whether the checkpoint will come without optimizer state, as all of the Hub's do (allenai/OLMo#796)."""
+def from_hub(published: Published, source: str) -> bool:
+    """Whether the checkpoint will come from the Hugging Face Hub."""
     return source == "hub" or published.http is None
 
 
 def check_optimizer(name: str, published: Published, step: int, source: str) -> None:
-    """ValueError where an anneal that keeps the optimizer gets a checkpoint that has none."""
-    if not weights_alone(published, source):
+    """ValueError where an anneal that keeps the optimizer gets a checkpoint that has none (allenai/OLMo#796)."""
+    if not from_hub(published, source) or published.hub_optimizer is not None:
         return
     assert published.hub and published.revision
     has = "checkpoint.source=http, which has it" if published.http else "a folder that has it, with model=local"
