@@ -4,8 +4,8 @@ On a GPU: `--device cuda --models 1b --threads 1 --dtypes bf16 --compile` (three
 
 Our update against ai2-olmo's own parts, driven as its trainer drives them, and against Hugging Face's Trainer on the
 converted model: same weights, batches, optimizer, dtype and threads. The three take turns update by update in one
-process, so that a noisy machine slows them alike. Model FLOPs are shown as a share of this machine's measured
-matrix-product peak. The last line has the smallest ratios, and our best setting's.
+process, so that a noisy machine slows them alike; a ratio is the median over these turns. Model FLOPs are shown as a
+share of this machine's measured matrix-product peak. The last lines have the smallest ratios, and our best setting's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from sweep.config import Model
 from sweep.trajectory import embedded_config
 
 WARMUP = 5
+OTHERS = ("ai2-olmo", "Trainer")
 SIZES: dict[str, dict[str, Any]] = {
     "20m": {"d_model": 384, "n_layers": 6, "n_heads": 6, "mlp_ratio": 8, "vocab_size": 16384, "batch_size": 2},
     "1b": {
@@ -52,6 +54,16 @@ OUTSIDE = ("vocab_size", "batch_size", "sequence_length")
 """Of these sizes those that are no part of the architecture."""
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Of one model, dtype and number of threads."""
+
+    tokens: dict[str, float]
+    """Tokens a second, the median."""
+    ratios: dict[str, float]
+    """Who -> their seconds over ours, the median over turns."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default="tiny-s,20m")
@@ -63,40 +75,42 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     transformers.utils.logging.disable_progress_bar()
-    worst, best = {"ai2-olmo": np.inf, "Trainer": np.inf}, np.inf
+    worst = dict.fromkeys(OTHERS, np.inf)
+    best = {"fp32": np.inf, "best": np.inf}
     head = ("model", "threads", "dtype", "ours", "ai2-olmo", "Trainer", "peak GFLOP/s", "ours/peak")
     sys.stdout.write("| " + " | ".join((*head, "ours/ai2-olmo", "ours/Trainer")) + " |\n|" + 10 * "---|" + "\n")
     for name in options.models.split(","):
         for threads in map(int, options.threads.split(",")):
             torch.set_num_threads(threads)
-            speeds: dict[str, dict[str, float]] = {}
+            speeds: dict[str, Speed] = {}
             for dtype in options.dtypes.split(","):
                 for compiled in (False, True)[: 1 + options.compile]:
                     config = embedded_config(model_of(name))
-                    speed = measured(config, dtype, device, compiled=compiled, updates=options.updates)
-                    speeds[f"{dtype} compiled" if compiled else dtype] = speed
+                    setting = f"{dtype} compiled" if compiled else dtype
+                    speeds[setting] = measured(config, dtype, device, compiled=compiled, updates=options.updates)
             for dtype, speed in speeds.items():
                 peak = peak_flops(dtype.split()[0], device)
-                share = speed["ours"] * flops_a_token(config) / peak
-                ratios = {who: speed["ours"] / speed[who] for who in worst}
+                share = speed.tokens["ours"] * flops_a_token(config) / peak
                 if " " not in dtype:
-                    worst = {who: min(worst[who], ratios[who]) for who in worst}
-                figures = [f"{speed[who]:.0f}" for who in ("ours", *worst)]
+                    worst = {who: min(worst[who], speed.ratios[who]) for who in OTHERS}
+                figures = [f"{tokens:.0f}" for tokens in speed.tokens.values()]
                 row = (name, str(threads), dtype, *figures, f"{peak / 1e9:.0f}", f"{share:.0%}")
-                sys.stdout.write("| " + " | ".join((*row, *(f"{r:.2f}" for r in ratios.values()))) + " |\n")
+                sys.stdout.write("| " + " | ".join((*row, *(f"{r:.2f}" for r in speed.ratios.values()))) + " |\n")
                 sys.stdout.flush()
-            fp32 = max(speeds["fp32"][who] for who in worst) if "fp32" in speeds else np.nan
-            best = min(best, max(speed["ours"] for speed in speeds.values()) / fp32)
+            most = max(speed.tokens["ours"] for speed in speeds.values())
+            theirs_at = {dtype: max(speed.tokens[who] for who in OTHERS) for dtype, speed in speeds.items()}
+            best["fp32"] = min(best["fp32"], most / theirs_at.get("fp32", np.nan))
+            best["best"] = min(best["best"], most / max(theirs_at.values()))
     equal = ", ".join(f"{ratio:.2f} of {who}" for who, ratio in worst.items())
     sys.stdout.write(
-        f"tokens a second. ratio at equal dtype at least {equal}; best setting over their fp32 {best:.2f}\n"
+        f"tokens a second. Ratio at equal dtype at least {equal}.\n"
+        f"Our best setting over the better of theirs: at least {best['fp32']:.2f} in fp32, "
+        f"{best['best']:.2f} in their best dtype\n"
     )
 
 
-def measured(
-    config: TrainConfig, dtype: str, device: torch.device, *, compiled: bool, updates: int
-) -> dict[str, float]:
-    """Median tokens a second of each side."""
+def measured(config: TrainConfig, dtype: str, device: torch.device, *, compiled: bool, updates: int) -> Speed:
+    """Each side's speed, the first updates left out."""
     rng = np.random.default_rng(0)
     shape = (config.global_train_batch_size, config.model.max_sequence_length)
     batches = [rng.integers(2, config.model.vocab_size, shape) for _ in range(WARMUP + updates)]
@@ -110,7 +124,14 @@ def measured(
     hugging_face(config, batches, dtype, device, turn)
     tokens = shape[0] * shape[1]
     assert len(seconds["ours"]) == len(batches)
-    return {who: tokens / statistics.median(spent[WARMUP:]) for who, spent in seconds.items()}
+    spent = {who: every[WARMUP:] for who, every in seconds.items()}
+    return Speed(
+        tokens={who: tokens / statistics.median(every) for who, every in spent.items()},
+        ratios={
+            who: statistics.median(them / us for them, us in zip(spent[who], spent["ours"], strict=True))
+            for who in OTHERS
+        },
+    )
 
 
 def ours(

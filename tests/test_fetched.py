@@ -76,12 +76,18 @@ def test_a_revision_becomes_a_checkpoint_of_weights_alone_once(store: Store, hub
 
 def test_the_optimizer_comes_along_where_it_is_gone_on_with(store: Store, hub: list[str], tmp_path: Path) -> None:
     (tmp_path / "snapshot" / "training").mkdir()
-    groups = [{"lr": 3e-4, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.05, "params": [0]}]
+    group = {"lr": 3e-4, "betas": (0.9, 0.95), "eps": 1e-8}
+    groups = [
+        {**group, "weight_decay": decay, "params": [number], "param_names": [name]}
+        for number, (name, decay) in enumerate({"transformer.wte.weight": 0.05, "transformer.ln_f.weight": 0.0}.items())
+    ]
     torch.save({"state": {}, "param_groups": groups}, tmp_path / "snapshot" / "training" / "optim.pt")
     chosen = (*SMALL[:4], "checkpoint.step=1250")
     folder = published_checkpoint(store, composed(*chosen))
     assert hub == ["allenai/DataDecide-dolma1_7-4M@step1250-seed-default and training/optim.pt"]
-    assert read_position(folder, read_config(folder)).lr == 3e-4, "its own word, as no schedule is known"
+    found = read_config(folder)
+    assert read_position(folder, found).lr == 3e-4, "its own word, as no schedule is known"
+    assert (found.optimizer.decay_embeddings, found.optimizer.decay_norm_and_bias) == (True, False), "here too"
     assert published_checkpoint(store, composed(*chosen, *FRESH)) != folder
     with pytest.raises(Refusal, match=r"anneal\.peak_lr=null takes the learning rate in force"):
         composed(*chosen, "anneal.optimizer=fresh", "anneal.warmup_steps=3")

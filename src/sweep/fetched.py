@@ -10,7 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from sweep.checkpoints import architecture, import_folder
+from sweep.checkpoints import architecture, decayed, import_folder
 from sweep.checkpoints.download import STEMS, fetch_folder
 from sweep.checkpoints.hub import snapshot
 from sweep.config import Model, RunConfig
@@ -84,10 +84,11 @@ def _from_hub(store: Store, model: Model, published: Published, step: int, *, op
     training, state = training_tree(model, step), published.hub_optimizer if optimizer else None
 
     def build(into: Path) -> None:
-        found = snapshot(repository, revision, state)
-        _import(found, into, f"{repository}@{revision}", training, step, tokens)
+        found, told = snapshot(repository, revision, state), training
         if state is not None:
             shutil.copyfile(found / state, into / "optim.pt")
+            told = {**training, "optimizer": {**training["optimizer"], **decayed(into)}}
+        _import(found, into, f"{repository}@{revision}", told, step, tokens)
 
     named = (repository, revision, training, tokens, *([state] if state else []))
     return store.make(KIND, digest("hub", *named), build)

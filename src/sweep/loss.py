@@ -20,7 +20,7 @@ def loss_and_gradient(logits: torch.Tensor, labels: torch.Tensor, *, z_loss: flo
     """
     rows = logits.view(-1, logits.shape[-1])
     labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED).view(-1, 1)
-    places, weights = labels.clamp_min(0), (labels != IGNORED) * torch.tensor(1 / tokens, device=logits.device)
+    places, weights = labels.clamp_min(0), (labels != IGNORED) * torch.full((), 1 / tokens, device=logits.device)
     said = torch.empty(labels.shape, device=logits.device)
     size = max(1, CHUNK[logits.device.type] // rows.shape[-1])
     for part, place, weight, said_part in zip(*(x.split(size) for x in (rows, places, weights, said)), strict=True):

@@ -17,6 +17,7 @@ from olmo.config import TrainConfig
 from sweep import data
 from sweep.checkpoints import (
     check_followed,
+    check_groups,
     fresh_state,
     has_optimizer,
     identity,
@@ -87,8 +88,10 @@ def _opened(folder: Path, chosen: str, config: RunConfig, *, known: Mapping[str,
     try:
         found = read_config(folder, optimizer=False)
         check_followed(found)
-        if config.anneal.needs_optimizer and not has_optimizer(folder):
-            raise _no_optimizer(chosen)
+        if config.anneal.needs_optimizer:
+            if not has_optimizer(folder):
+                raise _no_optimizer(chosen)
+            check_groups(folder, found)
         return Source(key=identity(folder, known=known), folder=folder, config=found)
     except Refusal:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from olmo.safetensors_util import safetensors_file_to_state_dict, state_dict_to_
 
 from sweep.checkpoints import (
     TrainingState,
+    check_groups,
+    decayed,
     identity,
     load_model,
     load_state,
@@ -218,8 +221,9 @@ def test_an_optimizer_without_a_parameters_state_is_refused(folder: Path) -> Non
         for g in optim["param_groups"]
     ]
     state_dict_to_safetensors_file(optim, folder / "optim.safetensors")
-    with pytest.raises(ValueError, match=r"no state for transformer\.wte\.weight"):
-        load_state(folder, read_config(folder), device=CPU)
+    for read in (check_groups, functools.partial(load_state, device=CPU)):
+        with pytest.raises(ValueError, match=r"no state for transformer\.wte\.weight"):
+            read(folder, read_config(folder))
 
 
 def test_an_optimizer_saved_with_one_group_decays_no_embedding(folder: Path, trained: TrainingState) -> None:
@@ -227,6 +231,7 @@ def test_an_optimizer_saved_with_one_group_decays_no_embedding(folder: Path, tra
     both = [name for group in optim["param_groups"] for name in group["param_names"]]
     optim["param_groups"] = [{**optim["param_groups"][0], "params": both, "param_names": both}]
     state_dict_to_safetensors_file(optim, folder / "optim.safetensors")
+    check_groups(folder, read_config(folder))
     same(load_state(folder, read_config(folder), device=CPU), trained)
     assert [group["weight_decay"] for group in trained.optimizer.param_groups] == [0.1, 0.0]
 
@@ -234,8 +239,11 @@ def test_an_optimizer_saved_with_one_group_decays_no_embedding(folder: Path, tra
 def test_groups_that_contradict_the_configuration_are_refused(folder: Path) -> None:
     config = read_config(folder)
     config.optimizer.decay_embeddings = True
-    with pytest.raises(ValueError, match=r"'weight_decay': 0\.1.*'weight_decay': 0\.0.*optimizer\.decay_"):
-        load_state(folder, config, device=CPU)
+    for read in (check_groups, functools.partial(load_state, device=CPU)):
+        with pytest.raises(ValueError, match=r"'weight_decay': 0\.1.*'weight_decay': 0\.0.*optimizer\.decay_"):
+            read(folder, config)
+    config.optimizer.decay_embeddings = decayed(folder)["decay_embeddings"]
+    check_groups(folder, config)
 
 
 def test_the_count_of_matrix_parameters(train_config: TrainConfig) -> None:

@@ -15,7 +15,7 @@ from sweep.checkpoints.olmo import (
     save_state,
     weights_key,
 )
-from sweep.checkpoints.optimizer import has_optimizer, hyperparameters
+from sweep.checkpoints.optimizer import check_groups, decayed, has_optimizer, hyperparameters
 from sweep.checkpoints.settings import check_followed, data_paths, z_loss
 from sweep.checkpoints.tokenizers import shipped_tokenizer
 
@@ -24,7 +24,9 @@ __all__ = [
     "architecture",
     "average_folders",
     "check_followed",
+    "check_groups",
     "data_paths",
+    "decayed",
     "export_folder",
     "fresh_state",
     "has_optimizer",

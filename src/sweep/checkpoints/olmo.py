@@ -102,10 +102,10 @@ def load_state(folder: Path, config: TrainConfig, *, device: torch.device, momen
     optimizer = adamw(model, config)
     if moments:
         saved = read_tensors(folder, "optim")
-        restore_settings(optimizer, saved["param_groups"])
+        restore_settings(optimizer.param_groups, saved["param_groups"])
         restore_moments(optimizer, saved)
     elif has_optimizer(folder):
-        restore_settings(optimizer, saved_groups(folder))
+        restore_settings(optimizer.param_groups, saved_groups(folder))
     return TrainingState(model, optimizer, read_position(folder, config), config)
 
 

@@ -48,18 +48,36 @@ def hyperparameters(folder: Path, config: TrainConfig) -> list[dict[str, Any]]:
     return [{"betas": tuple(group["betas"]), "weight_decay": group["weight_decay"]} for group in groups]
 
 
-def restore_settings(optimizer: torch.optim.AdamW, saved: Sequence[Mapping[str, Any]]) -> None:
-    """Put the saved groups' hyperparameters in force; parameters are matched by name.
+def decayed(folder: Path) -> dict[str, bool]:
+    """ai2-olmo's `optimizer.decay_*` settings, under which its code makes param groups such as the saved ones."""
+    decay = {name: group["weight_decay"] > 0 for group in saved_groups(folder) for name in _names(group)}
+    return {
+        "decay_norm_and_bias": any(
+            d for name, d in decay.items() if name.endswith(("norm.weight", "ln_f.weight", "bias"))
+        ),
+        "decay_embeddings": decay.get("transformer.wte.weight", False),
+    }
+
+
+def check_groups(folder: Path, config: TrainConfig) -> None:
+    """ValueError where `restore_settings` would raise one; no weights or moments are read."""
+    model = OLMo(dataclasses.replace(config.model, init_device="meta", flash_attention=False), init_params=False)
+    groups = [{"weight_decay": config.optimizer.weight_decay, **group} for group in get_param_groups(config, model)]
+    restore_settings(groups, saved_groups(folder))
+
+
+def restore_settings(groups: Sequence[dict[str, Any]], saved: Sequence[Mapping[str, Any]]) -> None:
+    """Put the saved groups' hyperparameters in force in the optimizer's; parameters are matched by name.
 
     An optimizer saved with one group, before there were two, decays no norm, bias or embedding, as in ai2-olmo's
     `fix_optim_state_dict`.
     """
     found = {name: {key: group[key] for key in HYPERPARAMETERS} for group in saved for name in _names(group)}
-    if missing := {name for group in optimizer.param_groups for name in group["param_names"]} - set(found):
+    if missing := {name for group in groups for name in group["param_names"]} - set(found):
         raise ValueError(f"the checkpoint's optimizer has no state for {', '.join(sorted(missing)[:3])}")
-    for group in optimizer.param_groups:
+    for group in groups:
         kept = found[group["param_names"][0]]
-        if len(saved) == 1 < len(optimizer.param_groups) and group["weight_decay"] == 0:
+        if len(saved) == 1 < len(groups) and group["weight_decay"] == 0:
             kept = {**kept, "weight_decay": 0.0}
         elif other := [name for name in group["param_names"] if found[name] != kept]:
             raise ValueError(
