@@ -1,4 +1,7 @@
-"""Every layout that checkpoints come in: fetched by the real client, annealed by the command a user types, exported."""
+"""Every layout that checkpoints come in: fetched by the real client, annealed by the command a user types, exported.
+
+Each server fails once on the way: folders are cut off in the middle of the weights, the Hub sends other bytes.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ def published(layout: str, folder: Path, root: Path, tokenizer: Path) -> Iterato
             target = root / urlsplit(place.http.format(folder=folder_of(place, step), step=step)).path.lstrip("/")
             target.parent.mkdir(parents=True)
             folder.rename(target)
-            yield {"SWEEP_CHECKPOINTS_URL": servers.enter_context(serving(root)).url}
+            server = servers.enter_context(serving(root))
+            server.cut_after = dict.fromkeys(("model.safetensors", "model.pt"), 20_000)
+            yield {"SWEEP_CHECKPOINTS_URL": server.url}
+            assert len(server.cut_after) == 1, "that of the format which is not there"
             return
         snapshot = root / "snapshot"
         export_folder(folder, read_config(folder), snapshot, tokenizer=tokenizer)
@@ -88,8 +94,9 @@ def published(layout: str, folder: Path, root: Path, tokenizer: Path) -> Iterato
             torch.save(read_tensors(folder, "optim"), root / "optim.pt")
             files["training/optim.pt"] = (root / "optim.pt").read_bytes()
         revision = place.revision.format(step=step).replace("*", "1")
-        hub = servers.enter_context(serving_hub(Hub(place.hub, {revision: files})))
+        hub = servers.enter_context(serving_hub(Hub(place.hub, {revision: files}, wrong=1)))
         yield {"HF_ENDPOINT": hub.url, "HF_HOME": str(root / "hf"), "HF_HUB_DISABLE_XET": "1"}
+        assert hub.wrong == 0
 
 
 def checkpoint(layout: str, folder: Path) -> None:

@@ -93,3 +93,13 @@ def test_what_trains_nothing_reads_no_data_and_stands_as_it_is(store: Store, sou
     assert isinstance(prepared.work, Source)
     assert (prepared.work.folder, prepared.work.key) == (source.folder, prepared.source.key)
     assert (prepared.plan.tokens, len(prepared.plan.learning_rates), prepared.data) == (0, 0, {})
+
+
+@pytest.mark.parametrize("words", [["model=datadecide-4m"], ["model=olmo-1b-0724", "anneal.optimizer=fresh"]])
+def test_data_that_a_revision_will_not_name_is_asked_for_before_anything_is_fetched(
+    words: list[str], store: Store
+) -> None:
+    config = composed(*words, "anneal.warmup_steps=3", "anneal.peak_lr=1e-3")
+    with pytest.raises(Refusal, match=r"data\.paths=null .* name none .*: give data=local data\.paths=\[FILES\]"):
+        prepare(store, config, ALONE)
+    assert not list(store.root.glob("checkpoints/*"))

@@ -19,7 +19,7 @@ from sweep.merged import merged
 from sweep.names import run_name
 from sweep.plan import Plan, make_plan
 from sweep.ranks import Ranks, local_rank
-from sweep.reading import Reading, read_data
+from sweep.reading import Reading, check_named, read_data
 from sweep.refusal import Refusal
 from sweep.scoring import Scoring, check_tasks
 from sweep.sizes import stated_sizes
@@ -46,6 +46,7 @@ def prepare(store: Store, config: RunConfig, ranks: Ranks) -> Prepared:
     """Checkpoint and data are made or fetched where the store lacks them, by the first rank while the others wait."""
     device = _device(config)
     check_tasks(config.tasks)
+    check_named(config)
     source = ranks.from_first(lambda: checkpoint(store, config, device=device))
     _check_sizes(config, source)
     plan = make_plan(config, read_position(source.folder, source.config))

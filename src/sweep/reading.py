@@ -10,6 +10,7 @@ from typing import Any
 from sweep import data
 from sweep.checkpoints import data_paths
 from sweep.config import RunConfig
+from sweep.config.published import from_hub
 from sweep.plan import Plan
 from sweep.records import Position
 from sweep.refusal import Refusal
@@ -30,6 +31,16 @@ class Reading:
     dtype: str
     facts: dict[str, Any]
     """Files, instances, and how much of each the anneal takes, for people."""
+
+
+def check_named(config: RunConfig) -> None:
+    """Refusal, before anything is fetched, of an anneal on data that its checkpoint will not name."""
+    published = config.model.published
+    if published and from_hub(published, config.checkpoint.source) and config.anneal.steps and config.data.takes_own:
+        raise Refusal(
+            f"data.paths=null takes the files of the checkpoint's config.yaml, and revisions of {published.hub} "
+            f"name none ({config.model.name} was trained on {published.data}): give data=local data.paths=[FILES]"
+        )
 
 
 def read_data(store: Store, config: RunConfig, checkpoint: Checkpoint, plan: Plan, tokenizer: Path) -> Reading:

@@ -104,7 +104,7 @@ def serving_hub(hub: Hub) -> Iterator[Hub]:
             stop = len(data)
             if hub.cut_after is not None and len(data) > hub.cut_after:
                 stop, hub.cut_after, self.close_connection = hub.cut_after, None, True
-            if hub.wrong and name.endswith(".safetensors"):
+            if hub.wrong and name.endswith((".safetensors", ".bin")):
                 data, hub.wrong = bytes(len(data)), hub.wrong - 1
             self.wfile.write(data[start:stop])
 

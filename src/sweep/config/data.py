@@ -62,6 +62,11 @@ class Data:
     tokenizer: str | None
     """A `tokenizer.json`; None: the checkpoint's own."""
 
+    @property
+    def takes_own(self) -> bool:
+        """Whether some of it is what the checkpoint's configuration names."""
+        return None in ([self.paths] if self.sources is None else [source.paths for source in self.sources.values()])
+
     _one = field_validator("paths", mode="before")(one_or_many)
     _some = field_validator("paths")(some)
 
@@ -83,7 +88,6 @@ class Data:
                 raise ValueError(f"data.sources: {name!r} must be a letter, then letters, digits or _")
         if self.name == "local" and self.paths is None:
             raise ValueError("data=local needs data.paths, the files to anneal on")
-        own = self.paths is None if self.sources is None else None in [s.paths for s in self.sources.values()]
-        if self.root is not None and not own:
+        if self.root is not None and not self.takes_own:
             raise ValueError(f"data.root={self.root} goes with the checkpoint's own data, which is not read here")
         return self
