@@ -105,6 +105,19 @@ def test_every_tenth_update_says_how_far_the_parameters_went(state: TrainingStat
     assert records[19].update_norm == pytest.approx(distances[19])
 
 
+def test_an_update_whose_norm_is_taken_is_the_same_to_the_bit(
+    train_config: TrainConfig, instances: Instances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, weights = [instances.read(np.array([i, i + 1])) for i in range(3)], []
+    for every in (1, 100):
+        monkeypatch.setattr("sweep.anneal.UPDATE_NORM_INTERVAL", every)
+        state = fresh_state(train_config, device=torch.device("cpu"))
+        assert len(list(anneal(state.model, state.optimizer, batches, np.full(3, 1e-2), max_grad_norm=1.0))) == 3
+        weights.append(dict(state.model.named_parameters()))
+        assert len(state.optimizer.param_groups) == 2
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_gradients_are_clipped_by_their_global_norm(state: TrainingState, instances: Instances) -> None:
     batch = [instances.read(np.array([0, 1]))]
     next(anneal(state.model, state.optimizer, batch, np.array([1e-3]), max_grad_norm=1e-3))

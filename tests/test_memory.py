@@ -80,7 +80,6 @@ def test_olmo_7b_by_hand() -> None:
     assert of_7b().state == 16 * parameters
     assert of_7b(ranks=8).state == 2 * parameters
     assert of_7b(ranks=8).logits == 2 * 2048 * 50304 * 2
-    assert of_7b().total == 20 * parameters, "more than a pass with checkpointing takes: the update's norm"
     assert of_7b(ranks=8).total < 40e9 < of_7b(ranks=8, activation_checkpointing=False).total < 80e9 < of_7b().total
 
 

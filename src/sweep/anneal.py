@@ -6,6 +6,7 @@ gradients clipped by their global norm, AdamW at the rate of this update.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
@@ -66,8 +67,11 @@ def anneal(
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or float("inf"))
         for group in optimizer.param_groups:
             group["lr"] = float(lr)
-        old = None if update % UPDATE_NORM_INTERVAL else [p.detach().clone() for p in parameters]
-        optimizer.step()
+        update_norm = None
+        if update % UPDATE_NORM_INTERVAL:
+            optimizer.step()
+        else:
+            update_norm = _measured_step(optimizer)
         tokens += ids.numel() * ranks.size
         record = StepRecord(
             update=update,
@@ -75,7 +79,7 @@ def anneal(
             loss=float(loss),
             grad_norm=float(grad_norm),
             param_norm=float(torch.nn.utils.get_total_norm(parameters)),
-            update_norm=None if old is None else _distance(old, parameters),
+            update_norm=update_norm,
             tokens=tokens,
             seconds=time.perf_counter() - started,  # after the figures above, which wait for the device
         )
@@ -94,10 +98,17 @@ def prepare(model: OLMo, *, activation_checkpointing: bool, compile: bool) -> No
 
 
 @torch.no_grad()
-def _distance(old: list[torch.Tensor], new: list[torch.Tensor]) -> float:
-    """L2 norm of all of new - old; `old` is overwritten."""
-    torch._foreach_sub_(old, new)
-    return float(torch.nn.utils.get_total_norm(old))
+def _measured_step(optimizer: torch.optim.Optimizer) -> float:
+    """`optimizer.step()`, to the bit, and the L2 norm of what it changes; keeps a copy of one parameter at a time."""
+    groups, squares = optimizer.param_groups, 0.0
+    for group in groups:
+        for parameter in group["params"]:
+            old = parameter.detach().clone()
+            optimizer.param_groups = [{**group, "params": [parameter]}]
+            optimizer.step()
+            squares += float(torch.nn.utils.get_total_norm([old.sub_(parameter)])) ** 2
+    optimizer.param_groups = groups
+    return math.sqrt(squares)
 
 
 def _pass(

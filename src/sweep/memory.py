@@ -22,13 +22,10 @@ class Memory:
     logits: int
     """Logits in the pass's dtype, which their gradient overwrites; it is computed a few rows at a time."""
 
-    before: int
-    """The weights as they were, kept over some updates to measure them; the passes' memory is free by then."""
-
     @property
     def total(self) -> int:
         """All of it; PyTorch's own allocations and fragments come on top."""
-        return self.state + max(self.gathered + self.copies + self.activations + self.logits, self.before)
+        return self.state + self.gathered + self.copies + self.activations + self.logits
 
 
 def memory_bytes(
@@ -65,5 +62,4 @@ def memory_bytes(
         copies=BF16 * in_use if bf16 else 0,
         activations=kept + last,
         logits=width * tokens * vocab_size,
-        before=-(-FP32 * parameters // ranks),
     )
