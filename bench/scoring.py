@@ -36,6 +36,7 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from sweep.config import CORE8, Task
+from sweep.config.tasks import ACCURACIES
 from sweep.evaluate import (
     TOKEN_BUDGET,
     Body,
@@ -46,8 +47,9 @@ from sweep.evaluate import (
     log_likelihoods,
     prepare,
     records_table,
-    scores,
 )
+from sweep.evaluate.metrics import available, choices, values
+from sweep.evaluate.records import columns_of
 
 LENGTH = 2048
 MMLU = Task(name="mmlu", protocol="mmlu", split="test", num_fewshot=5)
@@ -137,15 +139,13 @@ def limit_gflop(model: OLMo, pack: Pack) -> float:
     return 2 * float(body + attention + config.d_model * config.vocab_size * len(pack.row)) / 1e9
 
 
-def accuracies(tasks: Sequence[TaskRequests], packs: Sequence[Pack], log_probability: np.ndarray) -> list[float]:
-    """Every accuracy of every task."""
+def right(tasks: Sequence[TaskRequests], packs: Sequence[Pack], log_probability: np.ndarray) -> np.ndarray:
+    """Of every accuracy of every task, which documents are answered right."""
     ends = np.cumsum([len(task.gold) for task in tasks])[:-1]
-    tables = (
-        records_table(pack, task.task, Likelihoods(log_probability=part, greedy=None))
-        for task, pack, part in zip(tasks, packs, np.split(log_probability, ends), strict=True)
-    )
-    found = (s for task, table in zip(tasks, tables, strict=True) for s in scores(task.task, table))
-    return [score.value for score in found if score.metric.startswith("acc")]
+    parts = (Likelihoods(log_probability=part, greedy=None) for part in np.split(log_probability, ends))
+    tables = (records_table(pack, pack.tasks[0], part) for pack, part in zip(packs, parts, strict=True))
+    found = (choices(columns_of(table)) for table in tables)
+    return np.concatenate([values(of, metric) for of in found for metric in available(of) if metric in ACCURACIES])
 
 
 @functools.cache
@@ -209,13 +209,13 @@ def compare(case: Case, *, mode: str, device: str) -> tuple[float, float]:
 
     both = kept(every(tasks, ours_nth), theirs_nth)
     ours = ours[both]
-    same = [accuracies(scored, packs_of(case.vocab_size, mmlu=mmlu, nth=theirs_nth), of) for of in (ours, theirs)]
+    same = [right(scored, packs_of(case.vocab_size, mmlu=mmlu, nth=theirs_nth), of) for of in (ours, theirs)]
     rate, gflop, ratio = gflops(device), sum(limit_gflop(model, pack) for pack in packs), theirs_s / ours_s
     numbers = (sum(map(len, of)) for of in zip(*((p.task, p.ids, p.row) for p in packs), strict=True))
     show(
         *(case.name, *numbers, f"{rate:.0f}", f"{gflop / rate:.2f}", f"{prepare_s:.2f}", f"{ours_s:.2f}"),
         *(f"{100 * gflop / rate / ours_s:.0f}", f"{theirs_s:.2f}", best, theirs_nth // ours_nth, f"{ratio:.1f}"),
-        "same" if same[0] == same[1] else "DIFFER",
+        "same" if np.array_equal(*same) else "DIFFER",
     )
     return ratio, float(np.abs(ours - theirs).max())
 

@@ -11,7 +11,7 @@ NUMERICS = 2
 """From a checkpoint and learning rates to weights."""
 REQUESTS = 2
 """From a task's documents to requests."""
-PACK = 2
+PACK = 3
 """From requests to token trees in batches."""
 ENGINE = 3
 """From weights and a pack to log-probabilities."""
