@@ -2,9 +2,10 @@
 
 Both score the same requests with the same weights in this process, HFLM on transformers' own class at the best of
 several batch sizes, which a part of its documents chooses. small-50k scores the 8 core tasks and MMLU in full, as
-`tasks=[core8,mmlu]` has them; HFLM every n-th document of each, and its time is multiplied by n, unless --full has it
-score them all. Of large-50k, too slow for that on a CPU, both score every n-th document of the core tasks, where ours
-shares least. On a GPU ours scores everything. --quick takes few documents and no MMLU.
+`tasks=[core8,mmlu]` has them; HFLM every n-th document of each, and its time is multiplied by how much more text the
+task has in all, unless --full has it score everything. Of large-50k, too slow for that on a CPU, both score every n-th
+document of the core tasks, where ours shares least. On a GPU ours scores everything. --quick takes few documents, no
+MMLU.
 MODEL is tiny-s (the embedded model; not by default), small-50k or large-50k.
 
 Times are CPU seconds of one thread, with a GPU seconds. Ours is what each further checkpoint of a sweep costs, and
@@ -77,8 +78,8 @@ class Case:
 SMALL = {"d_model": 64, "vocab_size": 50304, "n_layers": 4, "n_heads": 4}
 CASES = (
     Case(name="tiny-s", ours=1, theirs=16, quick=40, d_model=64, vocab_size=2048, n_layers=2, n_heads=2),
-    Case(name="small-50k", ours=1, theirs=32, quick=160, mmlu=True, **SMALL),
-    Case(name="large-50k", ours=192, theirs=192, quick=800, d_model=1024, vocab_size=50304, n_layers=4, n_heads=16),
+    Case(name="small-50k", ours=1, theirs=64, quick=160, mmlu=True, **SMALL),
+    Case(name="large-50k", ours=384, theirs=384, quick=800, d_model=1024, vocab_size=50304, n_layers=4, n_heads=16),
 )
 
 
@@ -154,9 +155,9 @@ def requests(*, mmlu: bool) -> tuple[TaskRequests, ...]:
     return tuple(load_task(task) for task in (*(Task(name=name) for name in CORE8), *([MMLU] if mmlu else [])))
 
 
-def kept(tasks: Sequence[TaskRequests], nth: int) -> np.ndarray:
-    """Which requests are of every n-th document of their task."""
-    return np.concatenate([np.array(task.documents) % nth == 0 for task in tasks])
+def text(task: TaskRequests) -> int:
+    """Characters of its requests."""
+    return sum(map(len, task.contexts)) + sum(map(len, task.continuations))
 
 
 def every(tasks: Sequence[TaskRequests], nth: int) -> list[TaskRequests]:
@@ -192,7 +193,7 @@ def compare(case: Case, *, mode: str, device: str) -> tuple[float, float]:
     prepare_s, packs = timed(lambda: packs_of(case.vocab_size, mmlu=mmlu, nth=ours_nth))
     if ours_nth > 1 or device == "cuda":  # what a process does once
         ours_of(model, packs)
-    runs = (timed(lambda: ours_of(model, packs), device) for _ in range(1 if ours_nth == 1 else 3))
+    runs = (timed(lambda: ours_of(model, packs), device) for _ in range(1 if ours_nth == 1 else 2))
     ours_s, ours = min(runs, key=lambda run: run[0])
 
     module, few = native(model), every(tasks, theirs_nth if mode == "quick" else max(32, 3 * theirs_nth))
@@ -203,12 +204,12 @@ def compare(case: Case, *, mode: str, device: str) -> tuple[float, float]:
     theirs_of(engines[8], every(few, 1000))  # nor its first call
     tried = {size: timed(functools.partial(theirs_of, engine, few), device)[0] for size, engine in engines.items()}
     best = min(tried, key=lambda size: tried[size])
-    scored = every(tasks, theirs_nth)
-    theirs_s, theirs = timed(lambda: theirs_of(engines[best], scored), device)
-    theirs_s *= theirs_nth / ours_nth
+    scored, whole = every(tasks, theirs_nth), every(tasks, ours_nth)
+    parts = [timed(functools.partial(theirs_of, engines[best], [task]), device) for task in scored]
+    theirs_s = sum(s * text(all_) / text(task) for (s, _), all_, task in zip(parts, whole, scored, strict=True))
+    theirs = np.concatenate([answers for _, answers in parts])
 
-    both = kept(every(tasks, ours_nth), theirs_nth)
-    ours = ours[both]
+    ours = ours[np.concatenate([np.array(task.documents) % theirs_nth == 0 for task in whole])]
     same = [right(scored, packs_of(case.vocab_size, mmlu=mmlu, nth=theirs_nth), of) for of in (ours, theirs)]
     rate, gflop, ratio = gflops(device), sum(limit_gflop(model, pack) for pack in packs), theirs_s / ours_s
     numbers = (sum(map(len, of)) for of in zip(*((p.task, p.ids, p.row) for p in packs), strict=True))
