@@ -2,9 +2,10 @@
 
 Both score the same requests with the same weights in this process, HFLM on transformers' own class at the best of
 several batch sizes, which a part of its documents chooses. small-50k scores the 8 core tasks and MMLU in full, as
-`tasks=[core8,mmlu]` has them; HFLM every n-th document of each, and its time is multiplied by n, unless --full has it
-score them all. Of large-50k, too slow for that on a CPU, both score every n-th document of the core tasks, where ours
-shares least. On a GPU ours scores everything. --quick takes few documents and no MMLU.
+`tasks=[core8,mmlu]` has them; HFLM every n-th document of each, and its time is multiplied by how much more text the
+task has in all, unless --full has it score everything. Of large-50k, too slow for that on a CPU, both score every n-th
+document of the core tasks, where ours shares least. On a GPU ours scores everything. --quick takes few documents, no
+MMLU.
 MODEL is tiny-s (the embedded model; not by default), small-50k or large-50k.
 
 Times are CPU seconds of one thread, with a GPU seconds. Ours is what each further checkpoint of a sweep costs, and
@@ -36,6 +37,7 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from sweep.config import CORE8, Task
+from sweep.config.tasks import ACCURACIES
 from sweep.evaluate import (
     TOKEN_BUDGET,
     Body,
@@ -46,8 +48,9 @@ from sweep.evaluate import (
     log_likelihoods,
     prepare,
     records_table,
-    scores,
 )
+from sweep.evaluate.metrics import available, choices, values
+from sweep.evaluate.records import columns_of
 
 LENGTH = 2048
 MMLU = Task(name="mmlu", protocol="mmlu", split="test", num_fewshot=5)
@@ -75,8 +78,8 @@ class Case:
 SMALL = {"d_model": 64, "vocab_size": 50304, "n_layers": 4, "n_heads": 4}
 CASES = (
     Case(name="tiny-s", ours=1, theirs=16, quick=40, d_model=64, vocab_size=2048, n_layers=2, n_heads=2),
-    Case(name="small-50k", ours=1, theirs=32, quick=160, mmlu=True, **SMALL),
-    Case(name="large-50k", ours=192, theirs=192, quick=800, d_model=1024, vocab_size=50304, n_layers=4, n_heads=16),
+    Case(name="small-50k", ours=1, theirs=64, quick=160, mmlu=True, **SMALL),
+    Case(name="large-50k", ours=384, theirs=384, quick=800, d_model=1024, vocab_size=50304, n_layers=4, n_heads=16),
 )
 
 
@@ -137,15 +140,13 @@ def limit_gflop(model: OLMo, pack: Pack) -> float:
     return 2 * float(body + attention + config.d_model * config.vocab_size * len(pack.row)) / 1e9
 
 
-def accuracies(tasks: Sequence[TaskRequests], packs: Sequence[Pack], log_probability: np.ndarray) -> list[float]:
-    """Every accuracy of every task."""
+def right(tasks: Sequence[TaskRequests], packs: Sequence[Pack], log_probability: np.ndarray) -> np.ndarray:
+    """Of every accuracy of every task, which documents are answered right."""
     ends = np.cumsum([len(task.gold) for task in tasks])[:-1]
-    tables = (
-        records_table(pack, task.task, Likelihoods(log_probability=part, greedy=None))
-        for task, pack, part in zip(tasks, packs, np.split(log_probability, ends), strict=True)
-    )
-    found = (s for task, table in zip(tasks, tables, strict=True) for s in scores(task.task, table))
-    return [score.value for score in found if score.metric.startswith("acc")]
+    parts = (Likelihoods(log_probability=part, greedy=None) for part in np.split(log_probability, ends))
+    tables = (records_table(pack, pack.tasks[0], part) for pack, part in zip(packs, parts, strict=True))
+    found = (choices(columns_of(table)) for table in tables)
+    return np.concatenate([values(of, metric) for of in found for metric in available(of) if metric in ACCURACIES])
 
 
 @functools.cache
@@ -154,9 +155,9 @@ def requests(*, mmlu: bool) -> tuple[TaskRequests, ...]:
     return tuple(load_task(task) for task in (*(Task(name=name) for name in CORE8), *([MMLU] if mmlu else [])))
 
 
-def kept(tasks: Sequence[TaskRequests], nth: int) -> np.ndarray:
-    """Which requests are of every n-th document of their task."""
-    return np.concatenate([np.array(task.documents) % nth == 0 for task in tasks])
+def text(task: TaskRequests) -> int:
+    """Characters of its requests."""
+    return sum(map(len, task.contexts)) + sum(map(len, task.continuations))
 
 
 def every(tasks: Sequence[TaskRequests], nth: int) -> list[TaskRequests]:
@@ -192,7 +193,7 @@ def compare(case: Case, *, mode: str, device: str) -> tuple[float, float]:
     prepare_s, packs = timed(lambda: packs_of(case.vocab_size, mmlu=mmlu, nth=ours_nth))
     if ours_nth > 1 or device == "cuda":  # what a process does once
         ours_of(model, packs)
-    runs = (timed(lambda: ours_of(model, packs), device) for _ in range(1 if ours_nth == 1 else 3))
+    runs = (timed(lambda: ours_of(model, packs), device) for _ in range(1 if ours_nth == 1 else 2))
     ours_s, ours = min(runs, key=lambda run: run[0])
 
     module, few = native(model), every(tasks, theirs_nth if mode == "quick" else max(32, 3 * theirs_nth))
@@ -203,19 +204,19 @@ def compare(case: Case, *, mode: str, device: str) -> tuple[float, float]:
     theirs_of(engines[8], every(few, 1000))  # nor its first call
     tried = {size: timed(functools.partial(theirs_of, engine, few), device)[0] for size, engine in engines.items()}
     best = min(tried, key=lambda size: tried[size])
-    scored = every(tasks, theirs_nth)
-    theirs_s, theirs = timed(lambda: theirs_of(engines[best], scored), device)
-    theirs_s *= theirs_nth / ours_nth
+    scored, whole = every(tasks, theirs_nth), every(tasks, ours_nth)
+    parts = [timed(functools.partial(theirs_of, engines[best], [task]), device) for task in scored]
+    theirs_s = sum(s * text(all_) / text(task) for (s, _), all_, task in zip(parts, whole, scored, strict=True))
+    theirs = np.concatenate([answers for _, answers in parts])
 
-    both = kept(every(tasks, ours_nth), theirs_nth)
-    ours = ours[both]
-    same = [accuracies(scored, packs_of(case.vocab_size, mmlu=mmlu, nth=theirs_nth), of) for of in (ours, theirs)]
+    ours = ours[np.concatenate([np.array(task.documents) % theirs_nth == 0 for task in whole])]
+    same = [right(scored, packs_of(case.vocab_size, mmlu=mmlu, nth=theirs_nth), of) for of in (ours, theirs)]
     rate, gflop, ratio = gflops(device), sum(limit_gflop(model, pack) for pack in packs), theirs_s / ours_s
     numbers = (sum(map(len, of)) for of in zip(*((p.task, p.ids, p.row) for p in packs), strict=True))
     show(
         *(case.name, *numbers, f"{rate:.0f}", f"{gflop / rate:.2f}", f"{prepare_s:.2f}", f"{ours_s:.2f}"),
         *(f"{100 * gflop / rate / ours_s:.0f}", f"{theirs_s:.2f}", best, theirs_nth // ours_nth, f"{ratio:.1f}"),
-        "same" if same[0] == same[1] else "DIFFER",
+        "same" if np.array_equal(*same) else "DIFFER",
     )
     return ratio, float(np.abs(ours - theirs).max())
 

@@ -13,7 +13,7 @@ Z_LOSS = 2
 """From logits to the gradient of the z-loss, where there is one."""
 REQUESTS = 2
 """From a task's documents to requests."""
-PACK = 2
+PACK = 3
 """From requests to token trees in batches."""
 ENGINE = 3
 """From weights and a pack to log-probabilities."""

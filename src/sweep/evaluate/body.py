@@ -18,9 +18,6 @@ from sweep.evaluate.products import Product
 from sweep.evaluate.scratch import CPU, GPU, Scratch, Sizes
 from sweep.evaluate.weights import Block, blocks, check, fp32, norm
 
-UNSCALE = -math.log(2)
-"""silu(g) = g / (1 + e**-g) = UNSCALE * h / (1 + 2**h) with g = UNSCALE * h."""
-
 
 class Body:
     """An OLMo's weights, ready to run over trees; Refusal where its architecture is not supported."""
@@ -111,15 +108,15 @@ class Body:
         """Turn the layer's input into its output, in place, given what its heads saw."""
         if self.config.norm_after:
             x += block.attn_norm(self._times(block.attn_out, attended, "residual"))
-            x += block.ff_norm(self._times(block.ff_out, self._gated(block, x), "residual").mul_(UNSCALE))
+            x += block.ff_norm(self._times(block.ff_out, self._gated(block, x), "residual"))
         else:
             x += self._times(block.attn_out, attended, "residual")
-            x.add_(self._times(block.ff_out, self._gated(block, block.ff_norm(x)), "residual"), alpha=UNSCALE)
+            x += self._times(block.ff_out, self._gated(block, block.ff_norm(x)), "residual")
 
     def _gated(self, block: Block, x: Tensor) -> Tensor:
-        """SwiGLU over UNSCALE; torch has a faster exp2 than silu."""
-        up, gate = self._times(block.up, x, "up"), self._times(block.gate, x / UNSCALE, "gate")
-        return up.mul_(gate).div_(gate.exp2_().add_(1))
+        """SwiGLU."""
+        gate = F.silu(self._times(block.gate, x, "gate"), inplace=True)
+        return self._times(block.up, x, "up").mul_(gate)
 
     def _times(self, product: Product, x: Tensor, name: str) -> Tensor:
         """The product, written where `name` is, or not."""

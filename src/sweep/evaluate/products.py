@@ -1,8 +1,7 @@
 """Products of many rows with a matrix of weights, by whichever library is fast at them here.
 
-Measured on an AMD CPU with AVX-512, fp32, one thread: 64 wide, MKL is up to a fifth faster where inputs and not
-outputs follow each other in its memory: 81 GFLOP/s; 1024 wide, oneDNN makes 100 where MKL makes 75. With AVX2 it was
-slower than MKL.
+Measured on an AMD CPU with AVX-512, fp32, one thread: 64 wide, MKL is up to a fifth faster where the weights lie with
+outputs, not inputs, side by side: 81 GFLOP/s; 1024 wide, oneDNN makes 100 where MKL makes 75. With AVX2 MKL was faster.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 NARROW = 128
-"""Inputs narrower than this are multiplied by torch's own, over a copy of the weights: small, by definition."""
+"""Weights with fewer rows or columns are multiplied by torch's own, from a copy: a small one."""
 
 
 def library(device: str) -> str:
@@ -27,7 +26,7 @@ class Product:
         self.width = len(weight)
         """N."""
         self._weight = weight
-        narrow = weight.device.type == "cpu" and weight.shape[1] < NARROW
+        narrow = weight.device.type == "cpu" and min(weight.shape) < NARROW
         self._columns = weight.T.contiguous() if narrow else weight.T
         self._onednn = not narrow and library(weight.device.type) == "onednn"
 

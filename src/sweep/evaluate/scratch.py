@@ -32,7 +32,7 @@ class Sizes:
     """Logits at a time."""
 
 
-CPU = Sizes(memory=42 * 2**20, nodes=4096, parts=32, fewest=512, rows=1024, head_rows=1024, head_columns=512)
+CPU = Sizes(memory=42 * 2**20, nodes=4096, parts=32, fewest=2048, rows=1024, head_rows=1024, head_columns=512)
 """Blocks stay in a core's cache from one operation to the next."""
 GPU = Sizes(memory=2 * 2**30, nodes=4096, parts=4, fewest=2**16, rows=16384, head_rows=4096, head_columns=16384)
 """Few, large operations; some batches, of which one is laid out while another is computed."""

@@ -18,7 +18,7 @@ Int32 = NDArray[np.int32]
 
 FEWEST_SHARED = 64
 """Tokens that neighbouring groups must begin with alike to stand in one tree: examples of a task, not a common word."""
-MOST_OWN = 2048
+MOST_OWN = 8192
 """Nodes of a tree beyond those of its first group; bounds what a batch, which holds whole trees, takes."""
 
 
