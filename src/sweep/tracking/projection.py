@@ -87,6 +87,7 @@ def project(
             _in_time(deadline)
         _settle(to, run, status, events.outcome)  # before the files, which a server may have no place for
         lineage.send_inputs(to.client, run, events)
+        to.check_place(run.info.artifact_uri)
         for name, source in lineage.artifacts(run_folder, events, note):
             _in_time(deadline)
             if memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):
