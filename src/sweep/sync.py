@@ -141,17 +141,13 @@ def sync(part: Part, *, said: bool = True) -> bool:
 
 def check(part: Part) -> bool:
     """Say what MLflow holds otherwise than the journals; whether nothing is."""
-    from sweep.tracking.checking import differences
-    from sweep.tracking.connection import Connection, own
-    from sweep.tracking.sweeps import first_attempt, in_a_line, is_alive
+    from sweep.tracking.connection import Connection
+    from sweep.tracking.sweeps import compared, in_a_line
 
     try:
         to = Connection(part.where.tracking_uri, part.where.experiment, part.where.artifact_root)
-        there = to.points(first_attempt(part.runs)["sweep"])
-        lines = []
-        for folder, events in track(list(part.runs.items()), str(part), console=console, transient=True):
-            runs = own(events, there.get(events.attempts[0]["key"], ()))
-            lines += [f"{folder.name}: {line}" for line in differences(folder, to, runs, alive=is_alive(folder))]
+        results = track(compared(to, part.runs), str(part), total=len(part.runs), console=console, transient=True)
+        lines = [f"{folder.name}: {line}" for folder, found in results for line in found]
     except Exception as failure:  # as in `sync`; what can't be compared is a difference
         lines = [in_a_line(failure)]
     sys.stdout.write(f"{part}: {len(part.runs)} runs, {len(lines) or 'no'} differences\n")

@@ -199,12 +199,27 @@ def test_secrets_inside_uris_are_masked(tmp_path: Path) -> None:
         journal.write("outcome", error=f"no route to https://tok3n@host/x?api_token=abc&x=1 ({uri})")
     text = file(tmp_path).read_text()
     assert not any(secret in text for secret in ("hun", "ter2", "tok3n", "abc"))
+    assert redact("http://me:p@ss@host/x@y") == "http://***@host/x@y"
     assert "***@db:5432/mlflow" in text
 
 
 @pytest.mark.parametrize("text", ["sqlite:////tmp/a@b.db", "s3://bucket/a@b", "http://host:80/a@b?x=1", "a@b", ""])
 def test_what_holds_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+def test_a_slow_disk_is_asked_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fsync takes half a second, one in 100 seconds is 0.5 %; scores wait for the disk all the same."""
+    clock, synced = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with Journal(tmp_path) as journal:
+        monkeypatch.setattr(os, "fsync", lambda fd: synced.append(clock[0]) or clock.__setitem__(0, clock[0] + 0.5))
+        for update in range(200):
+            clock[0] += 1.0
+            journal.write("step", update=update)
+        assert synced == [1.0, 101.5]
+        journal.write("scores", when="after", scores=[])
+        assert len(synced) == 3
 
 
 def test_a_disk_that_takes_half_a_line_leaves_none_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

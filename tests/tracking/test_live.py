@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from sweep.lease import born
 from sweep.tracking import Journal, live, view
 from sweep.tracking.connection import Connection
+from sweep.tracking.sweeps import in_a_line
 
 from .conftest import ATTEMPT, write_run
 
@@ -158,6 +160,14 @@ def test_a_server_that_is_not_there_is_said_in_one_line(tmp_path: Path, caplog: 
     assert "Connection" in warning
     assert "hunter2" not in warning
     assert "\n" not in warning
+
+
+def test_a_token_that_an_error_quotes_is_masked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As one read from a file with its newline, which no header may have."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2\n")
+    with pytest.raises(MlflowException, match="hunter2") as refused:
+        Connection("http://127.0.0.1:9", "anneal", tmp_path)
+    assert "Bearer ***" in in_a_line(refused.value)
 
 
 def test_a_run_that_ends_without_an_outcome_is_not_waited_for(

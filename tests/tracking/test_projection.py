@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
 
-from sweep.tracking import Journal, batches, facts, projection, read, sweeps
+from sweep.tracking import Journal, batches, facts, lineage, projection, read, sweeps
 from sweep.tracking.connection import Connection
 
 from .conftest import ATTEMPT, score, write_run
@@ -177,20 +178,21 @@ def test_an_outcome_is_never_shown_better_than_it_was(
 
 
 CALLS = {
-    "create_experiment": 1,
-    "set_experiment_tag": 3,
-    "search_runs": 2,
-    "create_run": 2,
-    "log_batch": 6,
-    "log_artifact": 5,
-    "log_inputs": 1,
-    "create_registered_model": 1,
-    "create_model_version": 2,
-    "set_terminated": 1,
+    "create_experiment": (1,),
+    "set_experiment_tag": (1, 3),
+    "search_runs": (1, 2),
+    "create_run": (1, 2),
+    "log_batch": (1, 4, 6),
+    "log_artifact": (1, 5),
+    "log_inputs": (1,),
+    "create_registered_model": (1,),
+    "create_model_version": (1, 2),
+    "set_terminated": (1,),
 }
+"""Of those that are made several times in a row, the first and the last."""
 
 
-@pytest.mark.parametrize(("stage", "call"), [(stage, n + 1) for stage, calls in CALLS.items() for n in range(calls)])
+@pytest.mark.parametrize(("stage", "call"), [(stage, number) for stage, calls in CALLS.items() for number in calls])
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 def test_a_fault_at_any_call_costs_nothing(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stage: str, late: bool, call: int
@@ -289,10 +291,13 @@ def test_a_database_put_back_from_a_backup_gets_the_rest_again(
     run: MakeRun, where: dict[str, Any], tmp_path: Path
 ) -> None:
     """It has the run's first half; the folder remembers that all was sent."""
-    folder = run(status=None, steps=10)
+    folder = run()
+    journal = folder / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(b"".join(whole.splitlines(keepends=True)[:12]))
     run_id = project(folder, where)
     shutil.copy(tmp_path / "mlflow.db", tmp_path / "backup.db")
-    run(steps=20)
+    journal.write_bytes(whole)
     project(folder, where)
     shutil.copy(tmp_path / "backup.db", tmp_path / "mlflow.db")
     to = Connection(**where)
@@ -321,7 +326,7 @@ def test_what_a_person_deleted_is_made_again(run: MakeRun, where: dict[str, Any]
     other, same = sync()
     assert (other == point, same) == (False, other_parent)
     client.delete_experiment(Connection(**where).experiment_id)
-    assert sync() == (other, other_parent)
+    assert sync()[0] == other, "with it MLflow brings back what was deleted before"
 
 
 def test_the_same_point_of_somebody_elses_sweep_of_that_name_is_another_run(
@@ -338,6 +343,38 @@ def test_the_same_point_of_somebody_elses_sweep_of_that_name_is_another_run(
     assert project(copied / "a", where) == ids[0], "a copy is the same one"
 
 
+def test_an_experiment_that_another_host_made_just_then_is_the_one(
+    where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, real, asked = Connection(**where).experiment_id, MlflowClient.get_experiment_by_name, []
+
+    def late(client: MlflowClient, name: str) -> Any:
+        asked.append(name)
+        return real(client, name) if len(asked) > 1 else None
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", late)
+    assert Connection(**where).experiment_id == made
+
+
+def test_versions_of_a_model_that_others_make_at_once_are_tried_again(
+    run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow numbers them by trying, three times, and gives up."""
+    real, tries = MlflowClient.create_model_version, []
+
+    def crowded(*args: Any, **kwargs: Any) -> Any:
+        tries.append(1)
+        if len(tries) < 4:
+            raise MlflowException("Model Version creation error. Giving up after 3 attempts.")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", crowded)
+    monkeypatch.setattr(lineage, "TRY_AGAIN_S", 0.0)
+    run_id = project(run(), where)
+    (version,) = MlflowClient(where["tracking_uri"]).search_model_versions(f"run_id = '{run_id}'")
+    assert version.name == "tiny-s-annealed"
+
+
 def test_files_that_the_server_can_not_take_hide_neither_points_nor_outcome(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +388,21 @@ def test_files_that_the_server_can_not_take_hide_neither_points_nor_outcome(
     (found,) = runs(where)
     assert found.info.status == "FINISHED"
     assert stored(where, found.info.run_id) == expected(folder)
+
+
+def test_files_do_not_go_astray_at_a_path_of_the_servers_disk(
+    run: MakeRun, where: dict[str, Any], tmp_path: Path
+) -> None:
+    """As of `mlflow server --no-serve-artifacts` on another machine: MLflow's client makes that path on this one."""
+    folder, to = run(), Connection(**{**where, "artifact_root": tmp_path / "srv" / "1"})
+    shutil.rmtree(tmp_path / "srv")
+    to.is_server, to.server = True, "https://***@lab:5000"
+    with pytest.raises(OSError, match=r"lab:5000 keeps files in .*, which is not here: start it with --serve"):
+        projection.project(folder, to, alive=False)
+    assert not (tmp_path / "srv").exists()
+    assert runs(where)[0].info.status == "FINISHED"
+    to.server = "http://127.0.0.1:5000"
+    assert projection.project(folder, to, alive=False) == runs(where)[0].info.run_id
 
 
 def test_non_finite_values_break_nothing_and_are_told(run: MakeRun, where: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
@@ -36,6 +37,7 @@ for _name in ("alembic", "mlflow", "urllib3.connectionpool"):  # what fails is t
 LOCK = ".mlflow.lock"
 PATIENT_S = 600.0
 """Seconds after which waiting for a lock is given up."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 PAGE = 1000
 """Runs asked for at once."""
@@ -86,6 +88,15 @@ class Connection:
         for run in self._found({"sweep.name": sweep}):
             points.setdefault(run.data.tags.get("sweep.key", ""), []).append(run)
         return points
+
+    def check_place(self, artifact_uri: str) -> None:
+        """OSError where a run's files would stay on this machine: the server names a path of its own disk for them."""
+        place = urlsplit(artifact_uri)
+        if not self.is_server or place.scheme not in ("", "file") or urlsplit(self.server).hostname in LOOPBACK:
+            return
+        root = Path(unquote(place.path)).parents[2]  # of ROOT/EXPERIMENT/RUN/artifacts
+        if not root.is_dir():  # a disk that both share has it
+            raise OSError(f"{self.server} keeps files in {root}, which is not here: start it with --serve-artifacts")
 
     def _new_experiment(self, artifact_root: Path) -> Experiment:
         at = None if self.is_server else artifact_root.absolute().as_uri()

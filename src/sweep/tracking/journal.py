@@ -26,7 +26,9 @@ FILE = "journal.jsonl"
 DURABLE = {"attempt", "scores", "outcome"}
 """Events that are on the disk before `write` returns."""
 SYNC_S = 1.0
-"""Seconds between two fsyncs of the other events: what a power cut may cost."""
+"""Seconds between two fsyncs of the other events: what a power cut may cost, and more where the disk is slow."""
+SHARE = 0.005
+"""Of the time, what those fsyncs may take."""
 TAIL_BYTES = 1 << 18
 """How far from the end an outcome is looked for first; one with 500 scores takes about 50 kB."""
 
@@ -43,7 +45,7 @@ class Journal:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         os.ftruncate(self._fd, _whole_bytes(self.path))
         _sync_folder(folder)
-        self._synced = time.monotonic()
+        self._due = time.monotonic() + SYNC_S
         self._one = threading.Lock()
 
     def write(self, event: str, **fields: Any) -> None:
@@ -56,9 +58,9 @@ class Journal:
                 os.ftruncate(self._fd, end)
                 raise OSError(errno.ENOSPC, "the journal can't be written whole", str(self.path))
             now = time.monotonic()
-            if event in DURABLE or now - self._synced >= SYNC_S:
+            if event in DURABLE or now >= self._due:
                 os.fsync(self._fd)
-                self._synced = now
+                self._due = now + max(SYNC_S, (time.monotonic() - now) / SHARE)
 
     def close(self) -> None:
         """Put everything on the disk and close; twice is fine."""

@@ -55,13 +55,9 @@ def project(
         there = next((run for run in known or () if run.info.run_id == memory.run_id), None)
         if memory.run_id is not None and there is None:
             known = None  # made after they were asked for, or gone: asked for again
-        elif there is not None and brief:
+        elif there is not None and brief and known == [there] and there.data.tags.get(PARENT) == parent_id:
             now = f"{facts.status(brief, alive=alive)} {version}"
-            if (
-                memory.settled == now
-                and memory.holds(there.info.run_id, there.info.status)
-                and there.data.tags.get(PARENT) == parent_id
-            ):
+            if memory.settled == now and memory.holds(there.info.run_id, there.info.status):
                 return there.info.run_id
         events = read(run_folder)
         if not events.attempts:
@@ -91,6 +87,7 @@ def project(
             _in_time(deadline)
         _settle(to, run, status, events.outcome)  # before the files, which a server may have no place for
         lineage.send_inputs(to.client, run, events)
+        to.check_place(run.info.artifact_uri)
         for name, source in lineage.artifacts(run_folder, events, note):
             _in_time(deadline)
             if memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from sweep.store import digest, store_at
 from sweep.tracking.brief import brief
+from sweep.tracking.checking import differences
 from sweep.tracking.connection import LOCK, Connection, own
 from sweep.tracking.events import Events, milliseconds
 from sweep.tracking.journal import FILE, beginnings, read
@@ -58,7 +59,7 @@ def is_alive(run_folder: Path) -> bool:
     return store_at(folder.parent.parent).leased("runs", digest(str(folder)))
 
 
-def sync_runs(to: Connection, runs: dict[Path, Events]) -> Iterator[Synced]:
+def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
     """Bring MLflow up to date with these runs of one sweep, one result each as it is done."""
     if not runs:
         return
@@ -83,13 +84,26 @@ def sync_runs(to: Connection, runs: dict[Path, Events]) -> Iterator[Synced]:
         yield from pool.map(one, runs)
 
 
+def compared(to: Connection, runs: Mapping[Path, Events]) -> Iterator[tuple[Path, list[str]]]:
+    """What MLflow holds otherwise than these journals of one sweep: run folder, and a line each difference."""
+    there = to.points(first_attempt(runs)["sweep"])
+
+    def one(folder: Path) -> tuple[Path, list[str]]:
+        events = runs[folder]
+        found = own(events, there.get(events.attempts[0]["key"], ()))
+        return folder, list(differences(folder, to, found, alive=is_alive(folder)))
+
+    with ThreadPoolExecutor(CALLS_AT_ONCE if to.is_server else 1) as pool:
+        yield from pool.map(one, runs)
+
+
 def sync_parent(to: Connection, sweep_folder: Path, runs: dict[Path, Events]) -> str | None:
     """Bring the sweep's own run up to date; what went wrong, or None."""
     there = [(events, is_alive(folder)) for folder, events in runs.items()]
     return _tried(lambda: project_parent(sweep_folder, to, there)) if there else None
 
 
-def first_attempt(runs: dict[Path, Events]) -> dict[str, Any]:
+def first_attempt(runs: Mapping[Path, Events]) -> dict[str, Any]:
     """The earliest of all."""
     return min((events.attempts[0] for events in runs.values()), key=lambda attempt: attempt["time"])
 
