@@ -5,6 +5,7 @@ from sweep.checkpoints.folders import export_folder, import_folder
 from sweep.checkpoints.huggingface import architecture
 from sweep.checkpoints.olmo import (
     TrainingState,
+    fresh_position,
     fresh_state,
     identity,
     load_model,
@@ -26,6 +27,7 @@ __all__ = [
     "check_followed",
     "data_paths",
     "export_folder",
+    "fresh_position",
     "fresh_state",
     "has_optimizer",
     "hyperparameters",
