@@ -134,6 +134,18 @@ def test_the_late_writer_learns_that_it_lost_its_lease(store: Store, monkeypatch
     assert "thief" in lease.path.read_text(), "somebody else's lease is left alone"
 
 
+def test_a_writer_that_slept_looks_at_its_lease_before_the_heartbeat_does(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.lease("states", "k") as lease:
+        lease.path.write_text('{"token": "thief", "host": "elsewhere", "pid": 1, "born": "1"}')
+        lease.check()
+        now = lease_module.time.time()
+        monkeypatch.setattr(lease_module.time, "time", lambda: now + 11)
+        with pytest.raises(LeaseLost, match="process 1 on elsewhere"):
+            lease.check()
+
+
 def test_dropped_and_moved_entries(store: Store) -> None:
     store.make("interim", "k", fill("x"))
     store.move("interim", "k", "states")

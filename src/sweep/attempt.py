@@ -113,8 +113,12 @@ def _user() -> str:
         return str(os.getuid())
 
 
+@functools.cache
 def _git() -> dict[str, Any] | None:
-    """Commit, branch and remote of the working folder, and whether it has changes; None outside a repository."""
+    """Commit, branch and remote of the working folder, and whether it has changes; None outside a repository.
+
+    Asked once a process, as its code is read once.
+    """
 
     def git(*words: str) -> str:
         return subprocess.check_output(["git", *words], text=True, stderr=subprocess.DEVNULL).strip()

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class Lease:
         self.path = path
         self.token = uuid.uuid4().hex
         self._lock = FileLock(f"{path}.lock")
+        self._beaten = 0.0
         self._done = threading.Event()
         self._lost = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, daemon=True)
@@ -42,6 +44,7 @@ class Lease:
                 return False
             me = {"token": self.token, "host": socket.gethostname(), "pid": os.getpid(), "born": born(os.getpid())}
             write_durably(self.path, json.dumps(me))
+        self._beaten = time.time()
         self._beat.start()
         return True
 
@@ -54,7 +57,12 @@ class Lease:
                 self.path.unlink()
 
     def check(self) -> None:
-        """Raise LeaseLost where somebody else has taken over."""
+        """Raise LeaseLost where somebody else has taken over; one that slept looks before it believes itself."""
+        if (
+            abs(time.time() - self._beaten) > 2 * HEARTBEAT_S
+        ):  # the clock on the wall: it goes on while a machine sleeps
+            with contextlib.suppress(OSError):  # the heartbeat tells of it
+                self._renew()
         if self._lost.is_set():
             raise LeaseLost(f"{self.path.name} was taken over by {self.holder()}")
 
@@ -89,15 +97,19 @@ class Lease:
         return now
 
     def _keep_alive(self) -> None:
-        while not self._done.wait(HEARTBEAT_S):
+        while not self._lost.is_set() and not self._done.wait(HEARTBEAT_S):
             try:
-                with self._lock:
-                    if self._current().get("token") != self.token:
-                        self._lost.set()
-                        return
-                    os.utime(self.path)
+                self._renew()
             except OSError as error:  # a file system that is away comes back, or the lease expires for others
                 log.warning("the heartbeat of %s failed: %s", self.path.name, error)
+
+    def _renew(self) -> None:
+        with self._lock:
+            if self._current().get("token") == self.token:
+                os.utime(self.path)
+                self._beaten = time.time()
+            else:
+                self._lost.set()
 
 
 def write_durably(path: Path, text: str) -> None:

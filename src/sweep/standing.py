@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from sweep.tracking import FILE, outcome
 State = Literal["finished", "failed", "interrupted", "running", "pending", "held", "lost", "unknown"]
 LIVE = ("running", "pending", "held", "unknown")
 """States of runs that a job still holds, or may hold."""
+EXITED = re.compile(r"srun: error: \S+: tasks? \S+: Exited with exit code")
+"""The last line of a job's log, after whatever went wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +123,13 @@ def _slurm(state: str, said: str) -> str:
 
 
 def last_words(job: Submitted) -> str:
-    """The end of a job's log, which says why where no journal does."""
+    """The end of a job's log, which says why where no journal does; what srun adds to any failure says nothing."""
     try:
         lines = [line for line in Path(job.log).read_text(errors="replace").splitlines() if line.strip()]
     except FileNotFoundError:
         lines = []
-    return f"{lines[-1].strip() if lines else 'it wrote nothing'}; log {job.log}"
+    said = [line for line in lines if not EXITED.match(line)] or lines
+    return f"{said[-1].strip() if said else 'it wrote nothing'}; log {job.log}"
 
 
 def look(multirun: Path, name: str, cluster: Cluster) -> list[Standing]:

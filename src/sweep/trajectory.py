@@ -18,6 +18,7 @@ from sweep import data
 from sweep.checkpoints import (
     check_followed,
     check_groups,
+    fresh_position,
     fresh_state,
     has_optimizer,
     identity,
@@ -113,7 +114,7 @@ def embedded(store: Store, model: Model, step: int, *, compute: Compute, device:
     assert pretraining and model.vocab_size and model.sequence_length
     corpus = prepare_corpus(store, model.vocab_size)
     train_config = embedded_config(model)
-    position = fresh_state(train_config, device=device).position
+    position = fresh_position(train_config)
     instances = data.Instances([corpus / "train.npy"], sequence_length=model.sequence_length)
     order = data.Continued(num_instances=len(instances), position=position, batch_size=position.batch_size)
     training = Training(
@@ -131,7 +132,7 @@ def embedded(store: Store, model: Model, step: int, *, compute: Compute, device:
         compute=compute.plain,
     )
     trained = train(store, training)
-    return Source(key=trained.key, folder=trained.folder, config=read_config(trained.folder))
+    return Source(key=trained.key, folder=trained.folder, config=train_config)
 
 
 def prepare_corpus(store: Store, vocab_size: int) -> Path:

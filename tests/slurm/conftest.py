@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.slurm.commands import ROOT, Sweep
 from tests.tools import missing
 
 LAB = Path(os.environ.get("SLURM_LAB", "/tmp/sweep-slurm"))
@@ -31,3 +32,11 @@ def _one_after_another(cluster: Path) -> Iterator[None]:
     """Some take nodes down; pytest-xdist's groups don't hold under pytest 9.2."""
     with FileLock(cluster / "tests.lock"):
         yield
+
+
+@pytest.fixture
+def sweep(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}")
+    monkeypatch.chdir(tmp_path)
+    yield Sweep(tmp_path / "multirun" / "light")
+    subprocess.run(["scancel", "--me", "--name=light"], check=True)

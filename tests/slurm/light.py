@@ -9,33 +9,45 @@ from pathlib import Path
 
 from sweep import stopping
 from sweep.launch.work import attempt_id
-from sweep.tracking import Journal
+from sweep.lease import Lease, LeaseLost, write_durably
+from sweep.store import digest, store_at
+from sweep.tracking import Journal, outcome
 
 UPDATE_S = 0.1
+SAVE_INTERVAL = 50
 
 
 def light(folder: str, key: str, updates: int, fault: str, flag: str) -> None:
     """`updates` of a tenth of a second, gone on with where an earlier start stopped.
 
-    `fault` strikes half-way, while the file `flag` is there: raise, exit, kill, swallow (an app that catches all
-    exceptions) or memory.
+    `fault` strikes half-way, while the file `flag` is there: raise, exit, kill, memory, or deaf to every signal. As a
+    run does it works under a lease, and where another process has done it all nothing is left to do.
     """
     place = Path(folder)
+    with store_at(place.parent).lease("runs", digest(folder)) as lease:
+        if (outcome(place) or {}).get("status") != "finished":
+            work(place, lease, key, updates, fault, flag)
+
+
+def work(place: Path, lease: Lease, key: str, updates: int, fault: str, flag: str) -> None:
     place.mkdir(parents=True, exist_ok=True)
     saved = place / "saved"
     done = int(saved.read_text()) if saved.exists() else 0
     with Journal(place) as journal:
-        journal.write("attempt", key=key, job=attempt_id())
+        journal.write("attempt", key=key, job=attempt_id(), pid=os.getpid())
         try:
             while done < updates:
                 if done == updates // 2 and Path(flag).exists():
                     misbehave(fault)
                 done += 1
                 time.sleep(UPDATE_S)
+                lease.check()
                 journal.write("step", update=done)
-                if stopping.asked():
-                    saved.write_text(str(done))
+                if stopping.asked() or done % SAVE_INTERVAL == 0:
+                    write_durably(saved, str(done))
                 stopping.check()
+        except LeaseLost:
+            raise
         except BaseException as error:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             journal.write("outcome", status=status, error=f"{type(error).__name__}: {error}", result=None)
@@ -55,3 +67,5 @@ def misbehave(fault: str) -> None:
         for _ in range(100):
             hoard.append(bytearray(os.urandom(1 << 20) * 20))
             time.sleep(0.1)
+    if fault == "deaf":
+        time.sleep(1000)

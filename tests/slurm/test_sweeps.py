@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+import psutil
 import pytest
 
+from sweep.launch.cluster import ask, described, ended
 from sweep.tracking import FILE, read
-from tests.slurm.test_faults import updates_written
+from tests.slurm.commands import START, asleep, node_of, pid_of, updates_of
 from tests.test_end_to_end import SMALL, home, results, start, sweep, undisturbed
+
+T = TypeVar("T")
 
 __all__ = ["home"]
 
@@ -35,40 +42,133 @@ def door(home: Path, name: str, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def preempt_at(home: Path, of: str, process: subprocess.Popen[str]) -> Path:
-    """The run's folder, once it is some updates into its anneal and a job of a higher partition wants its node."""
-    while True:
-        at = next(iter((home / "multirun" / "main").glob(f"*{of}*/{FILE}")), None)
-        if at is not None and len(updates_written(at.parent)) >= 20:
-            break
+def journal(home: Path, of: str) -> Path | None:
+    """The journal of the run of the main sweep that has `of` in its name, once there is one."""
+    return next(iter((home / "multirun" / "main").glob(f"*{of}*/{FILE}")), None)
+
+
+def until(reached: Callable[[], T | None], process: subprocess.Popen[str], *, within_s: float = 120) -> T:
+    """What `reached` gives, once it gives something; looked at often, as small runs are short."""
+    deadline = time.monotonic() + within_s
+    while not (found := reached()):
         assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.1)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def at_update(home: Path, of: str, number: int) -> Path | None:
+    """The run's folder, where its last start is so far into the anneal."""
+    found = journal(home, of)
+    if found is None:
+        return None
+    this = found.read_text().rpartition('"event":"attempt"')[2]
+    return found.parent if this.count('"event":"step"') >= number else None
+
+
+def job_and_pid(folder: Path) -> tuple[str, int]:
+    """Of the run's last start."""
+    *_, last = read(folder).attempts
+    return last["job"].partition(" ")[0], last["pid"]
+
+
+def pid_of_rank(rank: int, job: str) -> int:
+    """The process of one rank of a job."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found = process.environ()
+            if found.get("SLURM_JOB_ID") == job and found.get("SLURM_PROCID") == str(rank):
+                return process.pid
+    raise AssertionError(f"job {job} has no rank {rank}")
+
+
+def preempted(folder: Path) -> None:
+    """A job of a higher partition takes the run's node, and its signal is there before the run does more."""
+    job, pid = job_and_pid(folder)
     higher = ["sbatch", "--partition=high", "--nodes=2", "--exclusive", "--job-name=high", "--output=/dev/null"]
-    subprocess.run([*higher, "--wrap=sleep 2"], check=True, capture_output=True)
-    return at.parent
+    with asleep(pid):
+        subprocess.run([*higher, "--wrap=sleep 2"], check=True, capture_output=True)
+        while described(job).get("PreemptTime", "None") == "None":
+            time.sleep(0.2)
+        time.sleep(1)  # from the controller's decision to the signal
 
 
 def went_on(folder: Path, updates: int) -> bool:
-    """Whether the run took two starts, the second of which did what the first had left and no more."""
-    _, first, _second = (folder / FILE).read_text().split('{"event":"attempt"')
+    """Whether the run's last two starts share its updates, none done twice."""
+    *_, first, _second = (folder / FILE).read_text().split('{"event":"attempt"')
     outcome = read(folder).outcome
     assert outcome is not None
     return 20 <= first.count('"event":"step"') == updates - outcome["result"]["cost"]["updates_done"]
 
 
-def test_a_pack_preempted_in_its_anneal_gives_what_an_undisturbed_sweep_gives(
+def test_a_pack_preempted_in_its_scoring_and_in_its_anneal_gives_what_an_undisturbed_sweep_gives(
     home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    words = ("anneal.steps=300,400", *SMALL, "tasks=loss", "anneal.save_interval=1000")
+    words = ("anneal.steps=300,400", *SMALL[:-1], "tasks.limit=200", "anneal.save_interval=1000")
+    scores = home / "store" / "scores"
     with start(home, *SLURM, "hydra.launcher.pack=2", *words) as process:
-        at = preempt_at(home, "linear_400", process)
+        early, *_ = until(lambda: list(scores.glob("[!.]*")), process)
+        at = journal(home, "linear_300")
+        assert at is not None
+        preempted(at.parent)
+        made = (early / "entry.json").stat().st_mtime_ns
+        preempted(at := until(lambda: at_update(home, "linear_400", 20), process))
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 0, output
-    other = undisturbed(home, tmp_path_factory.mktemp("undisturbed"), "-m", "tracking=none", *words)
-    assert results(home) == results(other)
-    assert went_on(at, 400), "it was preempted, and no update was done twice"
+    assert (early / "entry.json").stat().st_mtime_ns == made, "a task that was scored is not scored again"
+    assert went_on(at, 400)
     found = [read(path.parent) for path in (home / "multirun" / "main").glob(f"*/{FILE}")]
-    assert len({events.attempts[-1]["pid"] for events in found}) == 1, "the pack's runs shared a process"
+    assert len({events.attempts[-1]["pid"] for events in found}) == 2
+    words = (*words, "hydra.launcher.workers=1", "tracking=none")
+    other = undisturbed(home, tmp_path_factory.mktemp("undisturbed"), "-m", *words)
+    assert results(home) == results(other)
+
+
+def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbed_sweep(
+    home: Path, cluster: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The last is taken for dead, gone on with elsewhere, and wakes up too late to write."""
+    words = ("anneal.steps=1500,1600,1700", *SMALL[:-2], "tasks=loss", "tasks.limit=3", "anneal.save_interval=200")
+    strikes = {
+        "linear_1500": lambda job, pid: os.kill(pid, signal.SIGKILL),
+        "linear_1600": lambda job, pid: ask("scancel", job),
+        "linear_1700": lambda job, pid: os.kill(pid, signal.SIGSTOP),
+    }
+
+    def struck() -> bool:
+        for of in list(strikes):
+            if (folder := at_update(home, of, 20)) is not None:
+                strikes.pop(of)(*job_and_pid(folder))
+        return not strikes
+
+    with start(home, *SLURM, *words) as process:
+        until(struck, process)
+        late = journal(home, "linear_1700")
+        assert late is not None
+        job, pid = job_and_pid(late.parent)
+        try:
+            os.kill(pid_of(cluster, f"slurmd.{node_of(job)}"), signal.SIGKILL)
+            until(lambda: len(read(late.parent).attempts) == 2, process, within_s=200)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        output = process.communicate(timeout=200)[0]
+        subprocess.run([START], check=True, capture_output=True)
+    assert process.returncode == 1, output
+    assert not Path(f"/proc/{pid}").exists()
+    code, said = door(home, "status")
+    assert code == 1
+    for line in ("1 lost", "1 interrupted", "1 finished", "its job ended FAILED", "its job ended CANCELLED"):
+        assert line in said, said
+    theirs = updates_of(late.parent, 1)
+    assert theirs == list(range(1, 1701)), "nobody wrote in between"
+    code, output = sweep(home, *SLURM, *words)
+    assert code == 0, output
+    assert [len(read(path.parent).attempts) for path in sorted((home / "multirun" / "main").glob(f"*/{FILE}"))] == [
+        2
+    ] * 3
+    words = (*words, "hydra.launcher.workers=1", "tracking=none")
+    other = undisturbed(home, tmp_path_factory.mktemp("undisturbed"), "-m", *words)
+    assert results(home) == results(other)
 
 
 def test_a_sweep_is_submitted_left_looked_at_and_cancelled(home: Path) -> None:
@@ -100,14 +200,23 @@ def test_a_sweep_is_submitted_left_looked_at_and_cancelled(home: Path) -> None:
     assert door(home, "status")[0] == 0
 
 
-def test_four_ranks_on_two_nodes_preempted_give_what_one_process_gives(home: Path) -> None:
-    words = ("anneal.steps=60", "model.batch_size=4", *SMALL, "tasks=loss", "anneal.save_interval=1000")
+def test_four_ranks_on_two_nodes_lose_one_go_on_as_two_that_are_preempted_and_give_what_one_process_gives(
+    home: Path,
+) -> None:
+    words = ("anneal.steps=100", "model.batch_size=4", *SMALL, "tasks=loss", "anneal.save_interval=10")
     four = ("hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=2", "hydra.launcher.mem_gb=1")
     with start(home, *SLURM, *four, *words) as process:
-        at = preempt_at(home, "linear_60", process)
+        folder = until(lambda: at_update(home, "linear_100", 30), process)
+        job, pid = job_and_pid(folder)
+        os.kill(pid_of_rank(3, psutil.Process(pid).environ()["SLURM_JOB_ID"]), signal.SIGKILL)
+        output = process.communicate(timeout=200)[0]
+    assert process.returncode == 1, output
+    assert ended([job]) == {job: "FAILED"}
+    with start(home, *SLURM, *four[1:], *words) as process:
+        preempted(until(lambda: at_update(home, "linear_100", 50), process))
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 0, output
-    assert went_on(at, 60)
+    assert went_on(folder, 100)
     [shared] = results(home).values()
     shutil.rmtree(home / "store" / "states")
     assert sweep(home, "tracking=none", "name=one", *words)[0] == 0

@@ -5,6 +5,7 @@ from sweep.checkpoints.folders import export_folder, import_folder
 from sweep.checkpoints.huggingface import architecture
 from sweep.checkpoints.olmo import (
     TrainingState,
+    fresh_position,
     fresh_state,
     identity,
     load_model,
@@ -28,6 +29,7 @@ __all__ = [
     "data_paths",
     "decayed",
     "export_folder",
+    "fresh_position",
     "fresh_state",
     "has_optimizer",
     "hyperparameters",

@@ -114,7 +114,12 @@ def fresh_state(config: TrainConfig, *, device: torch.device) -> TrainingState:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = OLMo(_here(config).model).to(device)
-    position = Position(
+    return TrainingState(model, adamw(model, config), fresh_position(config), config)
+
+
+def fresh_position(config: TrainConfig) -> Position:
+    """Where a training stands before its first update."""
+    return Position(
         step=0,
         epoch=0,
         instances=0,
@@ -125,7 +130,6 @@ def fresh_state(config: TrainConfig, *, device: torch.device) -> TrainingState:
         data_seed=config.seed if config.data.seed is None else config.data.seed,
         max_grad_norm=config.max_grad_norm,
     )
-    return TrainingState(model, adamw(model, config), position, config)
 
 
 def save_state(folder: Path, state: TrainingState) -> None:

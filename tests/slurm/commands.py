@@ -1,0 +1,127 @@
+"""Light runs on the cluster, launched as a command does it, and what the tests see of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweep.cli import CONF, is_done
+from sweep.clustered import Runs
+from sweep.config import RunConfig
+from sweep.keys import run_key
+from sweep.launch.cluster import ask
+from sweep.names import run_folder
+from sweep.packing import Chosen
+from sweep.standing import Standing
+from sweep.tracking import FILE
+from tests.slurm.light import light
+from tests.test_config import composed
+
+ROOT = Path(__file__).parents[2]
+START = Path(__file__).with_name("start_slurm.sh")
+ASKED = {"name": "light", "timeout_min": 5, "mem_gb": 0.2, "signal_delay_s": 60}
+SHORT, LONG = 4, 200
+"""Updates of a light run, a tenth of a second each."""
+
+
+def config_of(seed: int) -> RunConfig:
+    """The point of a light run; what it says but its seed is of no consequence."""
+    return composed("name=light", f"seed={seed}")
+
+
+class Sweep:
+    """Light runs on the cluster under one name; again(), as the same command typed once more."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        home.mkdir(parents=True)
+        self.flag = home / "faulty"
+        self.flag.touch()
+        conf = yaml.safe_load((CONF / "hydra" / "launcher" / "slurm.yaml").read_text())
+        own = ("pack", "pack_min", "detach", "on_interrupt", "poll_s", "max_num_timeout")
+        self.own = {name: conf.pop(name) for name in own}
+        del conf["_target_"]
+        self.parameters = {**conf, **ASKED}
+
+    def launch(self, faults: list[str], updates: int = SHORT, first: int = 0, **changed: Any) -> Runs:
+        configs = [config_of(first + i) for i in range(len(faults))]
+        runs = Runs(configs, [self.home / run_folder(config) for config in configs], is_done)
+        parameters = self.parameters | {k: v for k, v in changed.items() if k not in self.own}
+        own = self.own | {k: v for k, v in changed.items() if k in self.own}
+        chosen = Chosen(
+            nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1,
+            mem_gb=parameters["mem_gb"], timeout_min=parameters["timeout_min"],
+        )  # fmt: skip
+        arguments = {
+            i: (str(runs.folders[i]), run_key(configs[i]), updates, faults[i], str(self.flag)) for i in runs.todo()
+        }
+        if arguments:
+            runs.submit(light, arguments, chosen, parameters, own)
+        return runs
+
+
+def finish(runs: Runs) -> list[Standing]:
+    runs.wait(poll_s=0.5, cancel=False)
+    return runs._look()
+
+
+def until(runs: Runs, reached: Callable[[list[Standing]], bool], *, within_s: float = 60) -> list[Standing]:
+    deadline = time.monotonic() + within_s
+    while not reached(found := runs._look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.3)
+    return found
+
+
+def running(found: list[Standing]) -> bool:
+    return all(standing.state == "running" for standing in found)
+
+
+def updates_written(folder: Path) -> list[int]:
+    lines = map(json.loads, (folder / FILE).read_text().splitlines())
+    return [line["update"] for line in lines if line["event"] == "step"]
+
+
+def updates_of(folder: Path, start: int) -> list[int]:
+    """Updates that the journal has from the run's start of this number, from 0, to its next."""
+    found: list[list[int]] = []
+    for line in map(json.loads, (folder / FILE).read_text().splitlines()):
+        if line["event"] == "attempt":
+            found.append([])
+        if line["event"] == "step":
+            found[-1].append(line["update"])
+    return found[start]
+
+
+def starts(folder: Path) -> list[str]:
+    lines = map(json.loads, (folder / FILE).read_text().splitlines())
+    return [line["job"] for line in lines if line["event"] == "attempt"]
+
+
+def node_of(job: str | None) -> str:
+    """The node, or nodes, that a job runs on."""
+    assert job is not None
+    return ask("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
+
+
+def pid_of(cluster: Path, daemon: str) -> int:
+    """The process of one of the cluster's daemons."""
+    return int((cluster / "run" / f"{daemon}.pid").read_text())
+
+
+@contextlib.contextmanager
+def asleep(pid: int) -> Iterator[None]:
+    """Within the block the process does nothing; what it is told waits."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
