@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sweep.designs import log_by_rule
 
 Floats = NDArray[np.float64]
-MAX_LEVELS = 8
-"""A number with more levels than this is a continuous axis: straight line and square."""
+MAX_LEVELS, FEW_LEVELS = 8, 3
+"""A number with more levels than this is a continuous axis, straight line and square; with few it never is."""
 NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
 """What decides no number of a run, is noise, or is the arm itself (`keys.run_key` leaves the same out)."""
 FIRST = ("model", "checkpoint.step", "checkpoint.path", "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")
@@ -34,10 +34,13 @@ class Axis:
     with_it: tuple[str, ...] = ()
     """Choices that move exactly with this one, and can't be told apart from it."""
 
+    drawn: bool = False
+    """Whether hardly two settings share a level, as where numbers were drawn from a range."""
+
     @property
     def continuous(self) -> bool:
         """Whether it has too many levels to look at each."""
-        return self.numeric and len(self.levels) > MAX_LEVELS
+        return self.numeric and (self.drawn or len(self.levels) > MAX_LEVELS)
 
     @property
     def log(self) -> bool:
@@ -75,24 +78,38 @@ class Term:
 
 def axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
     """The choices among `names` that vary; of those that move together the first, the others named with it."""
+    ordered = sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    partitions = {
+        name: pd.factorize(runs[name], use_na_sentinel=False)[0]
+        for name in ordered
+        if name not in NOT_AXES and not name.startswith("tasks") and name in runs
+    }
+    partitions = {name: partition for name, partition in partitions.items() if len(set(partition)) > 1}
+    settings = len(pd.DataFrame(partitions).drop_duplicates())
     found: dict[tuple[int, ...], list[str]] = {}
-    for name in sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
-        if name in NOT_AXES or name.startswith("tasks") or name not in runs:
-            continue
-        partition = pd.factorize(runs[name], use_na_sentinel=False)[0]
-        if partition.max(initial=0) == len(runs) - 1 and pd.api.types.is_numeric_dtype(runs[name].infer_objects()):
-            partition = runs[name].rank().to_numpy(dtype=int)  # each run has a value of its own: together is in order
-        if len(set(partition)) > 1:
-            found.setdefault(tuple(partition), []).append(name)
-    return tuple(axis(runs[first], with_it=tuple(others)) for first, *others in found.values())
+    for name, partition in partitions.items():
+        key = tuple(partition)
+        if key not in found and _are_drawn(runs[name], settings):  # no two alike: together is in one order
+            ranks = runs[name].rank(method="dense").to_numpy(dtype=int)
+            key = min(tuple(ranks), tuple(ranks.max() + 1 - ranks))
+        found.setdefault(key, []).append(name)
+    among = settings if len(found) > 1 else None
+    return tuple(axis(runs[first], others, among) for first, *others in found.values())
 
 
-def axis(values: pd.Series, *, with_it: tuple[str, ...] = ()) -> Axis:
-    """The axis of one column."""
+def _are_drawn(values: pd.Series, settings: int) -> bool:
+    """Whether these are numbers of which hardly two of so many settings share one."""
+    levels = values.nunique(dropna=False)
+    return pd.api.types.is_numeric_dtype(values.infer_objects()) and levels > max(FEW_LEVELS, settings / 2)
+
+
+def axis(values: pd.Series, with_it: Sequence[str] = (), settings: int | None = None) -> Axis:
+    """The axis of one column, among so many settings of several axes; None: it is the only one."""
     levels = list(dict.fromkeys(values))
     numeric = all(isinstance(level, int | float | np.number) and not isinstance(level, bool) for level in levels)
     ordered = sorted(levels) if numeric else sorted(levels, key=str)
-    return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=with_it)
+    drawn = settings is not None and numeric and _are_drawn(values, settings)
+    return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=tuple(with_it), drawn=drawn)
 
 
 def model(cells: pd.DataFrame, found: Sequence[Axis]) -> tuple[Floats, tuple[Term, ...]]:
