@@ -1,7 +1,7 @@
-"""`python bench/tracking.py [--journals 1000] [--updates 100] [--backend postgres]`: what tracking costs, and how it grows.
+"""`python bench/tracking.py [--journals 1000] [--updates 100] [--backend postgres]`: what tracking costs, how it grows.
 
-A sweep of so many journals goes into an MLflow server by `python -m sweep.sync`, beside one-by-one `log_metric` into the
-same server by as many writers as do best; its outcomes are read for analysis and its folder is listed. The server's
+A sweep of so many journals goes into an MLflow server by `python -m sweep.sync`, beside one-by-one `log_metric` into
+the same server by as many writers as do best; its outcomes are read for analysis and its folder is listed. The server's
 own count of points is compared with the journals'. The journal's cost is taken of an anneal of tiny-s on one thread.
 """
 
