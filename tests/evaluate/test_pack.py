@@ -12,8 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from sweep.config import CORE8
-from sweep.evaluate import Pack, TaskRequests, prepare
-from sweep.evaluate.trees import MOST_OWN
+from sweep.evaluate import Pack, TaskRequests, prepare, trees
 from sweep.refusal import Refusal
 
 from .conftest import EOS, MAX_LENGTH, Encode
@@ -159,23 +158,25 @@ def test_examples_shown_to_many_documents_are_computed_once(tokenizer: Tokenizer
     assert pack.num_nodes == len(distinct) < sum(map(len, beginnings(pack, "document").values())) / 4
 
 
-def test_a_tree_of_many_documents_is_bounded(tokenizer: Tokenizer) -> None:
+def test_a_tree_of_many_documents_is_bounded(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 2048
+    monkeypatch.setattr(trees, "MOST_OWN", most)
     pack = few_shot(300, tokenizer)
-    trees = np.cumsum(pack.segment_above == 0)
-    nodes = np.bincount(trees, weights=pack.segment_nodes)[1:]
+    tree = np.cumsum(pack.segment_above == 0)
+    nodes = np.bincount(tree, weights=pack.segment_nodes)[1:]
     assert len(nodes) > 1
     shared = len(
         tokenizer.encode("\n\n".join(f"Question: what is {n} plus {n}? Answer: {2 * n}" for n in range(20))).ids
     )
-    assert nodes.max() < MOST_OWN + shared + 50
+    assert nodes.max() < most + shared + 50
     assert sorted(chains(pack)) == list(range(600))
 
 
 def test_rows_are_distinct_and_batches_within_budget(pack: Pack) -> None:
     batch = np.repeat(np.arange(len(pack.batch_rows)), pack.batch_rows)
     assert len(np.unique(np.stack((batch, pack.row)), axis=1).T) == len(pack.row)
-    trees = np.add.reduceat(pack.segment_above == 0, np.cumsum(pack.batch_segments) - pack.batch_segments)
-    assert (pack.batch_nodes[trees > 1] <= BUDGET).all()
+    in_batch = np.add.reduceat(pack.segment_above == 0, np.cumsum(pack.batch_segments) - pack.batch_segments)
+    assert (pack.batch_nodes[in_batch > 1] <= BUDGET).all()
     assert pack.batch_nodes.sum() == pack.num_nodes == pack.segment_nodes.sum()
     assert (np.diff(pack.target_row) >= 0).all()
 
