@@ -1,4 +1,4 @@
-"""`python bench/tracking.py [--journals 1000] [--updates 100] [--backend postgres]`: what tracking costs, how it grows.
+"""`python bench/tracking.py [--journals 1000] [--updates 250]`: what tracking costs, and how it grows with a sweep.
 
 A sweep of so many journals goes into an MLflow server by `python -m sweep.sync`, beside one-by-one `log_metric` into
 the same server by as many writers as do best; its outcomes are read for analysis and its folder is listed. The server's
@@ -44,7 +44,7 @@ ONE_BY_ONE_S, WRITERS = 8.0, (1, 4, 16)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--journals", type=int, default=1000)
-    parser.add_argument("--updates", type=int, default=100, help="of each run")
+    parser.add_argument("--updates", type=int, default=250, help="of each run; the shortest of `make sweep`")
     parser.add_argument("--backend", choices=("postgres", "sqlite"), default="postgres", help="of the server")
     parser.add_argument("--check", action="store_true", help="also `python -m sweep.sync --check`")
     chosen = parser.parse_args()

@@ -67,6 +67,7 @@ def test_the_printed_link_opens_the_table_with_the_sweeps_columns(link: str, tmp
     for column in ("anneal.steps", "plan.peak_lr", "before/mean", "delta/mean", "after/heldout.loss", "cost/tokens"):
         assert column in found
     assert found.count("tiny-s@2000 linear 20 scale=0.5") >= 1
+    assert "MLflow Assistant" not in found, "it opens by itself where the page is at localhost"
     assert "4</strong> matching runs" in found or "4 matching runs" in found, "the points, without their parent"
 
 

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -188,17 +189,17 @@ def _scores(events: Events) -> list[Point]:
     """The selected scores as they are, standard errors last, as the run's page lists them in this order."""
     values: dict[str, Point] = {}
     errors: list[Point] = []
+    means = Counter((when, s["metric"]) for when, scores in events.scores.items() for s in scores if is_aggregate(s))
     for when, score in shown(events):
-        name = _free(tidy(score_name(events, when, score)), values)
+        name = _free(tidy(_score_name(when, score, sole=means[when, score["metric"]] == 1)), values)
         values[name] = Point(name, score["value"], events.scored_ms[when], 0)
         errors.append(Point(tidy(f"stderr/{name}"), score["stderr"], events.scored_ms[when], 0))
     return [*values.values(), *errors]
 
 
-def score_name(events: Events, when: str, score: dict[str, Any]) -> str:
-    """`after/arc_easy.acc`: MLflow makes a section of all before the last slash; `after/mean` of a sole suite."""
-    same = [s for s in events.scores[when] if is_aggregate(s) and s["metric"] == score["metric"]]
-    if is_aggregate(score) and len(same) == 1 and ":" not in score["task"]:  # a limit stays in the name
+def _score_name(when: str, score: dict[str, Any], *, sole: bool) -> str:
+    """`after/arc_easy.acc`: MLflow makes a section of all before the last slash; `after/mean` of a `sole` suite."""
+    if is_aggregate(score) and sole and ":" not in score["task"]:  # a limit stays in the name
         return f"{when}/{score['metric']}"
     return f"{when}/{score['task']}.{score['metric']}"
 
