@@ -18,7 +18,7 @@ import pytest
 
 from sweep.launch.cluster import ask, ended
 from sweep.tracking import FILE, read
-from tests.slurm.commands import START, node_of, pid_of, updates_of
+from tests.slurm.commands import node_of, pid_of, updates_of
 from tests.test_end_to_end import SMALL, home, results, start, sweep, undisturbed
 
 T = TypeVar("T")
@@ -120,6 +120,7 @@ def test_a_pack_preempted_in_its_scoring_and_in_its_anneal_gives_what_an_undistu
     assert results(home) == results(other)
 
 
+@pytest.mark.usefixtures("repaired")
 def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbed_sweep(
     home: Path, cluster: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -148,7 +149,6 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
         finally:
             os.kill(pid, signal.SIGCONT)
         output = process.communicate(timeout=200)[0]
-        subprocess.run([START], check=True, capture_output=True)
     assert process.returncode == 1, output
     assert not Path(f"/proc/{pid}").exists()
     code, said = door(home, "status")
