@@ -159,7 +159,7 @@ def test_a_rank_that_fails_ends_all_with_its_message(who: int) -> None:
 
 
 def killed(ranks: Ranks, who: int) -> None:
-    sweep.ranks.GOODBYE_S = 1.0
+    sweep.ranks.GOODBYE_S = sweep.ranks.FAILED_S = 1.0
     if ranks.rank == who:
         os.kill(os.getpid(), signal.SIGKILL)
     if who == 0:

@@ -85,6 +85,7 @@ def inputs(store: Store, config: RunConfig, prepared: Prepared) -> dict[str, Any
     }
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Of Python and the packages that decide a run's numbers."""
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -32,13 +33,22 @@ def reporting(folder: Path) -> Iterator[None]:
         (folder / FILE).unlink(missing_ok=True)
 
 
-def read_progress(folder: Path) -> tuple[str, int, int] | None:
-    """(stage, done, total) of the run in `folder`; None where nothing long is under way."""
+class Report(NamedTuple):
+    """How far a run is with what it is at."""
+
+    stage: str
+    done: int
+    total: int
+    ends: float | None = None
+    """When this stage ends at its speed so far, seconds since 1970; None: too early to say."""
+
+
+def read_progress(folder: Path) -> Report | None:
+    """The report of the run in `folder`; None where nothing long is under way."""
     try:
-        report = json.loads((folder / FILE).read_text())
+        return Report(**json.loads((folder / FILE).read_text()))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return report["stage"], report["done"], report["total"]
 
 
 class Progress:
@@ -47,6 +57,7 @@ class Progress:
     def __init__(self, stage: str, *, total: int, done: int = 0, shown: bool = True) -> None:
         quiet = not sys.stderr.isatty()
         self.stage, self.total, self.done = stage, total, done
+        self._first, self._began = done, time.monotonic()
         self._bar = tqdm(
             desc=stage, total=total, initial=done, mininterval=LOG_S if quiet else 0.2, leave=quiet, ncols=100,
             unit_scale=total > 100_000, disable=not shown,
@@ -61,9 +72,14 @@ class Progress:
         now = time.monotonic()
         if now - self._written >= WRITE_S and (folder := _folder.get()) is not None:
             part = folder / f".{FILE}.{os.getpid()}"
-            part.write_text(json.dumps({"stage": self.stage, "done": self.done, "total": self.total}))
+            part.write_text(json.dumps(self._report()._asdict()))
             part.replace(folder / FILE)
             self._written = now
+
+    def _report(self) -> Report:
+        made, seconds = self.done - self._first, time.monotonic() - self._began
+        ends = time.time() + seconds * (self.total - self.done) / made if made else None
+        return Report(self.stage, self.done, self.total, ends)
 
     def __enter__(self) -> Progress:
         return self

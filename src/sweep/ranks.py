@@ -27,6 +27,8 @@ TIMEOUT = timedelta(minutes=10)
 """A rank that keeps the others waiting in a collective for longer is taken for dead."""
 GOODBYE_S = 60.0
 """Ranks wait at most so long for each other at the end: for the first to write down a failure, and for its store."""
+FAILED_S = 10.0
+"""The first one waits no longer where one failed, as that one may be dead."""
 POLL_S = 0.1
 
 _joins = itertools.count()
@@ -174,7 +176,7 @@ def _leave(ranks: Ranks, *, failed: bool) -> None:
 
     Launchers kill the rest when one has ended with an error, and the first has the failure to write down.
     """
-    deadline = time.monotonic() + GOODBYE_S
+    deadline = time.monotonic() + (FAILED_S if failed and ranks.leads else GOODBYE_S)
     ranks.store.add("here/first" if ranks.leads else "here/rest", 1)
     others = ranks.size - 1
     while time.monotonic() < deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from sweep.launch.cluster import Queued, Unreachable, ended, queue
 from sweep.launch.submitted import Submitted, submissions
-from sweep.progress import read_progress
+from sweep.progress import Report, read_progress
 from sweep.tracking import FILE, outcome
 
 State = Literal["finished", "failed", "interrupted", "running", "pending", "held", "lost", "unknown"]
@@ -31,8 +32,8 @@ class Standing:
     """The last job that it was given to."""
     detail: str
     """Why, or what it is at."""
-    progress: tuple[str, int, int] | None = None
-    """(stage, done, total) of a running one."""
+    progress: Report | None = None
+    """Of a running one."""
 
 
 class Cluster:
@@ -146,7 +147,8 @@ def to_text(standing: Standing) -> str:
     """One line, for people."""
     at = ""
     if standing.progress is not None:
-        stage, done, total = standing.progress
+        stage, done, total, ends = standing.progress
         at = f"{stage} {done}/{total}"
+        at += f" until about {time.strftime('%H:%M:%S', time.localtime(ends))}" if ends else ""
     words = [standing.state, standing.run, f"job {standing.job}" if standing.job else "", at, standing.detail]
     return "  ".join(word for word in words if word)

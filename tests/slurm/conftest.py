@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.slurm.commands import ROOT, Sweep
+from tests.slurm.commands import ROOT, START, Sweep
 from tests.tools import missing
 
 LAB = Path(os.environ.get("SLURM_LAB", "/tmp/sweep-slurm"))
@@ -29,14 +29,21 @@ def cluster() -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_after_another(cluster: Path) -> Iterator[None]:
-    """Some take nodes down; pytest-xdist's groups don't hold under pytest 9.2."""
+    """Some take nodes down, and none leaves jobs behind; pytest-xdist's groups don't hold under pytest 9.2."""
     with FileLock(cluster / "tests.lock"):
         yield
+        subprocess.run(["scancel", "--me"], check=True)
 
 
 @pytest.fixture
-def sweep(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+def repaired(cluster: Path) -> Iterator[None]:
+    """Afterwards every daemon and node of the cluster is up."""
+    yield
+    subprocess.run([START], env={**os.environ, "SLURM_LAB": str(cluster)}, check=True, capture_output=True)
+
+
+@pytest.fixture
+def sweep(cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}")
     monkeypatch.chdir(tmp_path)
-    yield Sweep(tmp_path / "multirun" / "light")
-    subprocess.run(["scancel", "--me", "--name=light"], check=True)
+    return Sweep(tmp_path / "multirun" / "light")

@@ -17,7 +17,6 @@ from sweep.names import run_folder
 from sweep.standing import Standing
 from sweep.tracking import outcome, read
 from tests.slurm.commands import (
-    START,
     Sweep,
     asleep,
     config_of,
@@ -83,6 +82,7 @@ def in_second_life(standing: Standing) -> bool:
     return facts["JobState"] == "RUNNING" and facts["Restarts"] == "1"
 
 
+@pytest.mark.usefixtures("repaired")
 def test_a_dead_slurmd_leaves_two_processes_to_a_run_and_the_lease_decides(sweep: Sweep, cluster: Path) -> None:
     """One of the old ones is well and ends its run; the other sleeps, is taken for dead, and wakes up too late."""
     subprocess.run(["scontrol", "update", "nodename=node2", "state=drain", "reason=test"], check=True)
@@ -94,15 +94,12 @@ def test_a_dead_slurmd_leaves_two_processes_to_a_run_and_the_lease_decides(sweep
     old = read(late).attempts[0]["pid"]
     subprocess.run(["scontrol", "update", "nodename=node2", "state=resume"], check=True)
     os.kill(pid_of(cluster, "slurmd.node1"), signal.SIGKILL)
-    try:
-        with asleep(old):
-            until(runs, lambda now: all(in_second_life(standing) for standing in now), within_s=100)
-            assert outcome(well) is None, "two processes have it now"
-            until(runs, lambda now: len(starts(late)) == 2, within_s=180)
-        until(runs, lambda now: not Path(f"/proc/{old}").exists())
-        assert [standing.state for standing in finish(runs)] == ["finished", "finished"]
-    finally:
-        subprocess.run([START], check=True, capture_output=True)
+    with asleep(old):
+        until(runs, lambda now: all(in_second_life(standing) for standing in now), within_s=100)
+        assert outcome(well) is None, "two processes have it now"
+        until(runs, lambda now: len(starts(late)) == 2, within_s=180)
+    until(runs, lambda now: not Path(f"/proc/{old}").exists())
+    assert [standing.state for standing in finish(runs)] == ["finished", "finished"]
     assert updates_of(well, 0) == list(range(1, 801))
     assert len(starts(well)) == 1, "the process that came second found it done"
     assert updates_of(late, 1) == list(range(51, 801)), "from the last state on, and nobody writes in between"

@@ -16,9 +16,9 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from sweep.launch.cluster import ask, described, ended
+from sweep.launch.cluster import ask, ended
 from sweep.tracking import FILE, read
-from tests.slurm.commands import START, asleep, node_of, pid_of, updates_of
+from tests.slurm.commands import node_of, pid_of, updates_of
 from tests.test_end_to_end import SMALL, home, results, start, sweep, undisturbed
 
 T = TypeVar("T")
@@ -83,14 +83,10 @@ def pid_of_rank(rank: int, job: str) -> int:
 
 
 def preempted(folder: Path) -> None:
-    """A job of a higher partition takes the run's node, and its signal is there before the run does more."""
-    job, pid = job_and_pid(folder)
+    """A job of a higher partition takes the run's node; the run sleeps until Slurm wakes it, to tell it."""
+    os.kill(job_and_pid(folder)[1], signal.SIGSTOP)
     higher = ["sbatch", "--partition=high", "--nodes=2", "--exclusive", "--job-name=high", "--output=/dev/null"]
-    with asleep(pid):
-        subprocess.run([*higher, "--wrap=sleep 2"], check=True, capture_output=True)
-        while described(job).get("PreemptTime", "None") == "None":
-            time.sleep(0.2)
-        time.sleep(1)  # from the controller's decision to the signal
+    subprocess.run([*higher, "--wrap=sleep 2"], check=True, capture_output=True)
 
 
 def went_on(folder: Path, updates: int) -> bool:
@@ -108,15 +104,15 @@ def test_a_pack_preempted_in_its_scoring_and_in_its_anneal_gives_what_an_undistu
     scores = home / "store" / "scores"
     with start(home, *SLURM, "hydra.launcher.pack=2", *words) as process:
         early, *_ = until(lambda: list(scores.glob("[!.]*")), process)
-        at = journal(home, "linear_300")
-        assert at is not None
-        preempted(at.parent)
+        first = journal(home, "linear_400")
+        assert first is not None, "the longest goes first"
+        preempted(first.parent)
         made = (early / "entry.json").stat().st_mtime_ns
-        preempted(at := until(lambda: at_update(home, "linear_400", 20), process))
+        preempted(at := until(lambda: at_update(home, "linear_300", 20), process))
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 0, output
     assert (early / "entry.json").stat().st_mtime_ns == made, "a task that was scored is not scored again"
-    assert went_on(at, 400)
+    assert went_on(at, 300)
     found = [read(path.parent) for path in (home / "multirun" / "main").glob(f"*/{FILE}")]
     assert len({events.attempts[-1]["pid"] for events in found}) == 2
     words = (*words, "hydra.launcher.workers=1", "tracking=none")
@@ -124,15 +120,16 @@ def test_a_pack_preempted_in_its_scoring_and_in_its_anneal_gives_what_an_undistu
     assert results(home) == results(other)
 
 
+@pytest.mark.usefixtures("repaired")
 def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbed_sweep(
     home: Path, cluster: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The last is taken for dead, gone on with elsewhere, and wakes up too late to write."""
-    words = ("anneal.steps=1500,1600,1700", *SMALL[:-2], "tasks=loss", "tasks.limit=3", "anneal.save_interval=200")
+    words = ("anneal.steps=500,600,700", *SMALL[:-2], "tasks=loss", "tasks.limit=3", "anneal.save_interval=100")
     strikes = {
-        "linear_1500": lambda job, pid: os.kill(pid, signal.SIGKILL),
-        "linear_1600": lambda job, pid: ask("scancel", job),
-        "linear_1700": lambda job, pid: os.kill(pid, signal.SIGSTOP),
+        "linear_500": lambda job, pid: os.kill(pid, signal.SIGKILL),
+        "linear_600": lambda job, pid: ask("scancel", job),
+        "linear_700": lambda job, pid: os.kill(pid, signal.SIGSTOP),
     }
 
     def struck() -> bool:
@@ -143,7 +140,7 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
 
     with start(home, *SLURM, *words) as process:
         until(struck, process)
-        late = journal(home, "linear_1700")
+        late = journal(home, "linear_700")
         assert late is not None
         job, pid = job_and_pid(late.parent)
         try:
@@ -152,7 +149,6 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
         finally:
             os.kill(pid, signal.SIGCONT)
         output = process.communicate(timeout=200)[0]
-        subprocess.run([START], check=True, capture_output=True)
     assert process.returncode == 1, output
     assert not Path(f"/proc/{pid}").exists()
     code, said = door(home, "status")
@@ -160,7 +156,7 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
     for line in ("1 lost", "1 interrupted", "1 finished", "its job ended FAILED", "its job ended CANCELLED"):
         assert line in said, said
     theirs = updates_of(late.parent, 1)
-    assert theirs == list(range(1, 1701)), "nobody wrote in between"
+    assert theirs == list(range(1, 701)), "nobody wrote in between"
     code, output = sweep(home, *SLURM, *words)
     assert code == 0, output
     assert [len(read(path.parent).attempts) for path in sorted((home / "multirun" / "main").glob(f"*/{FILE}"))] == [
@@ -211,8 +207,8 @@ def test_four_ranks_on_two_nodes_lose_one_go_on_as_two_that_are_preempted_and_gi
         os.kill(pid_of_rank(3, psutil.Process(pid).environ()["SLURM_JOB_ID"]), signal.SIGKILL)
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 1, output
-    assert ended([job]) == {job: "FAILED"}
     with start(home, *SLURM, *four[1:], *words) as process:
+        assert until(lambda: ended([job]), process) == {job: "FAILED"}
         preempted(until(lambda: at_update(home, "linear_100", 50), process))
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 0, output

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from sweep.lease import born
-from sweep.progress import read_progress
+from sweep.progress import Report, read_progress
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class Watch:
         self.tasks: dict[int, TaskID] = {}
         self.logged = time.monotonic()
 
-    def show(self, running: Mapping[int, tuple[str, int, int] | None], *, done: int) -> None:
+    def show(self, running: Mapping[int, Report | None], *, done: int) -> None:
         """Draw the state of the running ones and the number that have ended."""
         self.bars.update(self.total, completed=done)
         for index in self.tasks.keys() - running.keys():
@@ -135,11 +135,11 @@ class Watch:
         for index, state in running.items():
             if index not in self.tasks:
                 self.tasks[index] = self.bars.add_task("", total=None)
-            stage, completed, total = state or (f"{self.names[index]}: starting or waiting", 0, None)
+            stage, completed, total = state[:3] if state else (f"{self.names[index]}: starting or waiting", 0, None)
             self.bars.update(self.tasks[index], description=stage, completed=completed, total=total)
         if self.bars.disable and time.monotonic() - self.logged >= LOG_S:
             self.logged = time.monotonic()
-            stages = ", ".join(f"{s[0]} {s[1]}/{s[2]}" for s in running.values() if s) or "starting"
+            stages = ", ".join(f"{s.stage} {s.done}/{s.total}" for s in running.values() if s) or "starting"
             log.info("%d of %d runs done; %s", done, len(self.names), stages)
 
     def __enter__(self) -> Watch:

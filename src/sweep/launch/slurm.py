@@ -63,7 +63,8 @@ def submit(
         except (FailedJobError, FailedSubmissionError) as error:
             raise RuntimeError(f"sbatch takes no job: {_last_line(error)}") from error
         now = time.time()
-        yield [Submitted(job=job.job_id, runs=(), time=now, log=str(job.paths.stderr)) for job in found]
+        log = "stdout" if parameters["stderr_to_stdout"] else "stderr"
+        yield [Submitted(job=job.job_id, runs=(), time=now, log=str(getattr(job.paths, log))) for job in found]
 
 
 def _job(work: Callable[..., Any], pack: Sequence[tuple[Any, ...]], folder: Path, max_num_timeout: int) -> None:
