@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 
 from sweep.analysis.answers import Answers
@@ -109,6 +109,7 @@ def frontier(answers: Answers) -> Figure | None:
             best = best[best["gain"] == best["gain"].cummax()].drop_duplicates("gain")
             axes.step(best["seconds"], factor * best["gain"], where="post", color=style["color"])
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="seconds of annealing, on the machine that made them", ylabel=gain_label(outcome))
