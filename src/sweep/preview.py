@@ -111,15 +111,17 @@ def draw(found: Sequence[Forecast], done: Collection[int] = ()) -> str:
 
 def _sums(all_: Bill) -> Iterator[str]:
     """What the points not done take together, and what they share."""
-    yield f"\n{all_.points:,} points, {all_.done:,} done, {all_.points - all_.done:,} to run\n"
+    points = f"{all_.points:,} point{'s' if all_.points > 1 else ''}"
+    yield f"\n{points}, {all_.done:,} done, {all_.points - all_.done:,} to run\n"
     yield f"updates   {all_.updates - all_.shared_updates:,}"
     yield f", and {all_.shared_updates:,} that start of another point's state\n" if all_.shared_updates else "\n"
-    yield f"scorings  {all_.before:,} of checkpoints, whichever points start there, and {all_.after:,} after\n"
+    yield f"scorings  {all_.before:,} before (one a checkpoint and task set) and {all_.after:,} after\n"
     yield f"tokens    {UNKNOWN if all_.tokens is None else f'{all_.tokens:.3g}'}\n"
     share = UNKNOWN if all_.share is None else f"{all_.share:.2%}"
     yield f"FLOPs     {UNKNOWN if all_.flops is None else f'{all_.flops:.2g}'}, {share} of the pretraining so far\n"
     hours = {"core": all_.core_hours, "GPU": all_.gpu_hours}
-    each = [f"{UNKNOWN if h is None else f'{h:.2g}'} {on}-hours" for on, h in hours.items() if h is None or h > 0]
+    each = [f"{UNKNOWN if h is None else f'{h:,.2g}' if h < 10 else f'{h:,.0f}'} {on}-hours" for on, h in hours.items()
+            if h is None or h > 0]  # fmt: skip
     yield f"time      {', '.join(each) or '0 hours'} by model.resources, tasks whole\n"
 
 
