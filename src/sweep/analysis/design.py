@@ -103,26 +103,12 @@ def _are_drawn(values: pd.Series, settings: int) -> bool:
     return pd.api.types.is_numeric_dtype(values.infer_objects()) and levels > max(FEW_LEVELS, settings / 2)
 
 
-    for name in sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
-        if name in NOT_AXES or name.startswith("tasks") or name not in runs:
-            continue
-        partition = pd.factorize(runs[name], use_na_sentinel=False)[0]
-        if partition.max(initial=0) == len(runs) - 1 and pd.api.types.is_numeric_dtype(runs[name].infer_objects()):
-            partition = runs[name].rank().to_numpy(dtype=int)  # each run has a value of its own: together is in order
-        if len(set(partition)) > 1:
-            found.setdefault(tuple(partition), []).append(name)
-    alone = len(found) < 2
-    settings = None if alone else len(runs[[first for first, *_ in found.values()]].drop_duplicates())
-    return tuple(axis(runs[first], others, settings) for first, *others in found.values())
-
-
 def axis(values: pd.Series, with_it: Sequence[str] = (), settings: int | None = None) -> Axis:
     """The axis of one column, among so many settings of several axes; None: it is the only one."""
     levels = list(dict.fromkeys(values))
     numeric = all(isinstance(level, int | float | np.number) and not isinstance(level, bool) for level in levels)
     ordered = sorted(levels) if numeric else sorted(levels, key=str)
     drawn = settings is not None and numeric and _are_drawn(values, settings)
-    drawn = numeric and settings is not None and len(levels) > max(FEW_LEVELS, settings / 2)
     return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=tuple(with_it), drawn=drawn)
 
 
