@@ -11,6 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sweep.analysis.answers import answer
+from sweep.analysis.findings import findings
+from sweep.documents import paired
+from sweep.outcomes import frame, read_outcomes
 from sweep.report import main
 from tests.journals import write_run
 from tests.tools import chromium
@@ -86,6 +90,27 @@ def test_a_sweep_without_a_finished_run_says_so(tmp_path: Path, capsys: pytest.C
     write_run(tmp_path / "young", gain=0.0, status="running")
     main([str(tmp_path / "young")])
     assert "1 runs: 1 killed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("scales", "said"),
+    [
+        ([1.0, 0.7, 0.5], "anneal.steps moves with anneal.peak_scale: what is said of it may be theirs"),
+        ([1.0, 1.0, 0.5], "anneal.peak_scale has no share of its own: in these runs it can't be told apart"),
+        ([None] * 3, "loss/heldout: anneal.steps ("),
+        ([None] * 12, "loss/heldout: anneal.steps ("),
+    ],
+)
+def test_pairs_and_single_axes_are_told_as_such(scales: list[float | None], said: str, tmp_path: Path) -> None:
+    for place, scale in enumerate(scales):
+        for seed in (0, 1):
+            chosen = {"anneal.steps": 10 + 7 * place, "anneal.peak_scale": scale, "seed": seed}
+            write_run(tmp_path / "pairs", gain=place / 20, noise=0.001 * seed, **chosen)
+    outcomes = read_outcomes([tmp_path / "pairs"])
+    params = [name.removeprefix("params/") for name in outcomes.schema.names if name.startswith("params/")]
+    told = findings(answer(frame(outcomes), params, paired))["Which axis matters?"]
+    assert any(said in sentence for sentence in told)
+    assert any("loss/heldout: anneal.steps (" in sentence and "above the noise" in sentence for sentence in told)
 
 
 def test_any_table_of_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,9 +76,9 @@ def surface(runs: pd.DataFrame, found: Sequence[Axis], column: str) -> Surface |
 
 
 def importances(runs: pd.DataFrame, found: Sequence[Axis], outcome: str, column: str) -> tuple[Importance, ...]:
-    """A second opinion on which axis matters: the functional analysis of variance of a random forest."""
+    """A second opinion on which of several axes matters: the functional analysis of variance of a random forest."""
     mine = runs.dropna(subset=[column])
-    if len(mine) < FEWEST or mine[column].nunique() < 2:
+    if len(found) < 2 or len(mine) < FEWEST or mine[column].nunique() < 2:
         return ()
     ordinal = np.stack([_place(axis, mine[axis.name]) for axis in found], axis=1)
     forest = RandomForestRegressor(100, min_samples_leaf=2 if len(mine) > 20 else 1, random_state=0, max_samples=None)
