@@ -40,14 +40,15 @@ class SlurmLauncher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """All runs; the returned outcomes hold what failed and why."""
-        from hydra_plugins.sweep_plugin import _typed
+        from hydra_plugins.sweep_plugin import _typed, done_before
         from sweep.cli import announce, expected_folder, is_done
         from sweep.clustered import Runs
         from sweep.launch.preflight import check_present
 
         check_present()
         points = _typed(self, job_overrides)
-        runs = Runs(points, [expected_folder(point) for point in points], is_done)
+        folders = [expected_folder(point) for point in points]
+        runs = Runs(points, folders, is_done)
         todo = runs.todo()
         announce([points[i] for i in todo])
         self._submit(runs, todo, job_overrides)
@@ -55,7 +56,8 @@ class SlurmLauncher(BaseSubmititLauncher):
             runs.say_detached()
             return [JobReturn(status=JobStatus.COMPLETED) for _ in points]
         runs.wait(poll_s=self.own["poll_s"], cancel=self.own["on_interrupt"] == "cancel")
-        return [_job_return(failure) for failure in runs.failures()]
+        failed = zip(folders, runs.failures(), strict=True)
+        return [done_before(folder) if failure is None else _job_return(failure) for folder, failure in failed]
 
     def _submit(self, runs: Any, todo: list[int], job_overrides: Sequence[Sequence[str]]) -> None:
         from sweep.packing import Chosen
@@ -69,7 +71,5 @@ class SlurmLauncher(BaseSubmititLauncher):
         runs.submit(self, arguments, chosen, self.params, self.own)
 
 
-def _job_return(failure: str | None) -> JobReturn:
-    if failure is None:
-        return JobReturn(status=JobStatus.COMPLETED)
+def _job_return(failure: str) -> JobReturn:
     return JobReturn(_return_value=SystemExit(failure), status=JobStatus.FAILED)

@@ -84,7 +84,7 @@ class WorkersLauncher(LocalLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """All runs; the returned outcomes hold the exceptions of what failed."""
-        from sweep.cli import announce, expected_folder, is_done
+        from sweep.cli import announce, close, expected_folder, is_done
         from sweep.launch.local import cores, visible_gpus
         from sweep.plan import launch_order
         from sweep.ranks import world_size
@@ -104,8 +104,9 @@ class WorkersLauncher(LocalLauncher):
         else:
             logs = Path(str(self.config.hydra.sweep.dir)) / ".submitit"
             found = self._launch(job_overrides, todo, folders, workers=workers, gpus=gpus, logs=logs)
-        done = JobReturn(_return_value=None, status=JobStatus.COMPLETED)
-        return [found.get(i, done) for i in range(len(points))]
+        if not str(self.config.hydra.sweeper._target_).startswith(PlannedSweeper.__module__):
+            close(points)  # another sweeper doesn't
+        return [found.get(i) or done_before(folder) for i, folder in enumerate(folders)]
 
     def _launch(
         self,
@@ -126,6 +127,13 @@ class WorkersLauncher(LocalLauncher):
         arguments = [(list(job_overrides[i]), "hydra.sweep.dir", i, str(i), state) for i in todo]
         results = run_all(self, arguments, [folders[i] for i in todo], workers=workers, gpus=gpus, logs=logs)
         return {i: _job_return(result) for i, result in zip(todo, results, strict=True)}
+
+
+def done_before(folder: Path) -> JobReturn:
+    """The outcome of a run that is there already."""
+    from sweep.cli import objective
+
+    return JobReturn(_return_value=objective(folder), status=JobStatus.COMPLETED)
 
 
 def _composer(plugin: Any) -> Any:

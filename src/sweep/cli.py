@@ -50,8 +50,8 @@ def main() -> None:
         sys.exit("interrupted: the same command goes on where this one stopped")
 
 
-def task(tree: DictConfig) -> None:
-    """One point: skipped where its journal says it is done."""
+def task(tree: DictConfig) -> float | None:
+    """One point, skipped where its journal says it is done; its objective."""
     config = typed(tree)
     if config.controls:
         raise Refusal(
@@ -70,12 +70,13 @@ def task(tree: DictConfig) -> None:
                 from sweep.run import follow
 
                 follow(config, multirun=MULTIRUN.absolute(), ranks=group)
-            return
+            return None
         try:
             _run_point(config, folder, group)
         finally:
             if HydraConfig.get().mode == RunMode.RUN:
                 close([config])
+    return objective(folder)
 
 
 def _run_point(config: RunConfig, folder: Path, group: ranks.Ranks) -> None:
@@ -137,6 +138,17 @@ def is_done(config: RunConfig, folder: Path) -> bool:
     """Whether this point finished before."""
     last = outcome(folder)
     return last is not None and last["status"] == "finished" and last["result"]["key"] == run_key(config)
+
+
+def objective(folder: Path) -> float | None:
+    """What a sweeper that seeks, such as Optuna's, minimises: a done run's held-out loss after it, in nats a token.
+
+    None where there is none.
+    """
+    last = outcome(folder)
+    scores = last["result"]["after"] if last is not None and last["status"] == "finished" else ()
+    losses = (s["value"] for s in scores if s["metric"] == "loss" and s["task"].partition(":")[0] == "heldout")
+    return next(losses, None)
 
 
 def announce(configs: list[RunConfig]) -> None:

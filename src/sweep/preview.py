@@ -31,6 +31,7 @@ OVERRIDES are those of python -m sweep; several values make several points, as w
 
   python -m sweep.preview anneal.steps=250,1000 anneal.shape=linear,sqrt
   python -m sweep.preview experiment=steps
+  python -m sweep.preview hydra.sweeper.design=sobol hydra.sweeper.runs=16 'anneal.peak_lr=interval(1e-5,1e-3)'
   python -m sweep.preview model=olmo-7b anneal=olmo1
   python -m sweep.preview model=olmo-7b anneal=olmo1 --lrs > rates.txt
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sweep.designs import log_by_rule
 
 Floats = NDArray[np.float64]
-MAX_LEVELS = 8
-"""A number with more levels than this is a continuous axis: straight line and square."""
+MAX_LEVELS, FEW_LEVELS = 8, 3
+"""A number with more levels than this is a continuous axis, straight line and square; with few it never is."""
 NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
 """What decides no number of a run, is noise, or is the arm itself (`keys.run_key` leaves the same out)."""
 FIRST = ("model", "checkpoint.step", "checkpoint.path", "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")
@@ -34,10 +34,13 @@ class Axis:
     with_it: tuple[str, ...] = ()
     """Choices that move exactly with this one, and can't be told apart from it."""
 
+    drawn: bool = False
+    """Whether hardly two settings share a level, as where numbers were drawn from a range."""
+
     @property
     def continuous(self) -> bool:
         """Whether it has too many levels to look at each."""
-        return self.numeric and len(self.levels) > MAX_LEVELS
+        return self.numeric and (self.drawn or len(self.levels) > MAX_LEVELS)
 
     @property
     def log(self) -> bool:
@@ -84,15 +87,18 @@ def axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
             partition = runs[name].rank().to_numpy(dtype=int)  # each run has a value of its own: together is in order
         if len(set(partition)) > 1:
             found.setdefault(tuple(partition), []).append(name)
-    return tuple(axis(runs[first], with_it=tuple(others)) for first, *others in found.values())
+    alone = len(found) < 2
+    settings = None if alone else len(runs[[first for first, *_ in found.values()]].drop_duplicates())
+    return tuple(axis(runs[first], others, settings) for first, *others in found.values())
 
 
-def axis(values: pd.Series, *, with_it: tuple[str, ...] = ()) -> Axis:
-    """The axis of one column."""
+def axis(values: pd.Series, with_it: Sequence[str] = (), settings: int | None = None) -> Axis:
+    """The axis of one column, among so many settings of several axes; None: it is the only one."""
     levels = list(dict.fromkeys(values))
     numeric = all(isinstance(level, int | float | np.number) and not isinstance(level, bool) for level in levels)
     ordered = sorted(levels) if numeric else sorted(levels, key=str)
-    return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=with_it)
+    drawn = numeric and settings is not None and len(levels) > max(FEW_LEVELS, settings / 2)
+    return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=tuple(with_it), drawn=drawn)
 
 
 def model(cells: pd.DataFrame, found: Sequence[Axis]) -> tuple[Floats, tuple[Term, ...]]:

@@ -11,6 +11,8 @@ from sweep.analysis.design import Axis
 from sweep.analysis.effects import MATTERS, UNDER
 
 MOST_SUGGESTED = 3
+CHANCE = 0.025
+"""Of comparisons without a difference, the part whose 95 % interval is on one side of none."""
 PROMISING = 0.1
 """Least expected improvement on the best cell of a run that is suggested, in deviations between seeds."""
 
@@ -20,7 +22,7 @@ def findings(answers: Answers) -> dict[str, list[str]]:
     made = {
         "What was run?": [*_run(answers)],
         "Did annealing help?": [*_helped(answers)],
-        "Which axis matters?": [*_mattering(answers)],
+        "Which axis matters?": [*_mattering(answers), *_blind(answers)],
         "What is best, and how flat is it?": [*_best(answers)],
         "How good is each checkpoint really?": [*_checkpoints(answers)],
         "Which tasks can be trusted at this size?": [*_trusted(answers)],
@@ -119,7 +121,8 @@ def _helped(answers: Answers) -> Iterator[str]:
             seen = pd.Series([g.detectable for g in mine]).median()
             yield (
                 f"{outcome.name} {words}: {better} of {len(mine)} anneals better, {worse} worse, the others not told"
-                f" apart; a run's documents show differences from about {seen:.3g}"
+                f" apart ({CHANCE * len(mine):.1f} of so many either way by chance alone); a run's documents show"
+                f" differences from about {seen:.3g}"
             )
 
 
@@ -145,6 +148,20 @@ def _mattering(answers: Answers) -> Iterator[str]:
             f"{outcome.name}: {', '.join(there) or 'nothing'} above the noise floor (seeds differ by a standard"
             f" deviation of {noise.sd:.3g}, {noise.df} degrees of freedom)"
         )
+
+
+def _blind(answers: Answers) -> Iterator[str]:
+    """What the design can't tell, whatever the runs say."""
+    terms = {e.term for e in answers.effects}
+    if not terms:
+        return
+    for one in answers.axes:
+        if one.with_it:
+            yield f"{one.name} moves with {', '.join(one.with_it)}: what is said of it may be theirs"
+        if one.name not in terms:
+            yield f"{one.name} has no share of its own: in these runs it can't be told apart from the other axes"
+    if len(answers.axes) > 1 and not any(":" in term for term in terms):
+        yield "interactions can't be told in these runs: what there is of them is in the shares of the axes"
 
 
 def _best(answers: Answers) -> Iterator[str]:

@@ -149,7 +149,8 @@ def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
         groups = list(points.groupby(varying)) if varying else [((), points)]
         for place, (labels, group) in enumerate(groups):
             aside = (place - (len(groups) - 1) / 2) * 0.012  # so that intervals don't hide each other
-            _line(axes, group.sort_values(x), x, " ".join(str(one) for one in labels), place, aside)
+            drawn = any(axis.name == x and axis.continuous for axis in answers.axes)
+            _line(axes, group.sort_values(x), x, " ".join(str(one) for one in labels), place, aside, joined=not drawn)
         if pd.api.types.is_numeric_dtype(points[x]):
             logged(axes, points[x])
         axes.axhline(0, color=GREY, linewidth=1)
@@ -158,10 +159,11 @@ def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
     return figure
 
 
-def _line(axes: Axes, group: pd.DataFrame, x: str, label: str, place: int, aside: float) -> None:
+def _line(axes: Axes, group: pd.DataFrame, x: str, label: str, place: int, aside: float, *, joined: bool) -> None:
     values = group[x] * (1 + aside) if pd.api.types.is_numeric_dtype(group[x]) else group[x].astype(str)
     half = None if group["half"].isna().all() else group["half"]
-    axes.errorbar(values, group["gain"], half, label=label or None, **marked(place))
+    style = marked(place) if joined else {**marked(place), "linestyle": ""}
+    axes.errorbar(values, group["gain"], half, label=label or None, **style)
 
 
 def _cells(answers: Answers) -> pd.DataFrame:

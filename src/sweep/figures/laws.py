@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from sweep.analysis.answers import Answers
 from sweep.analysis.surface import surface
 from sweep.analysis.unrun import curve, peak_of
-from sweep.figures.style import COLORS, gain_label, marked, panels, unit
+from sweep.figures.style import COLORS, gain_label, marked, panels, ticks, unit
 
 MOST_TRACES = 8
 FINE = 41
@@ -92,8 +92,8 @@ def response(answers: Answers) -> Figure | None:
         figure.colorbar(shown, ax=ax)
         ax.plot(runs[steps.name].astype(float), runs[peak.name].astype(float), "w.", markersize=9, markeredgecolor="k")
         ax.set(xscale="log", yscale="log", xlabel="anneal.steps (updates)", ylabel=peak.name, title=title)
-        ax.set_xticks(steps.levels, [f"{v:g}" for v in steps.levels])
-        ax.set_yticks(peak.levels, [f"{v:g}" for v in peak.levels])
+        ax.set_xticks(*ticks(steps.levels))
+        ax.set_yticks(*ticks(peak.levels))
         ax.minorticks_off()
     others = ", ".join(f"{name}={value}" for name, value in held.items() if name not in (steps.name, peak.name))
     if others:

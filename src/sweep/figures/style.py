@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -16,6 +17,7 @@ from sweep.analysis.scored import Outcome
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#888888"
+MOST_TICKS, FEW_TICKS = 8, 5
 LEGEND_WIDTH = 58
 """Letters beside each other over one panel."""
 RC: dict[Any, Any] = {
@@ -86,12 +88,20 @@ def marked(place: int) -> dict[str, Any]:
 def logged(axes: Axes, values: object) -> None:
     """A logarithmic axis of these values with a tick at each."""
     axes.margins(x=0.08)
-    ticks = sorted({float(v) for v in np.asarray(values, dtype=float)})
-    if ticks and ticks[0] > 0 and ticks[-1] / ticks[0] >= 2:
+    numbers = sorted({float(v) for v in np.asarray(values, dtype=float)})
+    if numbers and numbers[0] > 0 and numbers[-1] / numbers[0] >= 2:
         axes.set_xscale("log")
         axes.minorticks_off()
-    if len(ticks) <= 10:
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks(*ticks(numbers))
+    elif len(numbers) <= MOST_TICKS:
+        axes.set_xticks(*ticks(numbers))
+
+
+def ticks(numbers: Sequence[float]) -> tuple[list[float], list[str]]:
+    """Places and labels: each of few numbers, and of many some between the first and the last, by their ratios."""
+    if len(numbers) > MOST_TICKS:
+        numbers = [float(f"{number:.1g}") for number in np.geomspace(numbers[0], numbers[-1], FEW_TICKS)]
+    return [*numbers], [f"{number:g}" for number in numbers]
 
 
 def legend(axes: Axes, title: str | None = None) -> None:
