@@ -70,6 +70,44 @@ def test_axes_that_move_together_are_one() -> None:
     assert (axis.name, axis.with_it) == ("anneal.steps", ("anneal.peak_lr",))
 
 
+def test_numbers_that_hardly_two_settings_share_were_drawn() -> None:
+    rng = np.random.default_rng(0)
+    runs = pd.DataFrame({"x0": rng.uniform(0, 1, 8), "x1": rng.uniform(0, 1, 8)})
+    runs = pd.concat([runs, runs])
+    runs["y"] = runs.x0 + rng.normal(0, 0.01, 16)
+    found, levels, _ = effects(runs, axes(runs, ["x0", "x1"]), ["y"])
+    assert {e.term: e.verdict for e in found}["x0"] == MATTERS and not levels
+    (alone,) = axes(pd.DataFrame({"x": [1, 2, 3, 4, 5]}), ["x"])
+    assert not alone.continuous, "each length of a plain sweep is looked at"
+
+
+def test_an_axis_that_another_contains_has_no_share() -> None:
+    runs = pd.DataFrame({"a": [1, 2, 3] * 2, "b": [1, 1, 2] * 2, "y": [1.0, 2.0, 3.0, 1.1, 2.1, 3.1]})
+    found, _, _ = effects(runs, axes(runs, ["a", "b"]), ["y"])
+    assert "b" not in {e.term for e in found}
+
+
+@pytest.mark.parametrize("size", [(16, 1), (32, 30)])
+def test_what_bends_one_axis_makes_no_other_matter(size: tuple[int, int]) -> None:
+    """A step in a drawn axis is no line and square; what that leaves over lies on inert axes by chance."""
+    wrong = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        cells = pd.DataFrame(rng.uniform(0, 1, (size[0], 3)), columns=["x0", "x1", "x2"])
+        runs = pd.concat([cells, cells], ignore_index=True)
+        runs["y"] = size[1] * (runs.x0 > 0.3) + rng.normal(size=len(runs))
+        found, _, _ = effects(runs, axes(runs, ["x0", "x1", "x2"]), ["y"])
+        wrong += any(e.verdict == MATTERS and {"x1", "x2"} & set(e.term.split(":")) for e in found)
+    assert wrong / 60 <= 0.05 + 0.085
+
+
+def test_pairs_move_together_in_either_order_and_a_model_with_its_size() -> None:
+    pairs = pd.DataFrame({"anneal.steps": [1, 2, 3, 4, 5] * 2, "anneal.peak_scale": [5, 4, 3, 2, 1.5] * 2})
+    assert [(a.name, a.with_it) for a in axes(pairs, list(pairs))] == [("anneal.steps", ("anneal.peak_scale",))]
+    models = pd.DataFrame({"model": ["d", "b", "c", "a"], "model.parameters": [1, 2, 3, 4]})
+    assert [(a.name, a.with_it) for a in axes(models, list(models))] == [("model", ("model.parameters",))]
+
+
 def test_without_repeated_runs_no_axis_is_said_to_matter() -> None:
     runs = sweep(seed=0, levels=(3, 3), active=1, seeds=(1, 1))
     found, _, (noise,) = effects(runs, axes(runs, ["x0", "x1"]), ["y"])

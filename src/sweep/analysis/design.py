@@ -78,18 +78,29 @@ class Term:
 
 def axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
     """The choices among `names` that vary; of those that move together the first, the others named with it."""
+    ordered = sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+    partitions = {
+        name: pd.factorize(runs[name], use_na_sentinel=False)[0]
+        for name in ordered
+        if name not in NOT_AXES and not name.startswith("tasks") and name in runs
+    }
+    partitions = {name: partition for name, partition in partitions.items() if len(set(partition)) > 1}
+    settings = len(pd.DataFrame(partitions).drop_duplicates())
     found: dict[tuple[int, ...], list[str]] = {}
-    for name in sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
-        if name in NOT_AXES or name.startswith("tasks") or name not in runs:
-            continue
-        partition = pd.factorize(runs[name], use_na_sentinel=False)[0]
-        if partition.max(initial=0) == len(runs) - 1 and pd.api.types.is_numeric_dtype(runs[name].infer_objects()):
-            partition = runs[name].rank().to_numpy(dtype=int)  # each run has a value of its own: together is in order
-        if len(set(partition)) > 1:
-            found.setdefault(tuple(partition), []).append(name)
-    alone = len(found) < 2
-    settings = None if alone else len(runs[[first for first, *_ in found.values()]].drop_duplicates())
-    return tuple(axis(runs[first], others, settings) for first, *others in found.values())
+    for name, partition in partitions.items():
+        key = tuple(partition)
+        if key not in found and _are_drawn(runs[name], settings):  # no two alike: together is in one order
+            ranks = runs[name].rank(method="dense").to_numpy(dtype=int)
+            key = min(tuple(ranks), tuple(ranks.max() + 1 - ranks))
+        found.setdefault(key, []).append(name)
+    among = settings if len(found) > 1 else None
+    return tuple(axis(runs[first], others, among) for first, *others in found.values())
+
+
+def _are_drawn(values: pd.Series, settings: int) -> bool:
+    """Whether these are numbers of which hardly two of so many settings share one."""
+    levels = values.nunique(dropna=False)
+    return pd.api.types.is_numeric_dtype(values.infer_objects()) and levels > max(FEW_LEVELS, settings / 2)
 
 
 def axis(values: pd.Series, with_it: Sequence[str] = (), settings: int | None = None) -> Axis:
@@ -97,7 +108,7 @@ def axis(values: pd.Series, with_it: Sequence[str] = (), settings: int | None = 
     levels = list(dict.fromkeys(values))
     numeric = all(isinstance(level, int | float | np.number) and not isinstance(level, bool) for level in levels)
     ordered = sorted(levels) if numeric else sorted(levels, key=str)
-    drawn = numeric and settings is not None and len(levels) > max(FEW_LEVELS, settings / 2)
+    drawn = settings is not None and numeric and _are_drawn(values, settings)
     return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=tuple(with_it), drawn=drawn)
 
 

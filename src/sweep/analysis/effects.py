@@ -30,7 +30,7 @@ class Effect:
     """Of the sum of squares over all runs."""
     df: int
     floor_percent: float | None
-    """The share that noise alone stays under in 95 % of sweeps; None: no seed was repeated."""
+    """The share that noise (see `_error`) alone stays under in 95 % of sweeps; None: no seed was repeated."""
     p_value: float | None
     """Of noise giving such a share, adjusted for the number of terms (Holm)."""
     verdict: str
@@ -90,8 +90,9 @@ def effects(
         fit = _Fit((columns * rooted).T @ (columns * rooted), (columns * rooted).T @ (means * rooted))
         total = ((means - (weight @ means) / weight.sum()) ** 2 * weight[:, None]).sum(0) + noise
         variance = noise / noise_df if noise_df else None
+        error = None if variance is None else _error(fit, found, weight, means, variance, noise_df)
         for term, squares, df in _type_two(fit, terms):
-            made[0].extend(_effects(term.name, squares, df, total, variance, noise_df, names, int(weight.sum())))
+            made[0].extend(_effects(term.name, squares, df, total, error, names, int(weight.sum())))
         made[1].extend(_levels(fit, columns, terms, found, weight, means, noise, noise_df, names))
         made[2].extend(
             Noise(outcome=name, sd=None if variance is None else float(np.sqrt(variance[i])), df=noise_df)
@@ -136,17 +137,38 @@ def _type_two(fit: _Fit, terms: Sequence[Term]) -> list[tuple[Term, Floats, int]
     return found
 
 
+def _error(
+    fit: _Fit, found: Sequence[Axis], weight: Floats, means: Floats, variance: Floats, noise_df: int
+) -> tuple[Floats, Floats]:
+    """(M,) variance that terms are judged by and its degrees of freedom: that between seeds.
+
+    Where the cells are no whole grid of as many runs each, what the model leaves over (an interaction it hasn't, a
+    bend) leaks into terms that are inert; there it is what they are judged by, wherever it shows above the noise.
+    """
+    df = np.full(len(variance), float(noise_df))
+    size = np.prod([len(axis.levels) for axis in found])
+    if len(weight) == size and len(set(weight)) == 1 and not any(axis.continuous for axis in found):
+        return variance, df
+    explained, rank = fit.explained(range(len(fit.gram)))
+    if (left_df := len(weight) - rank) <= 0:
+        return variance, df
+    left = np.maximum((weight @ means**2) - explained, 0.0) / left_df
+    shows = left > stats.f.ppf(1 - LEVEL, left_df, noise_df) * variance
+    return np.where(shows, left, variance), np.where(shows, left_df, df)
+
+
 def _effects(
-    term: str, squares: Floats, df: int, total: Floats, variance: Floats | None, noise_df: int, names: list[str], n: int
+    term: str, squares: Floats, df: int, total: Floats, error: tuple[Floats, Floats] | None, names: list[str], n: int
 ) -> list[Effect]:
     made = []
     for i, name in enumerate(names):
         share = 100 * squares[i] / total[i] if total[i] > 0 else 0.0
         floor = p_value = None
-        if variance is not None:
-            ratio = squares[i] / df / variance[i] if variance[i] > 0 else np.inf if squares[i] > 0 else 0.0
-            p_value = float(stats.f.sf(ratio, df, noise_df))
-            floor = float(100 * df * variance[i] * stats.f.ppf(1 - LEVEL, df, noise_df) / total[i]) if total[i] else 0.0
+        if error is not None:
+            variance, error_df = error[0][i], error[1][i]
+            ratio = squares[i] / df / variance if variance > 0 else np.inf if squares[i] > 0 else 0.0
+            p_value = float(stats.f.sf(ratio, df, error_df))
+            floor = float(100 * df * variance * stats.f.ppf(1 - LEVEL, df, error_df) / total[i]) if total[i] else 0.0
         made.append(
             Effect(
                 outcome=name,
