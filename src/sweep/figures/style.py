@@ -97,6 +97,14 @@ def logged(axes: Axes, values: object) -> None:
         axes.set_xticks(*ticks(numbers))
 
 
+def with_half(value: float, half: float) -> str:
+    """The value to the digits that its 95 % half width leaves it, and that below; NaN: none is known."""
+    if not half > 0:
+        return f"{value:+.3g}"
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    return f"{round(value, digits) + 0.0:+.{digits}f}\n± {half:.{digits}f}"
+
+
 def ticks(numbers: Sequence[float]) -> tuple[list[float], list[str]]:
     """Places and labels: each of few numbers, and of many some between the first and the last, by their ratios."""
     if len(numbers) > MOST_TICKS:
