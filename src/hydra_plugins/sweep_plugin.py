@@ -37,7 +37,7 @@ class PlannedSweeper(BasicSweeper):
         self.points: list[Any] = []
         self.known: set[tuple[str, str]] = set()
 
-    def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
+    def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
         """The batches of the design's points."""
         from sweep.points import designed
 
