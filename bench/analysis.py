@@ -18,7 +18,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from tests.analysis.simulated import coverage, false_alarms  # noqa: E402
+from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks  # noqa: E402
 from tests.journals import params  # noqa: E402
 
 from sweep.outcomes import read_outcomes  # noqa: E402
@@ -59,6 +59,10 @@ def calibration(sweeps: int) -> None:
         say(
             f"{name} | {100 * covered:.1f} % | {100 * false_alarms(levels, missing=missing, sweeps=sweeps):.1f} %",
         )
+    for made, inert, cells in ((bent, {"x1", "x2"}, 16), (bent, {"x1", "x2"}, 32), (aliased, {"x2"}, 9)):
+        for effect in (0.0, 1.0, 5.0, 30.0):
+            wrong = leaks(made, inert, cells=cells, effect=effect, sweeps=sweeps)
+            say(f"{made.__name__}, {cells} settings, effect {effect:g} | sweeps with a false alarm {100 * wrong:.1f} %")
 
 
 def growth(runs: int) -> None:

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 MOST_CANDIDATES = 4096
 """Of a larger grid, so many points drawn at random are chosen from."""
-STARTS = 8
+MOST_COLUMNS = 200
+"""Of a larger model main effects are looked at alone."""
+STARTS, BUDGET = 8, 4e9
+"""Searches from other starts, as many as cost so many operations a pass: a second or a few."""
 WEAK = 16.0
 """Prior precision of an interaction, in runs: it is told apart where that costs the main effects little."""
 TINY = 1e-3
@@ -29,7 +32,8 @@ def fraction(levels: Sequence[int], runs: int, seed: int) -> list[tuple[int, ...
     columns, main = _columns(grid, levels)
     prior = np.where(np.arange(columns.shape[1]) < main, TINY, WEAK)
     rng = np.random.default_rng(seed)
-    found = [_exchanged(columns, prior, rng.permutation(len(grid))[:runs]) for _ in range(STARTS)]
+    starts = max(1, min(STARTS, int(BUDGET / (columns.size * columns.shape[1] * runs))))
+    found = [_exchanged(columns, prior, rng.permutation(len(grid))[:runs]) for _ in range(starts)]
     best = max(found, key=lambda rows: round(_information(columns[rows], prior), 9))
     return [tuple(int(place) for place in grid[i]) for i in sorted(best)]
 
@@ -53,6 +57,8 @@ def _columns(grid: NDArray[np.int64], levels: Sequence[int]) -> tuple[Floats, in
         coded.append(np.sqrt(size) * contrasts[grid[:, place]])
     blocks = [np.ones((len(grid), 1)), *coded]
     main = sum(block.shape[1] for block in blocks)
+    if main + sum(a.shape[1] * b.shape[1] for a, b in combinations(coded, 2)) > MOST_COLUMNS:
+        return np.concatenate(blocks, axis=1), main
     blocks += [(a[:, :, None] * b[:, None, :]).reshape(len(grid), -1) for a, b in combinations(coded, 2)]
     return np.concatenate(blocks, axis=1), main
 
@@ -66,7 +72,7 @@ def _exchanged(columns: Floats, prior: Floats, start: NDArray[np.int64]) -> NDAr
             inverse = np.linalg.inv(columns[rows].T @ columns[rows] + np.diag(prior))
             old = columns[rows[place]] @ inverse
             away, cross = old @ columns[rows[place]], columns @ old
-            own = np.einsum("cp,pq,cq->c", columns, inverse, columns, optimize=True)
+            own = ((columns @ inverse) * columns).sum(1)
             ratio = (1 + own) * (1 - away) + cross**2
             ratio[rows] = 0.0
             if ratio.max() > 1 + 1e-9:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from sweep.analysis.design import axes
 from sweep.analysis.effects import MATTERS, effects
+from sweep.fraction import fraction
 
 
 def sweep(
@@ -68,5 +70,31 @@ def false_alarms(levels: tuple[int, ...], *, missing: int, sweeps: int) -> float
     for seed in range(sweeps):
         runs = sweep(seed=10_000 + seed, levels=levels, active=active, missing=missing)
         found, _, _ = effects(runs, axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
+        wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in found)
+    return wrong / sweeps
+
+
+def bent(*, seed: int, cells: int, effect: float) -> pd.DataFrame:
+    """Two runs of each of so many settings x0, x1, x2 drawn between 0 and 1: a step in x0, x1 and x2 inert, noise 1."""
+    rng = np.random.default_rng(seed)
+    drawn = pd.DataFrame(rng.uniform(0, 1, (cells, 3)), columns=["x0", "x1", "x2"])
+    runs = pd.concat([drawn, drawn], ignore_index=True)
+    return runs.assign(y=effect * (runs.x0 > 0.3) + rng.normal(size=len(runs)))
+
+
+def aliased(*, seed: int, cells: int, effect: float) -> pd.DataFrame:
+    """Two runs of a fraction of 3 x 3 x 2: x0, x1 and their interaction act, x2 is inert, noise 1."""
+    rows = np.array(fraction([3, 3, 2], cells, seed)) - [1, 1, 0.5]
+    runs = pd.DataFrame(np.concatenate([rows, rows]), columns=["x0", "x1", "x2"])
+    truth = runs.x0 + runs.x1 + runs.x0 * runs.x1
+    return runs.assign(y=effect * truth + np.random.default_rng(seed).normal(size=len(runs)))
+
+
+def leaks(made: Callable[..., pd.DataFrame], inert: set[str], *, cells: int, effect: float, sweeps: int) -> float:
+    """Share of sweeps in which an inert axis, or an interaction with one, is said to matter."""
+    wrong = 0
+    for seed in range(sweeps):
+        runs = made(seed=seed, cells=cells, effect=effect)
+        found, _, _ = effects(runs, axes(runs, ["x0", "x1", "x2"]), ["y"])
         wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in found)
     return wrong / sweeps

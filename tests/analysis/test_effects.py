@@ -9,7 +9,7 @@ import pytest
 from sweep.analysis.design import axes
 from sweep.analysis.effects import MATTERS, UNDER, UNKNOWN, effects
 from tests.analysis.published import anneals, grid, needs_data
-from tests.analysis.simulated import coverage, false_alarms, sweep
+from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks, sweep
 
 
 @needs_data
@@ -87,18 +87,11 @@ def test_an_axis_that_another_contains_has_no_share() -> None:
     assert "b" not in {e.term for e in found}
 
 
-@pytest.mark.parametrize("size", [(16, 1), (32, 30)])
-def test_what_bends_one_axis_makes_no_other_matter(size: tuple[int, int]) -> None:
-    """A step in a drawn axis is no line and square; what that leaves over lies on inert axes by chance."""
-    wrong = 0
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        cells = pd.DataFrame(rng.uniform(0, 1, (size[0], 3)), columns=["x0", "x1", "x2"])
-        runs = pd.concat([cells, cells], ignore_index=True)
-        runs["y"] = size[1] * (runs.x0 > 0.3) + rng.normal(size=len(runs))
-        found, _, _ = effects(runs, axes(runs, ["x0", "x1", "x2"]), ["y"])
-        wrong += any(e.verdict == MATTERS and {"x1", "x2"} & set(e.term.split(":")) for e in found)
-    assert wrong / 60 <= 0.05 + 0.085
+@pytest.mark.parametrize("effect", [1.0, 5.0])
+def test_what_a_model_has_no_column_for_makes_no_inert_axis_matter(effect: float) -> None:
+    """A step is no line and square, and 9 runs of 18 have no column for an interaction: both lie on inert axes."""
+    assert leaks(bent, {"x1", "x2"}, cells=16, effect=effect, sweeps=40) <= 0.05 + 0.105
+    assert leaks(aliased, {"x2"}, cells=9, effect=effect, sweeps=40) <= 0.05 + 0.105
 
 
 def test_pairs_move_together_in_either_order_and_a_model_with_its_size() -> None:

@@ -16,6 +16,8 @@ from sweep.analysis.design import Axis, Floats, Term, model
 
 LEVEL = 0.05
 """The most that the chance of calling any inert axis of an outcome a mattering one may be (Holm)."""
+SHOWS = 0.25
+"""Level at which what a model leaves over is taken for more than noise: liberal, so that little passes."""
 MATTERS, UNDER, UNKNOWN = "matters", "under the noise floor", "can't tell: no run is repeated"
 
 
@@ -143,17 +145,15 @@ def _error(
     """(M,) variance that terms are judged by and its degrees of freedom: that between seeds.
 
     Where the cells are no whole grid of as many runs each, what the model leaves over (an interaction it hasn't, a
-    bend) leaks into terms that are inert; there it is what they are judged by, wherever it shows above the noise.
+    bend) leaks into terms that are inert: where it shows above the noise they are judged by it.
     """
     df = np.full(len(variance), float(noise_df))
-    size = np.prod([len(axis.levels) for axis in found])
-    if len(weight) == size and len(set(weight)) == 1 and not any(axis.continuous for axis in found):
-        return variance, df
     explained, rank = fit.explained(range(len(fit.gram)))
-    if (left_df := len(weight) - rank) <= 0:
+    balanced = len(weight) == np.prod([len(axis.levels) for axis in found]) and len(set(weight)) == 1
+    if (left_df := len(weight) - rank) <= 0 or (balanced and not any(axis.continuous for axis in found)):
         return variance, df
     left = np.maximum((weight @ means**2) - explained, 0.0) / left_df
-    shows = left > stats.f.ppf(1 - LEVEL, left_df, noise_df) * variance
+    shows = left > stats.f.ppf(1 - SHOWS, left_df, noise_df) * variance
     return np.where(shows, left, variance), np.where(shows, left_df, df)
 
 

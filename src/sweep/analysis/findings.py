@@ -120,10 +120,19 @@ def _helped(answers: Answers) -> Iterator[str]:
             worse = sum(outcome.sign * g.delta < 0 and (g.low > 0 or g.high < 0) for g in mine)
             seen = pd.Series([g.detectable for g in mine]).median()
             yield (
-                f"{outcome.name} {words}: {better} of {len(mine)} anneals better, {worse} worse, the others not told"
-                f" apart ({CHANCE * len(mine):.1f} of so many either way by chance alone); a run's documents show"
-                f" differences from about {seen:.3g}"
+                f"{outcome.name} {words}: {better} of {_which(answers, len(mine))} better, {worse} worse, the others"
+                f" not told apart (of so many chance alone gives {CHANCE * len(mine):.1f} either way); a run's"
+                f" documents show differences from about {seen:.3g}"
             )
+
+
+def _which(answers: Answers, compared: int) -> str:
+    """How many anneals were compared, and which where not all were."""
+    runs = answers.runs
+    there = int(((runs["status"] == "finished") & (runs["arm"] == "decay")).sum())
+    if compared == there:
+        return f"{compared} anneals"
+    return f"the {compared} compared of {there} anneals, the best by {answers.primary[0].name} first,"
 
 
 def _mattering(answers: Answers) -> Iterator[str]:

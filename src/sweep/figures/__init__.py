@@ -36,7 +36,7 @@ def plain(
 ) -> dict[str, tuple[str, bytes]]:
     """The same of any table of results: what matters, and the outcome against each axis."""
     made = {
-        "effects": ("Which axis matters", overview.effect_bars({outcome: list(affected)})),
+        "effects": ("Which axis matters", overview.effect_bars({outcome: list(affected)}, of=outcome)),
         "levels": ("The outcome by axis", anneals.by_axis(runs, varying, outcome, noise)),
     }
     return {name: (title, png(figure)) for name, (title, figure) in made.items() if figure is not None}

@@ -16,7 +16,7 @@ from sweep.analysis.design import Axis
 from sweep.analysis.effects import Noise
 from sweep.analysis.gains import Z
 from sweep.analysis.scored import Outcome
-from sweep.figures.style import COLORS, GREY, gain_label, legend, logged, marked, panels, tokens_unit, unit
+from sweep.figures.style import COLORS, GREY, gain_label, legend, logged, marked, panels, tokens_unit, unit, with_half
 
 STEPS, SHAPE, CHECKPOINT = "anneal.steps", "anneal.shape", "checkpoint"
 PEAKS = ("anneal.peak_lr", "anneal.peak_scale")
@@ -54,8 +54,7 @@ def heat_map(answers: Answers) -> Figure | None:
         axes.imshow(field, cmap="PuOr_r", vmin=-1.6 * most, vmax=1.6 * most, aspect="auto")
         for i, j in np.ndindex(field.shape):
             if np.isfinite(value := field.iat[i, j]):
-                note = "" if np.isnan(half.iat[i, j]) else f"\n± {half.iat[i, j]:.2g}"
-                axes.text(j, i, f"{value:+.3g}{note}", ha="center", va="center")
+                axes.text(j, i, with_half(value, half.iat[i, j]), ha="center", va="center")
         axes.set_xticks(range(len(columns)), [f"{c:g}" for c in columns])
         axes.set_yticks(range(len(rows)), rows)
         axes.grid(False)
@@ -110,6 +109,7 @@ def frontier(answers: Answers) -> Figure | None:
             best = best[best["gain"] == best["gain"].cummax()].drop_duplicates("gain")
             axes.step(best["seconds"], factor * best["gain"], where="post", color=style["color"])
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="seconds of annealing, on the machine that made them", ylabel=gain_label(outcome))
         legend(axes)

@@ -57,11 +57,12 @@ def arrows(answers: Answers) -> Figure | None:
 
 def effects(answers: Answers) -> Figure | None:
     """Share of the variance of each axis and interaction, the noise floor on each bar."""
-    return effect_bars({o.name: [e for e in answers.effects if e.outcome == o.name] for o in answers.primary})
+    by_outcome = {o.name: [e for e in answers.effects if e.outcome == o.name] for o in answers.primary}
+    return effect_bars(by_outcome, of="the gain")
 
 
-def effect_bars(by_outcome: Mapping[str, Sequence[Effect]]) -> Figure | None:
-    """The same of any effects, a panel an outcome."""
+def effect_bars(by_outcome: Mapping[str, Sequence[Effect]], *, of: str) -> Figure | None:
+    """The same of any effects on `of`, a panel an outcome."""
     shown = {name: mine for name, mine in by_outcome.items() if mine}
     if not shown:
         return None
@@ -77,7 +78,7 @@ def effect_bars(by_outcome: Mapping[str, Sequence[Effect]]) -> Figure | None:
         axes.set_yticks(places, [e.term.replace("anneal.", "").replace(":", " × ") for e in mine])
         axes.set_xlim(0, 100)
         note = "no run repeated: can't tell noise" if None in floors else "blue: matters; bar: noise stays below, 95 %"
-        axes.set(xlabel="share of the variance of the gain (%)", title=f"{name}\n{note}")
+        axes.set(xlabel=f"share of the variance of {of} (%)", title=f"{name}\n{note}")
         axes.grid(axis="y", visible=False)
     return figure
 

@@ -17,7 +17,8 @@ from sweep.analysis.scored import Outcome
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#888888"
-MOST_TICKS, FEW_TICKS = 8, 5
+MOST_TICKS, FEW_TICKS, NEAR = 8, 5, 0.08
+"""Numbers with a tick each, ticks of more, and the least part of an axis between two labels."""
 LEGEND_WIDTH = 58
 """Letters beside each other over one panel."""
 RC: dict[Any, Any] = {
@@ -97,11 +98,28 @@ def logged(axes: Axes, values: object) -> None:
         axes.set_xticks(*ticks(numbers))
 
 
+def with_half(value: float, half: float) -> str:
+    """The value to the digits that its 95 % half width leaves it, and that below; NaN: none is known."""
+    if not half > 0:
+        return f"{value:+.3g}"
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    return f"{round(value, digits) + 0.0:+.{digits}f}\n± {half:.{digits}f}"
+
+
 def ticks(numbers: Sequence[float]) -> tuple[list[float], list[str]]:
-    """Places and labels: each of few numbers, and of many some between the first and the last, by their ratios."""
+    """Places and labels: each of few numbers, and of many some between the first and the last, by their ratios.
+
+    What is too near to the one before for a label of its own has none.
+    """
     if len(numbers) > MOST_TICKS:
         numbers = [float(f"{number:.1g}") for number in np.geomspace(numbers[0], numbers[-1], FEW_TICKS)]
-    return [*numbers], [f"{number:g}" for number in numbers]
+    span = math.log(numbers[-1] / numbers[0]) if numbers[0] > 0 else 0.0
+    labels, last = [], 0.0
+    for number in numbers:
+        near = span > 0 and last > 0 and math.log(number / last) / span < NEAR
+        labels.append("" if near else f"{number:g}")
+        last = last if near else number
+    return [*numbers], labels
 
 
 def legend(axes: Axes, title: str | None = None) -> None:
