@@ -55,7 +55,7 @@ from sweep.evaluate.records import columns_of
 LENGTH = 2048
 MMLU = Task(name="mmlu", protocol="mmlu", split="test", num_fewshot=5)
 BATCH_SIZES = {"cpu": (2, 4, 8), "cuda": (8, 16, 32)}
-"""HFLM's to choose from; of MMLU's longest documents larger ones take more than 24 or 80 GB with a vocabulary of 50k."""
+"""HFLM's to choose from; with a vocabulary of 50k larger ones take over 24 or 80 GB for MMLU's longest documents."""
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**36), "MALLOC_ARENA_MAX": "1"}
 """Memory is kept for reuse: it makes HFLM up to 1.7 times faster, so both sides get it."""
 
