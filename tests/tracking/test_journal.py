@@ -209,7 +209,7 @@ def test_what_holds_no_secret_stays(text: str) -> None:
 
 
 def test_a_slow_disk_is_asked_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each fsync takes half a second, one in 100 seconds is 0.5 %; scores wait for the disk all the same."""
+    """Each fsync takes half a second, one in 100 seconds is 0.5 %; an outcome waits for the disk all the same."""
     clock, synced = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     with Journal(tmp_path) as journal:
@@ -218,7 +218,7 @@ def test_a_slow_disk_is_asked_less_often(tmp_path: Path, monkeypatch: pytest.Mon
             clock[0] += 1.0
             journal.write("step", update=update)
         assert synced == [1.0, 101.5]
-        journal.write("scores", when="after", scores=[])
+        journal.write("outcome", status="finished", error=None, result=None)
         assert len(synced) == 3
 
 

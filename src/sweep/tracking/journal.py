@@ -23,8 +23,8 @@ from sweep.tracking.events import Events, milliseconds
 from sweep.tracking.redaction import redact
 
 FILE = "journal.jsonl"
-DURABLE = {"attempt", "scores", "outcome"}
-"""Events that are on the disk before `write` returns."""
+DURABLE = {"attempt", "outcome"}
+"""Events that are on the disk before `write` returns; scores of a second before are in the store too."""
 SYNC_S = 1.0
 """Seconds between two fsyncs of the other events: what a power cut may cost, and more where the disk is slow."""
 SHARE = 0.005

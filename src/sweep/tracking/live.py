@@ -181,7 +181,7 @@ def _answered(feeder: _Feeder | None, folder: Path, where: Where) -> bool:
         now = time.monotonic()
         _waited[where] = max(0.0, within_s - (now - started)), now
     if why is None:
-        why = f"it took longer than {within_s:.2g} s"
+        why = f"it took longer than {within_s:.0f} s" if within_s >= 1 else "it has not answered before either"
     if why:
         log.warning("MLflow is behind (%s); the journals have it all: python -m sweep.sync %s", why, folder)
     return not why
