@@ -17,7 +17,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from sweep.launch.cluster import described
+from sweep.launch.cluster import described, ended
 from sweep.launch.submitted import submissions
 from sweep.tracking import read
 
@@ -37,7 +37,10 @@ def sweep(home: Path, *words: str) -> float:
 def job_seconds(folder: Path) -> float:
     """Seconds that the jobs of a sweep took in all, from their start to their end."""
     total = 0.0
-    for job in {found.job for found in submissions(folder).values()}:
+    jobs = {found.job for found in submissions(folder).values()}
+    while ended(jobs).keys() != jobs:  # the command returns with the last outcome, before Slurm has cleared away
+        time.sleep(0.5)
+    for job in jobs:
         facts = described(job)
         start, end = (datetime.fromisoformat(facts[name]) for name in ("StartTime", "EndTime"))
         total += (end - start).total_seconds()
@@ -63,11 +66,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--only", default="cluster,serial")
     parser.add_argument("words", nargs="*", help="further overrides")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     ready = asked.folder / "ready"
     one = ["checkpoint.step=500", f"anneal.steps={asked.steps}", f"tasks.limit={asked.limit}", *asked.words]
     os.environ["OMP_NUM_THREADS"] = "1"
-    sweep(ready, "anneal.steps=0", "checkpoint.step=500", "tasks=loss", "tasks.limit=1", "tracking=none")
+    sweep(ready, "anneal.steps=0", "checkpoint.step=500", "tasks=loss", "tasks.limit=2", "tracking=none")
     seeds = "seed=" + ",".join(str(1 + i) for i in range(asked.runs))
     for name in asked.only.split(","):
         home = asked.folder / name
