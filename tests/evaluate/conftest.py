@@ -59,7 +59,7 @@ def make_olmo(**overrides: Any) -> OLMo:
     }
     model = OLMo(ModelConfig(**config | OLMO1 | overrides)).eval()
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.25)
+        torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.25 * (32 / model.config.d_model) ** 0.5)
     return model
 
 

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from sweep.evaluate import TOKEN_BUDGET, TaskRequests, engine, likelihoods, log_likelihoods, prepare
 from sweep.evaluate.batches import Batches
 from sweep.evaluate.body import Body
+from sweep.evaluate.products import NARROW
 from sweep.evaluate.scratch import CPU, GPU
 from sweep.refusal import Refusal
 
@@ -22,6 +23,7 @@ from .conftest import EOS, MAX_LENGTH, OLMO2, Encode, make_olmo
 
 ARCHITECTURES = {
     "olmo1": {},
+    "olmo1-wide": {"d_model": 2 * NARROW},
     "olmo1-tied-clipped": {"weight_tying": True, "clip_qkv": 1.0},
     "olmo1-parametric": {"layer_norm_with_affine": True},
     "olmo1-norm-bias": {"layer_norm_with_affine": True, "bias_for_layer_norm": True},
@@ -94,12 +96,15 @@ def test_scoring_twice_gives_the_same_bits(core8: dict[str, TaskRequests], token
     assert first.tobytes() == second.tobytes()
 
 
-def test_the_number_of_threads_changes_no_bit(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
-    before = torch.get_num_threads()
+@pytest.mark.parametrize("d_model", [32, 2 * NARROW])
+def test_the_number_of_threads_changes_no_bit(
+    d_model: int, core8: dict[str, TaskRequests], tokenizer: Tokenizer
+) -> None:
+    before, model = torch.get_num_threads(), make_olmo(d_model=d_model)
     results = []
     for num_threads in (1, 3):
         torch.set_num_threads(num_threads)
-        results.append(scored(core8["hellaswag"], tokenizer, olmo))
+        results.append(scored(core8["hellaswag"], tokenizer, model))
         assert torch.get_num_threads() == num_threads
     torch.set_num_threads(before)
     assert results[0].tobytes() == results[1].tobytes()
