@@ -125,11 +125,11 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
     home: Path, cluster: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The last is taken for dead, gone on with elsewhere, and wakes up too late to write."""
-    words = ("anneal.steps=500,600,700", *SMALL[:-2], "tasks=loss", "tasks.limit=3", "anneal.save_interval=100")
+    words = ("anneal.steps=1000,1100,1200", *SMALL[:-2], "tasks=loss", "tasks.limit=3", "anneal.save_interval=200")
     strikes = {
-        "linear_500": lambda job, pid: os.kill(pid, signal.SIGKILL),
-        "linear_600": lambda job, pid: ask("scancel", job),
-        "linear_700": lambda job, pid: os.kill(pid, signal.SIGSTOP),
+        "linear_1000": lambda job, pid: os.kill(pid, signal.SIGKILL),
+        "linear_1100": lambda job, pid: ask("scancel", job),
+        "linear_1200": lambda job, pid: os.kill(pid, signal.SIGSTOP),
     }
 
     def struck() -> bool:
@@ -140,7 +140,7 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
 
     with start(home, *SLURM, *words) as process:
         until(struck, process)
-        late = journal(home, "linear_700")
+        late = journal(home, "linear_1200")
         assert late is not None
         job, pid = job_and_pid(late.parent)
         try:
@@ -156,7 +156,7 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
     for line in ("1 lost", "1 interrupted", "1 finished", "its job ended FAILED", "its job ended CANCELLED"):
         assert line in said, said
     theirs = updates_of(late.parent, 1)
-    assert theirs == list(range(1, 701)), "nobody wrote in between"
+    assert theirs == list(range(1, 1201)), "nobody wrote in between"
     code, output = sweep(home, *SLURM, *words)
     assert code == 0, output
     assert [len(read(path.parent).attempts) for path in sorted((home / "multirun" / "main").glob(f"*/{FILE}"))] == [
