@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,9 @@ from sweep.trajectory import Source as Checkpoint
 from tests.serving import served
 
 __all__ = ["served"]
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell's background job ignores it, as .ci/run has one, and so would all that a test starts and interrupts."""
 
 VOCAB, LENGTH, BATCH = 64, 16, 2
 COMPUTE = Compute(

@@ -127,9 +127,11 @@ def test_a_mixed_fraction_is_balanced() -> None:
         assert len(set(Counter(column).values())) == 1
 
 
-def test_a_fraction_of_a_grid_too_large_to_list() -> None:
-    rows = fraction([2] * 22, 25, 0)
-    assert len(set(rows)) == 25 and rows == fraction([2] * 22, 25, 0)
+@pytest.mark.parametrize(("levels", "runs"), [([2] * 22, 25), ([5] * 6, 25), ([8] + [2] * 12, 24)])
+def test_a_fraction_of_a_grid_too_large_to_list(levels: list[int], runs: int) -> None:
+    rows = fraction(levels, runs, 0)
+    assert len(set(rows)) == runs and rows == fraction(levels, runs, 0)
+    assert [len(set(column)) for column in zip(*rows, strict=True)] == levels, "every level is run"
 
 
 def test_the_preview_shows_the_points_that_would_run_and_their_controls() -> None:

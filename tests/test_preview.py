@@ -161,6 +161,18 @@ def test_learning_rates_are_those_of_one_run() -> None:
         lrs(points(["anneal.steps=3,4"]))
 
 
+def test_recipes_of_one_name_are_models_of_their_own() -> None:
+    words = ("anneal.steps=100", "anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-3")
+    text = shown("model=datadecide-150m", "model.published.recipe=c4,dclm-baseline", *words)
+    assert "another point's state" not in text
+    assert "2 before" in text and "2 after" in text, "each is scored"
+
+
+def test_a_sweeper_without_designs_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"hydra/sweeper=basic: .*allowed: hydra/sweeper=planned"):
+        shown("hydra/sweeper=basic", "anneal.steps=2,3")
+
+
 def test_a_refusal_is_a_message_and_not_a_traceback(tmp_path: Path) -> None:
     for words, complaint in {"anneal.stepss=3": "did you mean steps", "model=tiny-xl": "Available options"}.items():
         refused = door(words, "--lrs", cwd=tmp_path)

@@ -40,12 +40,14 @@ class SlurmLauncher(BaseSubmititLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """All runs; the returned outcomes hold what failed and why."""
-        from hydra_plugins.sweep_plugin import _typed, done_before
-        from sweep.cli import announce, expected_folder, is_done
+        from hydra_plugins.sweep_plugin import _typed, done_before, planned
+        from sweep.cli import announce, close, expected_folder, is_done
         from sweep.clustered import Runs
         from sweep.launch.preflight import check_present
 
         check_present()
+        if self.own["detach"] and not planned(self):
+            raise Refusal("hydra.launcher.detach=true: this hydra/sweeper waits for outcomes; allowed: false")
         points = _typed(self, job_overrides)
         folders = [expected_folder(point) for point in points]
         runs = Runs(points, folders, is_done)
@@ -56,6 +58,8 @@ class SlurmLauncher(BaseSubmititLauncher):
             runs.say_detached()
             return [JobReturn(status=JobStatus.COMPLETED) for _ in points]
         runs.wait(poll_s=self.own["poll_s"], cancel=self.own["on_interrupt"] == "cancel")
+        if not planned(self):
+            close(points)
         failed = zip(folders, runs.failures(), strict=True)
         return [done_before(folder) if failure is None else _job_return(failure) for folder, failure in failed]
 

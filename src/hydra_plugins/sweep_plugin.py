@@ -104,8 +104,8 @@ class WorkersLauncher(LocalLauncher):
         else:
             logs = Path(str(self.config.hydra.sweep.dir)) / ".submitit"
             found = self._launch(job_overrides, todo, folders, workers=workers, gpus=gpus, logs=logs)
-        if not str(self.config.hydra.sweeper._target_).startswith(PlannedSweeper.__module__):
-            close(points)  # another sweeper doesn't
+        if not planned(self):
+            close(points)
         return [found.get(i) or done_before(folder) for i, folder in enumerate(folders)]
 
     def _launch(
@@ -127,6 +127,11 @@ class WorkersLauncher(LocalLauncher):
         arguments = [(list(job_overrides[i]), "hydra.sweep.dir", i, str(i), state) for i in todo]
         results = run_all(self, arguments, [folders[i] for i in todo], workers=workers, gpus=gpus, logs=logs)
         return {i: _job_return(result) for i, result in zip(todo, results, strict=True)}
+
+
+def planned(plugin: Any) -> bool:
+    """Whether our own sweeper sweeps: it closes the sweep itself, another one doesn't."""
+    return str(plugin.config.hydra.sweeper._target_).startswith(PlannedSweeper.__module__)
 
 
 def done_before(folder: Path) -> JobReturn:

@@ -26,7 +26,7 @@ class Bill:
     done: int
     updates: int
     shared_updates: int
-    """Of `updates`, those that another point's state has behind it: nobody does them again."""
+    """Of `updates`, those that another point's state has behind it, where one point runs after another."""
     before: int
     """Scorings of checkpoints as they are: one for all points that start there."""
     after: int
@@ -54,7 +54,7 @@ def bill(found: Sequence[Forecast], done: Collection[int] = ()) -> Bill:
         resources = one.config.model.resources
         spent = minutes(one.config, updates=n, scorings=sum(new))
         on_gpus = bool(resources and resources.gpus_per_node)
-        devices = resources.nodes * (resources.gpus_per_node or 1) if resources else 1
+        devices = resources.nodes * (resources.gpus_per_node or one.config.compute.threads) if resources else 1
         known = hours[on_gpus]
         hours[on_gpus] = None if spent is None or known is None else known + spent * devices / 60
     flops = _sum(_part(one.flops, one, n) for one, n in rest)
@@ -91,13 +91,19 @@ def _left(found: Sequence[Forecast]) -> list[int]:
 
 def _start(config: RunConfig) -> str:
     """The checkpoint and what it is scored on."""
-    return digest("start", config.model.name, tree(config.checkpoint), tree(config.tasks), tree(config.data)["heldout"])
+    scored = (tree(config.tasks), tree(config.data)["heldout"])
+    return digest("start", _model(config), tree(config.checkpoint), *scored)
+
+
+def _model(config: RunConfig) -> dict[str, Any]:
+    """All that says which model it is; a name is that of several recipes of pretraining."""
+    return {key: value for key, value in tree(config.model).items() if key != "resources"}
 
 
 def _base(config: RunConfig) -> str:
     """All that decides an update's numbers besides the learning rates."""
     chosen = {key: value for key, value in tree(config.anneal).items() if key not in SCHEDULE + KEPT_AS}
-    where = (config.model.name, tree(config.checkpoint), tree(config.data), config.seed, tree(config.compute))
+    where = (_model(config), tree(config.checkpoint), tree(config.data), config.seed, tree(config.compute))
     return digest("base", chosen, *where)
 
 
@@ -126,9 +132,10 @@ def _part(whole: float | None, one: Forecast, updates: int) -> float | None:
 def _pretraining(found: Sequence[Forecast]) -> Iterable[float | None]:
     furthest: dict[str, Forecast] = {}
     for one in found:
-        known = furthest.setdefault(one.config.model.name, one)
+        model = digest("model", _model(one.config))
+        known = furthest.setdefault(model, one)
         if (one.tokens_seen or 0) > (known.tokens_seen or 0):
-            furthest[one.config.model.name] = one
+            furthest[model] = one
     return (training_cost(one.config.model, one.tokens_seen) for one in furthest.values())
 
 

@@ -84,11 +84,15 @@ def _from_hub(store: Store, model: Model, published: Published, step: int, *, op
     training, state = training_tree(model, step), published.hub_optimizer if optimizer else None
 
     def build(into: Path) -> None:
-        found, told = snapshot(repository, revision, state), training
+        found, place = snapshot(repository, revision, state), f"{repository}@{revision}"
+        told = training
         if state is not None:
             shutil.copyfile(found / state, into / "optim.pt")
-            told = {**training, "optimizer": {**training["optimizer"], **decayed(into)}}
-        _import(found, into, f"{repository}@{revision}", told, step, tokens)
+            try:
+                told = {**training, "optimizer": {**training["optimizer"], **decayed(into)}}
+            except (KeyError, TypeError, RuntimeError, UnpicklingError) as error:
+                raise Refusal(f"{place}: {state} is no optimizer state: {error}") from error
+        _import(found, into, place, told, step, tokens)
 
     named = (repository, revision, training, tokens, *([state] if state else []))
     return store.make(KIND, digest("hub", *named), build)

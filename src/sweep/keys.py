@@ -70,5 +70,6 @@ def run_key(config: RunConfig) -> str:
         choices["data"] = {name: choices["data"][name] for name in ("heldout", "tokenizer")}
         choices["compute"] = {name: choices["compute"][name] for name in ("device", "threads")}
         del choices["seed"]
-    code = [revisions.CORPUS, revisions.NUMERICS, revisions.REQUESTS, revisions.PACK, revisions.ENGINE]
+    trained = [revisions.CORPUS, revisions.NUMERICS, revisions.Z_LOSS]
+    code = [*trained, revisions.REQUESTS, revisions.PACK, revisions.ENGINE]
     return digest("run", code, revisions.wheels(), choices)

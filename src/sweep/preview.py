@@ -74,9 +74,11 @@ def points(overrides: Sequence[str]) -> list[RunConfig]:
         sweeper = master.hydra.sweeper
         swept = [f"{key}={values}" for key, values in (sweeper.params or {}).items()]
         parsed = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *master.hydra.overrides.task])
-        words = [
-            tuple(point) for point in designed(parsed, **{key: sweeper[key] for key in ("design", "runs", "seed")})
-        ]
+        if "design" not in sweeper:
+            told = "it decides as it goes, or has no designs; allowed: hydra/sweeper=planned"
+            raise Refusal(f"hydra/sweeper={master.hydra.runtime.choices['hydra/sweeper']}: {told}")
+        design = {key: sweeper[key] for key in ("design", "runs", "seed")}
+        words = [tuple(point) for point in designed(parsed, **design)]
         found = expanded(words, Composer(loader, master), known=set())
         return list({run_folder(config): config for _, config in found}.values())
 

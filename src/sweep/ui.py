@@ -45,8 +45,8 @@ def main() -> None:
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": uri}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # several processes for scorers of agents' traces
     names = (NAME, HOST, "localhost")
-    environment["MLFLOW_SERVER_ALLOWED_HOSTS"] = ",".join(f"{name}:{port}" for name in names)
-    environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] = f"http://{NAME}:{port}"
+    environment.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(f"{name}:*" for name in names))  # tunnels too
+    environment.setdefault("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", f"http://{NAME}:{port}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -162,9 +162,10 @@ def test_a_server_that_is_not_there_is_said_in_one_line(tmp_path: Path, caplog: 
     assert "\n" not in warning
 
 
-def test_a_token_that_an_error_quotes_is_masked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("token", ["hunter2\n", "hunter2\nand more\n"])
+def test_a_token_that_an_error_quotes_is_masked(token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As one read from a file with its newline, which no header may have."""
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hunter2\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", token)
     with pytest.raises(MlflowException, match="hunter2") as refused:
         Connection("http://127.0.0.1:9", "anneal", tmp_path)
     assert "Bearer ***" in in_a_line(refused.value)

@@ -74,8 +74,8 @@ def _curves(events: Events, records: Iterable[dict[str, Any]]) -> Iterator[Point
 def score_points(events: Events) -> Iterator[Point]:
     """The selected scores with their standard errors, at the time they were written, and what the run cost."""
     for point in _scores(events):
-        value = 0.0 if abs(point.value) < ROUNDING else point.value
-        yield point._replace(value=_finite(value))
+        none = point.name.startswith("delta/") and abs(point.value) < ROUNDING
+        yield point._replace(value=0.0 if none else _finite(point.value))
     if events.outcome is not None and events.outcome["result"] is not None:
         for name, value in events.outcome["result"]["cost"].items():
             yield Point(f"cost/{tidy(name)}", _finite(value), milliseconds(events.outcome), 0)

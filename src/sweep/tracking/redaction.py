@@ -16,7 +16,7 @@ SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 def redact(text: str, *, secrets: Iterable[str | None] = ()) -> str:
     """The text with user names, passwords and tokens inside URIs masked, and these secrets wherever they are."""
     for secret in filter(None, (secret and secret.strip() for secret in secrets)):
-        text = text.replace(secret, "***")
+        text = text.replace(secret, "***").replace(repr(secret)[1:-1], "***")  # an error may quote it
     if "://" not in text:
         return text
     return _QUERY.sub(r"\1***", _USERINFO.sub("://***@", text))
