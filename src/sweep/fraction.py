@@ -6,7 +6,6 @@ interactions as far as the runs allow; at two levels this finds the classical fr
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from itertools import combinations
 from math import prod
@@ -42,7 +41,8 @@ def fraction(levels: Sequence[int], runs: int, seed: int) -> list[tuple[int, ...
 def _candidates(levels: Sequence[int], runs: int, seed: int) -> NDArray[np.int64]:
     """(C, K) points of the grid."""
     size, most = prod(levels), max(MOST_CANDIDATES, runs)
-    chosen = np.arange(size) if size <= most else np.sort(random.Random(seed).sample(range(size), most))
+    drawn = np.random.default_rng(seed).choice(size, min(size, most), replace=False)
+    chosen = np.sort(drawn)
     return np.stack(np.unravel_index(chosen, tuple(levels)), axis=1) if levels else np.zeros((1, 0), dtype=np.int64)
 
 
