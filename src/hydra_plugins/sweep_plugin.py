@@ -88,6 +88,7 @@ class WorkersLauncher(LocalLauncher):
         from sweep.launch.local import cores, visible_gpus
         from sweep.plan import launch_order
         from sweep.ranks import world_size
+        from sweep.tracking.live import together
 
         assert self.config is not None
         points = _typed(self, job_overrides)
@@ -100,7 +101,8 @@ class WorkersLauncher(LocalLauncher):
         if workers == 1 or len(todo) == 1 or world_size() > 1:
             here = BasicLauncher()
             here.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
-            found = dict(zip(todo, here.launch([job_overrides[i] for i in todo], initial_job_idx), strict=True))
+            with together():
+                found = dict(zip(todo, here.launch([job_overrides[i] for i in todo], initial_job_idx), strict=True))
         else:
             logs = Path(str(self.config.hydra.sweep.dir)) / ".submitit"
             found = self._launch(job_overrides, todo, folders, workers=workers, gpus=gpus, logs=logs)

@@ -18,6 +18,7 @@ from sweep.launch.slurm import submit
 from sweep.launch.submitted import FOLDER, record
 from sweep.packing import Chosen, Pack, packed
 from sweep.standing import LIVE, Cluster, Standing, jobs_left, standings, to_text
+from sweep.tracking.live import together
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,9 @@ class Runs:
         done = 0
         try:
             runs = [[arguments[i] for i in pack.runs] for pack in packs]
-            for jobs in submit(work, runs, folder=folder, parameters=parameters, max_num_timeout=limit):
+            for jobs in submit(
+                work, runs, around=together, folder=folder, parameters=parameters, max_num_timeout=limit
+            ):
                 for job, pack in zip(jobs, packs[done:], strict=False):
                     for sweep, of in itertools.groupby(pack.runs, key=lambda i: self.folders[i].parent):
                         record(sweep, [dataclasses.replace(job, runs=tuple(self.folders[i].name for i in of))])

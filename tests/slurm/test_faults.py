@@ -137,6 +137,7 @@ def test_more_runs_than_an_array_takes_are_several_arrays_that_share_the_paralle
     ("changed", "complaint"),
     [
         ({"timeout_min": 1}, "hydra.launcher.timeout_min=1: .*at least 2"),
+        ({"teardown": ["true"], "use_srun": False}, "hydra.launcher.teardown needs hydra.launcher.use_srun=true"),
         ({"partition": "hihg"}, "hydra.launcher.partition=hihg: 'hihg' is not one of high, main .did you mean high"),
         ({"partition": "high", "timeout_min": 100}, "hydra.launcher.timeout_min=100: partition high allows at most 60"),
         ({"mem_gb": 64}, "hydra.launcher.mem_gb=64: no node of this cluster has more than 7.8"),

@@ -82,8 +82,14 @@ def pid_of_rank(rank: int, job: str) -> int:
     raise AssertionError(f"job {job} has no rank {rank}")
 
 
+def cancelled(job: str, pid: int) -> None:
+    """The run sleeps until Slurm wakes it, to tell it: else it may be done by then."""
+    os.kill(pid, signal.SIGSTOP)
+    ask("scancel", job)
+
+
 def preempted(folder: Path) -> None:
-    """A job of a higher partition takes the run's node; the run sleeps until Slurm wakes it, to tell it."""
+    """A job of a higher partition takes the run's node; here too the run sleeps until it is told."""
     os.kill(job_and_pid(folder)[1], signal.SIGSTOP)
     higher = ["sbatch", "--partition=high", "--nodes=2", "--exclusive", "--job-name=high", "--output=/dev/null"]
     subprocess.run([*higher, "--wrap=sleep 2"], check=True, capture_output=True)
@@ -128,7 +134,7 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
     words = ("anneal.steps=1000,1100,1200", *SMALL[:-2], "tasks=loss", "tasks.limit=3", "anneal.save_interval=200")
     strikes = {
         "linear_1000": lambda job, pid: os.kill(pid, signal.SIGKILL),
-        "linear_1100": lambda job, pid: ask("scancel", job),
+        "linear_1100": cancelled,
         "linear_1200": lambda job, pid: os.kill(pid, signal.SIGSTOP),
     }
 
@@ -200,7 +206,7 @@ def test_four_ranks_on_two_nodes_lose_one_go_on_as_two_that_are_preempted_and_gi
     home: Path,
 ) -> None:
     words = ("anneal.steps=100", "model.batch_size=4", *SMALL, "tasks=loss", "anneal.save_interval=10")
-    four = ("hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=2", "hydra.launcher.mem_gb=1")
+    four = ("hydra.launcher.nodes=2", "hydra.launcher.tasks_per_node=2", "hydra.launcher.mem_gb=2")
     with start(home, *SLURM, *four, *words) as process:
         folder = until(lambda: at_update(home, "linear_100", 30), process)
         job, pid = job_and_pid(folder)

@@ -6,10 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import BAD_REQUEST, MlflowException
 
 from sweep.tracking import Events, lineage, read
 
@@ -51,6 +53,28 @@ def test_checkpoint_data_and_held_out_text_are_the_runs_datasets(run: MakeRun, c
     assert (tags["first_instance"], tags["updates"]) == ("2000", "20")
     assert json.loads(data.profile)["annealed_on"] == 20
     assert inputs["heldout"][1]["mlflow.data.context"] == "eval"
+
+
+def test_a_dataset_that_another_run_makes_in_between_is_tried_again(
+    run: MakeRun, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow looks whether there is one, then makes it; PostgreSQL refuses the second of two."""
+    real, tries = MlflowClient.log_inputs, []
+
+    def overtaken(*args: Any, **kwargs: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise MlflowException('duplicate key value violates "dataset_pk"', error_code=BAD_REQUEST)
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", overtaken)
+    monkeypatch.setattr(lineage, "TRY_AGAIN_S", 0.0)
+    found = sent(client, client.create_run("1"), read(run()), times=1)
+    assert len(found.inputs.dataset_inputs) == 3
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", lambda *args, **kwargs: overtaken(tries.clear()))
+    with pytest.raises(MlflowException, match="dataset_pk"):
+        sent(client, client.create_run("1"), read(run("b", key="b")), times=1)
 
 
 def test_kept_weights_are_one_version_of_the_models_annealed(run: MakeRun, client: MlflowClient) -> None:

@@ -34,6 +34,8 @@ def check_request(parameters: Mapping[str, Any]) -> None:
             f"{KEY}.timeout_min={minutes}: {KEY}.signal_delay_s={delay} before the end a run is told to stop, "
             f"and Slurm may say so {SIGNAL_RESOLUTION_S} s early: at least {least}"
         )
+    if parameters["teardown"] and not parameters["use_srun"]:
+        raise Refusal(f"{KEY}.teardown needs {KEY}.use_srun=true: without srun the run takes the script's place")
     try:
         there = partitions()
     except Unreachable as error:

@@ -6,6 +6,7 @@ import functools
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def submit(
     work: Callable[..., Any],
     packs: Sequence[Sequence[tuple[Any, ...]]],
     *,
+    around: Callable[[], AbstractContextManager[None]],
     folder: Path,
     parameters: Mapping[str, Any],
     max_num_timeout: int,
@@ -57,7 +59,7 @@ def submit(
     shares = _shares(parameters["array_parallelism"], len(chunks))
     for chunk, share in zip(chunks, shares, strict=True):
         submitting = executor(folder, {**parameters, "array_parallelism": share})
-        jobs = [functools.partial(_job, work, packs[i], folder, max_num_timeout) for i in chunk]
+        jobs = [functools.partial(_job, work, packs[i], around, folder, max_num_timeout) for i in chunk]
         try:
             found = submitting.submit_array(jobs)
         except (FailedJobError, FailedSubmissionError) as error:
@@ -67,12 +69,18 @@ def submit(
         yield [Submitted(job=job.job_id, runs=(), time=now, log=str(getattr(job.paths, log))) for job in found]
 
 
-def _job(work: Callable[..., Any], pack: Sequence[tuple[Any, ...]], folder: Path, max_num_timeout: int) -> None:
+def _job(
+    work: Callable[..., Any],
+    pack: Sequence[tuple[Any, ...]],
+    around: Callable[[], AbstractContextManager[None]],
+    folder: Path,
+    max_num_timeout: int,
+) -> None:
     """What runs in the job."""
     from submitit import JobEnvironment
 
     paths = JobPaths(folder / "%j", job_id=JobEnvironment().job_id)
-    do_all(work, pack, stops=paths.folder / STOPS, max_num_timeout=max_num_timeout)
+    do_all(work, pack, around=around, stops=paths.folder / STOPS, max_num_timeout=max_num_timeout)
 
 
 def _chunks(number: int, most: int) -> Iterator[range]:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,15 @@ class OutOfTime(RuntimeError):
     """The job was asked to stop once more than it may go back into the queue."""
 
 
-def do_all(work: Callable[..., Any], runs: Sequence[tuple[Any, ...]], *, stops: Path, max_num_timeout: int) -> None:
-    """`work(*run)` for each run; one that fails takes no other with it.
+def do_all(
+    work: Callable[..., Any],
+    runs: Sequence[tuple[Any, ...]],
+    *,
+    around: Callable[[], AbstractContextManager[None]],
+    stops: Path,
+    max_num_timeout: int,
+) -> None:
+    """`work(*run)` for each run, `around` all of them; one that fails takes no other with it.
 
     Asked to stop, by the time limit or by preemption, the job goes back into the queue at its next safe place, at most
     `max_num_timeout` times for the time limit (counted in the file `stops`), where it goes on with what is left. Raises
@@ -39,16 +47,17 @@ def do_all(work: Callable[..., Any], runs: Sequence[tuple[Any, ...]], *, stops: 
     _join_ranks()
     failed = []
     try:
-        for run in runs:
-            stopping.check()
-            try:
-                work(*run)
-            except Exception as error:
-                log.exception("a run failed; the others of this job go on")
-                failed.append(f"{type(error).__name__}: {error}")
-            except SystemExit as error:
-                log.exception("a run ended its process; the others of this job go on")
-                failed.append(f"SystemExit: {error}")
+        with around():
+            for run in runs:
+                stopping.check()
+                try:
+                    work(*run)
+                except Exception as error:
+                    log.exception("a run failed; the others of this job go on")
+                    failed.append(f"{type(error).__name__}: {error}")
+                except SystemExit as error:
+                    log.exception("a run ended its process; the others of this job go on")
+                    failed.append(f"SystemExit: {error}")
     except stopping.Stopped:
         _go_back(stops, max_num_timeout=max_num_timeout)
         raise SystemExit(1) from None

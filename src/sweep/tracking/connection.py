@@ -6,8 +6,9 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -15,6 +16,7 @@ from filelock import FileLock
 from sweep.tracking import facts
 from sweep.tracking.events import Events, milliseconds
 from sweep.tracking.live import sqlite_file
+from sweep.tracking.memory import beginnings, remember_beginning
 from sweep.tracking.redaction import redact
 
 # Read by MLflow when it is imported or first used: no telemetry, no "View run" lines, no chatter. It sends nothing
@@ -62,14 +64,17 @@ class Connection:
                 self.client.restore_experiment(found.experiment_id)
         self.experiment_id = found.experiment_id
 
-    def parent(self, sweep: str, began: Collection[int]) -> Run:
-        """The run of the sweep whose runs `began` then, in ms, made where absent; the caller holds the sweep's lock.
+    def parent(self, sweep_folder: Path, first: dict[str, Any]) -> Run:
+        """The run of the sweep in this folder, made where absent; the caller holds its lock.
 
-        It starts when one of them did: a sweep of the same name in another folder has a run of its own.
+        `first` is an attempt of one of its runs. The sweep's starts when the first of them did, even where that one is
+        deleted since: a sweep of the same name in another folder has a run of its own.
         """
-        tags = {"sweep.parent": sweep}
+        tags, began = {"sweep.parent": first["sweep"]}, beginnings(sweep_folder) | {milliseconds(first)}
         found = [run for run in self._found(tags) if run.info.start_time in began]
-        return self._the_one(found, prefer=None) or self._made(min(began), tags, sweep)
+        run = self._the_one(found, prefer=None) or self._made(min(began), tags, first["sweep"])
+        remember_beginning(sweep_folder, run.info.start_time)
+        return run
 
     def point(self, events: Events, tags: dict[str, str], *, known: list[Run] | None, prefer: str | None) -> Run:
         """The point's run, made with `tags` where absent; the caller holds the run's lock.

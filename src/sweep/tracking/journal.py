@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import threading
 import time
 import zlib
@@ -32,7 +31,6 @@ SHARE = 0.005
 TAIL_BYTES = 1 << 18
 """How far from the end an outcome is looked for first; one with 500 scores takes about 50 kB."""
 
-BEGINNING = re.compile(rb'\{"event":"attempt","time":([0-9.]+),')
 CRC_BYTES = len(',"crc":"01234567"}')
 
 
@@ -143,17 +141,6 @@ def outcome(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return found if found is not None and found["event"] == "outcome" else None
-
-
-def beginnings(sweep_folder: Path) -> set[int]:
-    """When each run in a sweep's folder began, in ms since 1970: what tells this sweep from another of its name."""
-    found = set()
-    for path in sweep_folder.glob(f"*/{FILE}"):
-        with path.open("rb") as f:
-            began = BEGINNING.match(f.read(64))
-        if began is not None:
-            found.add(milliseconds({"time": float(began[1])}))
-    return found
 
 
 def has_ended(folder: Path) -> bool:

@@ -25,8 +25,9 @@ from sweep.tracking.journal import FILE
 log = logging.getLogger(__name__)
 DIGEST_CHARS = 36
 ABSENT, EXISTS = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
-IN_THE_WAY = "INTERNAL_ERROR"
-"""MLflow 3.17 numbers a model's versions by trying, and gives up after three that others had taken."""
+TAKEN, IN_THE_WAY = "BAD_REQUEST", "INTERNAL_ERROR"
+"""MLflow 3.17 says the first of a dataset that another writer made after it had looked for it; the second of a model's
+versions, which it numbers by trying, giving up after three that others had taken."""
 TRIES, TRY_AGAIN_S = 12, 0.5
 
 
@@ -36,8 +37,15 @@ def send_inputs(client: MlflowClient, run: Run, events: Events) -> None:
         return
     known = {(had.dataset.name, had.dataset.digest) for had in run.inputs.dataset_inputs}
     missing = [d for d in datasets(events.inputs) if (d.dataset.name, d.dataset.digest) not in known]
-    if missing:
-        client.log_inputs(run.info.run_id, datasets=missing)
+    for left in reversed(range(TRIES if missing else 0)):
+        try:
+            client.log_inputs(run.info.run_id, datasets=missing)
+        except MlflowException as error:
+            if not left or error.error_code != TAKEN:
+                raise
+            _let_others()
+        else:
+            return
 
 
 def register(client: MlflowClient, run: Run, events: Events) -> None:
@@ -72,13 +80,17 @@ def register(client: MlflowClient, run: Run, events: Events) -> None:
 def _make_way(client: MlflowClient, name: str, error_code: str) -> None:
     """For another try: the model made where absent; some time, where others were making versions of it just then."""
     if error_code == IN_THE_WAY:
-        time.sleep(random.uniform(0, TRY_AGAIN_S))
+        _let_others()
         return
     try:
         client.create_registered_model(name, description="Checkpoints annealed by `python -m sweep`, a version a run.")
     except MlflowException as error:
         if error.error_code != EXISTS:
             raise
+
+
+def _let_others() -> None:
+    time.sleep(random.uniform(0, TRY_AGAIN_S))
 
 
 def artifacts(run_folder: Path, events: Events, note: str = "") -> Iterator[tuple[str, Path | str]]:

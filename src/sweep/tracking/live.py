@@ -43,10 +43,25 @@ def followed(run_folder: Path, where: Where) -> Iterator[None]:
     try:
         yield
     finally:
-        if feeder is not None and not has_ended(run_folder):
-            feeder.end()  # there is nothing to wait for
+        if feeder is not None and not has_ended(run_folder):  # there is nothing to wait for
+            feeder.leave() if len(feeder.owed) > 1 else feeder.end()
         else:
-            _answered(feeder, run_folder, where)
+            _answered(feeder, where, but=len(_together))
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Within the block a run starts while MLflow gets the last of the one before; the block ends with all of it there.
+
+    Where an exception leaves the block nobody waits.
+    """
+    _together.append(None)
+    try:
+        yield
+    finally:
+        _together.pop()
+    for where in [where for where, feeder in _idle.items() if feeder.owed]:
+        _answered(_idle.pop(where), where)
 
 
 def prepare(where: Where) -> None:
@@ -65,7 +80,6 @@ def prepare(where: Where) -> None:
         _idle[where] = feeder
     else:
         feeder.leave()
-        _left.append(feeder)
 
 
 def sqlite_file(tracking_uri: str) -> Path | None:
@@ -76,7 +90,7 @@ def sqlite_file(tracking_uri: str) -> Path | None:
 
 def bring_up_to_date(sweep_folder: Path, where: Where) -> bool:
     """MLflow gets what it lacks of a sweep; False, and a warning, where that takes longer than DELAY_S or fails."""
-    return _answered(_told(sweep_folder, where), sweep_folder, where)
+    return _answered(_told(sweep_folder, where), where)
 
 
 class _Feeder:
@@ -96,11 +110,12 @@ class _Feeder:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
             start_new_session=True,
         )
         assert self._process.stdin and self._process.stdout
-        self._ask, self._said = self._process.stdin, self._process.stdout
+        self._ask, self._said, self._heard = self._process.stdin, self._process.stdout, b""
+        self.owed: list[Path] = []
+        """What it was told of and has not answered."""
 
     @property
     def gone(self) -> bool:
@@ -108,17 +123,24 @@ class _Feeder:
         return self._process.poll() is not None
 
     def tell(self, folder: Path) -> None:
-        """Of the next folder."""
+        """Of the next folder, which it comes to after the ones before."""
+        self.owed.append(folder)
         with contextlib.suppress(BrokenPipeError):  # there will be no answer
-            self._ask.write(f"{folder}\n")
+            self._ask.write(os.fsencode(folder) + b"\n")
             self._ask.flush()
 
     def answer(self, within_s: float) -> str | None:
-        """ "" where MLflow has everything, else why not; None: it took longer."""
-        if not select.select([self._said], [], [], within_s)[0]:
-            return None
-        line = self._said.readline()
-        return line.strip() if line else f"its process ended with code {self._process.wait()}"
+        """Of the first owed: "" where MLflow has everything, else why not; None: it took longer."""
+        deadline = time.monotonic() + within_s
+        while b"\n" not in self._heard:
+            if not select.select([self._said], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                return None
+            if not (heard := os.read(self._said.fileno(), 1 << 16)):
+                return f"its process ended with code {self._process.wait()}"
+            self._heard += heard
+        line, _, self._heard = self._heard.partition(b"\n")
+        self.owed.pop(0)
+        return line.decode(errors="replace").strip()
 
     def end(self) -> None:
         """At once."""
@@ -129,14 +151,15 @@ class _Feeder:
         """Alone with what it was told of: it ends after that."""
         self._ask.close()
         self._said.close()
+        _left.append(self)
 
 
 _idle: dict[Where, _Feeder] = {}
-"""Those that have done what they were told. To start one takes seconds of imports: the next run gets it."""
-
-
+"""Those that the next run gets: to start one takes seconds of imports."""
 _left: list[_Feeder] = []
 """Those that nobody waits for."""
+_together: list[None] = []
+"""One, within `together`."""
 _waited: dict[Where, tuple[float, float]] = {}
 """Where the last wait was in vain: seconds that were left then, and when that was."""
 
@@ -144,7 +167,8 @@ _waited: dict[Where, tuple[float, float]] = {}
 @atexit.register
 def _dismiss() -> None:
     while _idle:
-        _idle.popitem()[1].end()
+        _, feeder = _idle.popitem()
+        feeder.leave() if feeder.owed else feeder.end()
 
 
 def _told(folder: Path, where: Where) -> _Feeder | None:
@@ -163,25 +187,35 @@ def _told(folder: Path, where: Where) -> _Feeder | None:
     return feeder
 
 
-def _answered(feeder: _Feeder | None, folder: Path, where: Where) -> bool:
-    """Wait for the last of it; a warning where MLflow is behind then."""
+def _answered(feeder: _Feeder | None, where: Where, *, but: int = 0) -> bool:
+    """Wait for what it owes, `but` so many of the last; a warning where MLflow is behind then."""
     if feeder is None:
         return False
     started, (left, then) = time.monotonic(), _waited.pop(where, (DELAY_S, 0.0))
     within_s = min(DELAY_S, left + started - then)
-    why: str | None = "interrupted"
+    behind: dict[Path, str] = {}
     try:
-        why = feeder.answer(within_s)
+        while len(owed := feeder.owed.copy()) > but:
+            why = feeder.answer(max(0.0, started + within_s - time.monotonic()))
+            if feeder.owed == owed:  # nothing more will come
+                behind |= dict.fromkeys(owed, why or _late(within_s))
+                break
+            if why:
+                behind[owed[0]] = why
     finally:
-        if why == "":
-            _idle[where] = feeder
-        else:
+        if behind or len(feeder.owed) > but:
             feeder.end()
-    if why != "":
+        else:
+            _idle[where] = feeder
+    if behind:
         now = time.monotonic()
         _waited[where] = max(0.0, within_s - (now - started)), now
-    if why is None:
-        why = f"it took longer than {within_s:.0f} s" if within_s >= 1 else "it has not answered before either"
-    if why:
-        log.warning("MLflow is behind (%s); the journals have it all: python -m sweep.sync %s", why, folder)
-    return not why
+        folders = list(behind) if len(behind) == 1 else sorted({folder.parent for folder in behind})
+        named = " ".join(map(str, folders))
+        why = next(iter(behind.values()))
+        log.warning("MLflow is behind (%s); the journals have it all: python -m sweep.sync %s", why, named)
+    return not behind
+
+
+def _late(within_s: float) -> str:
+    return f"it took longer than {within_s:.0f} s" if within_s >= 1 else "it has not answered before either"

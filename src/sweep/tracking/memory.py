@@ -1,14 +1,21 @@
-"""What MLflow already has of a run: `mlflow.json` in the run's folder, a memory that may be lost without harm."""
+"""What MLflow has of a run, `mlflow.json` in its folder, and of a sweep: memories that may be lost without harm."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sweep.tracking import journal
+from sweep.tracking.events import milliseconds
+
 FILE = "mlflow.json"
+BEGAN = ".mlflow.began"
+BEGINNING = re.compile(rb'\{"event":"attempt","time":([0-9.]+),')
 
 
 @dataclass
@@ -34,9 +41,7 @@ class Memory:
 
     def save(self, run_folder: Path) -> None:
         """Replace the file, whole or not at all."""
-        part = run_folder / f".{FILE}.{uuid.uuid4().hex}"
-        part.write_text(json.dumps(asdict(self)))
-        os.replace(part, run_folder / FILE)
+        _replace(run_folder / FILE, json.dumps(asdict(self)))
 
 
 def recall(run_folder: Path, *, server: str, experiment: str) -> Memory:
@@ -46,3 +51,28 @@ def recall(run_folder: Path, *, server: str, experiment: str) -> Memory:
     except (FileNotFoundError, ValueError, TypeError):
         return Memory(server, experiment)
     return known if (known.server, known.experiment) == (server, experiment) else Memory(server, experiment)
+
+
+def beginnings(sweep_folder: Path) -> set[int]:
+    """When a sweep began, and each run in its folder, in ms since 1970: what tells it from another of its name."""
+    found = set()
+    for path in sweep_folder.glob(f"*/{journal.FILE}"):
+        with path.open("rb") as f:
+            began = BEGINNING.match(f.read(64))
+        if began is not None:
+            found.add(milliseconds({"time": float(began[1])}))
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        found.add(int((sweep_folder / BEGAN).read_text()))
+    return found
+
+
+def remember_beginning(sweep_folder: Path, began: int) -> None:
+    """Keep when a sweep began, in ms since 1970, for when its first run is deleted."""
+    if not (sweep_folder / BEGAN).exists():
+        _replace(sweep_folder / BEGAN, str(began))
+
+
+def _replace(file: Path, text: str) -> None:
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    part.write_text(text)
+    os.replace(part, file)

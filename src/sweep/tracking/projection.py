@@ -21,7 +21,7 @@ from sweep.tracking import facts, lineage
 from sweep.tracking.batches import Batch, batches
 from sweep.tracking.connection import LOCK, PATIENT_S, Connection
 from sweep.tracking.events import Events, milliseconds
-from sweep.tracking.journal import FILE, beginnings, read
+from sweep.tracking.journal import FILE, read
 from sweep.tracking.memory import Memory, recall
 from sweep.tracking.note import run_note, sweep_note
 
@@ -65,9 +65,7 @@ def project(
         status = facts.status(events, alive=alive)
         if parent_id is None:
             with FileLock(run_folder.parent / LOCK, timeout=within_s):
-                first = events.attempts[0]
-                began = beginnings(run_folder.parent) | {milliseconds(first)}
-                parent_id = to.parent(first["sweep"], began).info.run_id
+                parent_id = to.parent(run_folder.parent, events.attempts[0]).info.run_id
                 lineage.show(to.client, to.experiment_id, [events], anew=False)
         tags = facts.tags(events) | {PARENT: parent_id}
         note = run_note(events, run_folder)
@@ -105,7 +103,7 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
     first = min((events.attempts[0] for events, _ in runs), key=lambda attempt: attempt["time"])
     name, statuses = first["sweep"], {facts.status(events, alive=alive) for events, alive in runs}
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
-        parent = to.parent(name, beginnings(sweep_folder) | {milliseconds(first)})
+        parent = to.parent(sweep_folder, first)
         note = sweep_note(name, [events for events, _ in runs])
         if len(note) > facts.TAG_CHARS:
             to.client.log_text(parent.info.run_id, facts.fit(note, len(note), ""), "note.md")

@@ -7,8 +7,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from sweep.tracking.connection import LOCK, Connection
-from sweep.tracking.events import milliseconds
-from sweep.tracking.journal import FILE, beginnings
+from sweep.tracking.journal import FILE
 from sweep.tracking.sweeps import first_attempt, journals
 
 
@@ -16,7 +15,7 @@ def attach(to: Connection, sweep_folder: Path, report: Path) -> str:
     """Log a report's folder as `report/` to the run that stands for the sweep, made where absent; its id."""
     first = first_attempt(journals(sweep_folder))
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
-        run = to.parent(first["sweep"], beginnings(sweep_folder) | {milliseconds(first)})
+        run = to.parent(sweep_folder, first)
     to.client.log_artifacts(run.info.run_id, str(report), "report")
     return run.info.run_id
 

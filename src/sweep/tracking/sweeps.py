@@ -17,8 +17,8 @@ from sweep.store import digest, store_at
 from sweep.tracking.brief import brief
 from sweep.tracking.checking import differences
 from sweep.tracking.connection import LOCK, Connection, own
-from sweep.tracking.events import Events, milliseconds
-from sweep.tracking.journal import FILE, beginnings, read
+from sweep.tracking.events import Events
+from sweep.tracking.journal import FILE, read
 from sweep.tracking.projection import project, project_parent
 from sweep.tracking.redaction import SECRETS, redact
 
@@ -66,7 +66,7 @@ def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
     first, folder = first_attempt(runs), next(iter(runs)).parent
     known = to.points(first["sweep"])
     with FileLock(folder / LOCK, timeout=to.within_s):
-        parent_id = to.parent(first["sweep"], beginnings(folder) | {milliseconds(first)}).info.run_id
+        parent_id = to.parent(folder, first).info.run_id
     failures = 0
 
     def one(folder: Path) -> Synced:
