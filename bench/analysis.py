@@ -1,6 +1,6 @@
-"""What the analysis promises: intervals that cover, few false alarms, 10,000 runs in time.
+"""What the analysis promises: intervals that cover, few false alarms, 10,000 runs in time, documents in little memory.
 
-python bench/analysis.py [--quick]      # calibration over designs, then the growth of a made-up sweep
+python bench/analysis.py [--quick]      # calibration over designs, growth of a made-up sweep, more and more documents
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
@@ -21,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks  # noqa: E402
 from tests.journals import params  # noqa: E402
 
+from sweep.evaluate.records import SCHEMA, write_records  # noqa: E402
 from sweep.outcomes import read_outcomes  # noqa: E402
 from sweep.report import report  # noqa: E402
 
@@ -45,11 +48,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100 sweeps a design and 1,000 runs, for 1,000 and 10,000")
     parser.add_argument("--calibration", action="store_true", help="that alone")
     parser.add_argument("--growth", action="store_true", help="that alone")
+    parser.add_argument("--documents", action="store_true", help="that alone")
     given = parser.parse_args()
-    if not given.growth:
+    every = not (given.calibration or given.growth or given.documents)
+    if every or given.calibration:
         calibration(100 if given.quick else 1000)
-    if not given.calibration:
+    if every or given.growth:
         growth(1000 if given.quick else 10_000)
+    if every or given.documents:
+        documents((1000, 10_000) if given.quick else (1000, 10_000, 100_000))
 
 
 def calibration(sweeps: int) -> None:
@@ -79,7 +86,37 @@ def growth(runs: int) -> None:
         say(f"analysed and drawn: {time.perf_counter() - started:.1f} s, {most:.1f} GiB at most")
 
 
-def write(sweep: Path, runs: int) -> None:
+REPORT = """
+import resource, sys
+from pathlib import Path
+from sweep.report import report
+report([Path(sys.argv[1])], Path(sys.argv[2]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def documents(numbers: tuple[int, ...]) -> None:
+    """Memory of a report that reads the documents of 40 runs x 8 tasks, 4 choices a document."""
+    for number in numbers:
+        with tempfile.TemporaryDirectory() as folder:
+            for seed, when in enumerate(("before", "after")):
+                write_records(records(number, np.random.default_rng(seed)), Path(folder, f"{when}.parquet"))
+            sweep = Path(folder, "read")
+            write(sweep, 40, records=True)
+            words = [sys.executable, "-c", REPORT, str(sweep), str(Path(folder, "out"))]
+            said = subprocess.run(words, check=True, text=True, capture_output=True).stdout
+            say(f"{number} documents a task: {int(said.split()[-1]) / 2**10:.0f} MiB at most")
+
+
+def records(number: int, rng: np.random.Generator) -> pa.Table:
+    """Of one task."""
+    one, choice = np.ones(4 * number, dtype=np.int32), np.tile(np.arange(4, dtype=np.int16), number)
+    columns = {"document": np.repeat(np.arange(number, dtype=np.int32), 4), "choice": choice}
+    columns |= {"log_probability": rng.normal(-5, 1, 4 * number), "tokens": one, "characters": one, "bytes": one}
+    return pa.table({**columns, "gold": choice == 0}, schema=SCHEMA)
+
+
+def write(sweep: Path, runs: int, *, records: bool = False) -> None:
     """Journals as finished runs leave them: 5 checkpoints, lengths, peaks and shapes, as many seeds as it takes."""
     rng = np.random.default_rng(0)
     for i in range(runs):
@@ -99,6 +136,12 @@ def write(sweep: Path, runs: int) -> None:
             {"event": "attempt", "time": 0.0, "key": name, "name": name, "params": params(seed=int(place[4]), **chosen)}
             | {"command": f"python -m sweep checkpoint.step={step}"},
             *({"event": "scores", "time": 0.0, "when": when, "scores": found} for when, found in scores.items()),
+            *(
+                {"event": "artifact", "name": f"records/{when}/{task}.parquet", "path": f"../../{when}.parquet"}
+                for when in ("before", "after")
+                for task in TASKS
+                if records
+            ),
             {"event": "outcome", "time": 0.0, "status": "finished", "error": None, "result": result},
         ]
         folder = sweep / f"run-{i}"

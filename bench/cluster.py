@@ -53,9 +53,9 @@ def report(name: str, folder: Path, *, wall_s: float, busy_s: float) -> None:
     ]
     anneal, scoring, whole = (sum(c[k] for c in costs) for k in ("anneal_s", "scoring_s", "seconds"))
     rest = busy_s - anneal - scoring
-    print(  # noqa: T201
+    sys.stdout.write(
         f"{name}: {len(costs)} runs, wall {wall_s:.0f} s, processes {busy_s:.0f} s: annealing {anneal:.0f}, scoring "
-        f"{scoring:.0f}, neither {rest:.0f} s = {rest / busy_s:.1%} (inside the runs {whole - anneal - scoring:.0f})"
+        f"{scoring:.0f}, neither {rest:.0f} s = {rest / busy_s:.1%} (inside the runs {whole - anneal - scoring:.0f})\n"
     )
 
 

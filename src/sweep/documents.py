@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +21,25 @@ Floats = NDArray[np.float64]
 
 def paired(
     run: pd.Series, other: pd.Series | None, outcomes: Sequence[Outcome]
-) -> dict[Outcome, tuple[Floats, Floats]]:
+) -> Iterator[tuple[Outcome, tuple[Floats, Floats]]]:
     """Values of each document before and after the run, or after another run and after this one; (D,) each.
 
-    Each mean is the score. Of held-out loss, a ratio of sums, the documents' values are its linear approximation, whose
-    spread is that of the ratio. Tasks with subjects or one continuation a document are left out, and what is gone.
+    Task by task, so that one task's records are in memory at a time. Each mean is the score. Of held-out loss, a ratio
+    of sums, the documents' values are its linear approximation, whose spread is that of the ratio. Tasks with subjects
+    or one continuation a document are left out, and what is gone.
     """
     first, second = (run, "before") if other is None else (other, "after"), (run, "after")
-    tables: dict[Path, dict[str, NDArray[Any]]] = {}
-    made = {}
-    for outcome in outcomes:
-        paths = [_path(row, when, outcome.task) for row, when in (first, second)]
-        if None in paths or not all(path.is_file() for path in paths if path is not None):
+    for task in dict.fromkeys(outcome.task for outcome in outcomes):
+        paths = [path for row, when in (first, second) if (path := _path(row, when, task)) and path.is_file()]
+        if len(paths) < 2:
             continue
-        columns = [tables.setdefault(path, columns_of(read_records(path))) for path in paths if path is not None]
-        one, two = (_values(some, outcome) for some in columns)
-        if one is not None and two is not None and np.array_equal(columns[0]["document"], columns[1]["document"]):
-            made[outcome] = (one, two)
-    return made
+        columns = [columns_of(read_records(path)) for path in paths]
+        if not np.array_equal(columns[0]["document"], columns[1]["document"]):
+            continue
+        for outcome in (outcome for outcome in outcomes if outcome.task == task):
+            one, two = (_values(some, outcome) for some in columns)
+            if one is not None and two is not None:
+                yield outcome, (one, two)
 
 
 def _values(columns: dict[str, NDArray[Any]], outcome: Outcome) -> Floats | None:

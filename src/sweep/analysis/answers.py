@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ PAIRED = 40
 """Runs whose documents are read, and which are held against their constant arms."""
 SHOWN_FORETOLD = 50
 
-Paired = Callable[[pd.Series, pd.Series | None, Sequence[Outcome]], dict[Outcome, tuple[Floats, Floats]]]
+Documents = Iterable[tuple[Outcome, tuple[Floats, Floats]]]
+Paired = Callable[[pd.Series, pd.Series | None, Sequence[Outcome]], Documents]
 """Documents' values of a run's outcomes, (before, after), or with another run (its after, the run's after)."""
 
 
@@ -129,7 +130,7 @@ def _gains(finished: pd.DataFrame, params: Sequence[str], found: Sequence[Outcom
     if lead in trained:
         trained = trained.sort_values(lead, ascending=primary(found)[0].sign < 0)
     for index, row in trained.head(PAIRED).iterrows():
-        for outcome, documents in paired(row, None, few).items():
+        for outcome, documents in paired(row, None, few):
             if (known := made.get((row["name"], outcome.name))) is not None:
                 made[row["name"], outcome.name] = _again(known, outcome, documents)
         if index in control:
@@ -146,14 +147,10 @@ def _again(known: Gain, outcome: Outcome, documents: tuple[Floats, Floats]) -> G
 def _against(
     row: pd.Series,
     other: pd.Series,
-    documents: dict[Outcome, tuple[Floats, Floats]],
+    documents: Documents,
     suites: dict[Outcome, tuple[Outcome, ...]],
 ) -> list[Gain]:
     """A run less its constant arm: of what has documents, and of the suites all of whose tasks have."""
-    errors = {outcome: _stderr(values) for outcome, values in documents.items()}
-    for mean, tasks in suites.items():
-        if set(tasks) <= set(errors):
-            errors[mean] = float(np.sqrt(sum(errors[task] ** 2 for task in tasks))) / len(tasks)
     return [
         gain(
             outcome,
@@ -164,10 +161,23 @@ def _against(
             first=float(other[outcome.column("after")]),
             second=float(row[outcome.column("after")]),
             stderr=stderr,
-            documents=documents.get(outcome),
+            documents=values,
         )
-        for outcome, stderr in errors.items()
+        for outcome, stderr, values in _with_suites(documents, suites)
     ]
+
+
+def _with_suites(
+    documents: Documents, suites: dict[Outcome, tuple[Outcome, ...]]
+) -> Iterator[tuple[Outcome, float, tuple[Floats, Floats] | None]]:
+    """Each outcome with its standard error and its documents; a suite, which has none, by its tasks' errors."""
+    errors: dict[Outcome, float] = {}
+    for outcome, values in documents:
+        errors[outcome] = _stderr(values)
+        yield outcome, errors[outcome], values
+    for mean, tasks in suites.items():
+        if set(tasks) <= set(errors):
+            yield mean, float(np.sqrt(sum(errors[task] ** 2 for task in tasks))) / len(tasks), None
 
 
 def _stderr(documents: tuple[Floats, Floats]) -> float:

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 Z = float(stats.norm.ppf(0.975))
 POWER = float(stats.norm.ppf(0.8))
 RESAMPLES = 2000
+AT_ONCE = 2**20
+"""Documents drawn at a time, over all resamples: memory doesn't grow with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +97,10 @@ def bootstrap(difference: Floats) -> tuple[float, float, float]:
     if np.ptp(difference) == 0:
         mean = float(difference[0])
         return mean, mean, float(mean == 0)
-    draws = np.random.default_rng(0).multinomial(
-        len(difference), np.full(len(difference), 1 / len(difference)), RESAMPLES
-    )
-    means = draws @ difference / len(difference)
+    rng, number = np.random.default_rng(0), len(difference)
+    each, at_once = np.full(number, 1 / number), max(1, AT_ONCE // number)
+    parts = (min(at_once, RESAMPLES - done) for done in range(0, RESAMPLES, at_once))
+    means = np.concatenate([rng.multinomial(number, each, part) @ difference for part in parts]) / number
     low, high = np.quantile(means, [0.025, 0.975])
     tail = min((means <= 0).sum(), (means >= 0).sum())
     return float(low), float(high), float(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1)))
