@@ -56,7 +56,7 @@ def main() -> None:
     if every or given.growth:
         growth(1000 if given.quick else 10_000)
     if every or given.documents:
-        documents((1000, 10_000) if given.quick else (1000, 10_000, 100_000))
+        documents((1000, 10_000) if given.quick else (1000, 10_000, 30_000))
 
 
 def calibration(sweeps: int) -> None:
@@ -96,7 +96,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def documents(numbers: tuple[int, ...]) -> None:
-    """Memory of a report that reads the documents of 40 runs x 8 tasks, 4 choices a document."""
+    """Memory of a report that reads the documents of 40 runs x 8 tasks, 4 choices each, and more held out."""
     for number in numbers:
         with tempfile.TemporaryDirectory() as folder:
             for seed, when in enumerate(("before", "after")):
@@ -139,7 +139,7 @@ def write(sweep: Path, runs: int, *, records: bool = False) -> None:
             *(
                 {"event": "artifact", "name": f"records/{when}/{task}.parquet", "path": f"../../{when}.parquet"}
                 for when in ("before", "after")
-                for task in TASKS
+                for task in (*TASKS, "heldout")
                 if records
             ),
             {"event": "outcome", "time": 0.0, "status": "finished", "error": None, "result": result},
