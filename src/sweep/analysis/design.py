@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -112,14 +112,19 @@ def axis(values: pd.Series, with_it: Sequence[str] = (), settings: int | None = 
     return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=tuple(with_it), drawn=drawn)
 
 
-def model(cells: pd.DataFrame, found: Sequence[Axis]) -> tuple[Floats, tuple[Term, ...]]:
+def coded(cells: pd.DataFrame, found: Sequence[Axis]) -> dict[str, Floats]:
+    """(N, C) columns of each axis."""
+    return {axis.name: axis.columns(cells[axis.name]) for axis in found}
+
+
+def model(coded: Mapping[str, Floats], found: Sequence[Axis]) -> tuple[Floats, tuple[Term, ...]]:
     """(N, P) columns of the constant, every main effect and every two-way interaction, and where each of these is.
 
     Interactions of more than two axes are left out where they would explain any values of so few cells.
     """
-    blocks: list[Floats] = [np.ones((len(cells), 1))]
+    number = len(next(iter(coded.values())))
+    blocks: list[Floats] = [np.ones((number, 1))]
     terms: list[Term] = []
-    coded = {one.name: one.columns(cells[one.name]) for one in found}
 
     def add(names: tuple[str, ...], block: Floats) -> None:
         start = sum(b.shape[1] for b in blocks)
@@ -131,9 +136,9 @@ def model(cells: pd.DataFrame, found: Sequence[Axis]) -> tuple[Floats, tuple[Ter
     kept = len(blocks)
     for first, second in combinations(found, 2):
         one, two = (coded[a.name][:, :1] if a.continuous else coded[a.name] for a in (first, second))
-        add((first.name, second.name), (one[:, :, None] * two[:, None, :]).reshape(len(cells), -1))
+        add((first.name, second.name), (one[:, :, None] * two[:, None, :]).reshape(number, -1))
     whole = np.concatenate(blocks, axis=1)
     rank = np.linalg.matrix_rank(whole.T @ whole, hermitian=True)
-    if rank == whole.shape[1] or rank < len(cells) or len(found) == 2:
+    if rank == whole.shape[1] or rank < number or len(found) == 2:
         return whole, tuple(terms)
     return np.concatenate(blocks[:kept], axis=1), tuple(terms[: kept - 1])

@@ -5,19 +5,22 @@ Sums of squares are type II (a term given all terms that don't contain it), whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sweep.analysis.design import Axis, Floats, Term, model
+from sweep.analysis.design import Axis, Floats, Term, coded, model
+from sweep.analysis.fit import Fit, by_chance, holm
 
 LEVEL = 0.05
 """The most that the chance of calling any inert axis of an outcome a mattering one may be (Holm)."""
 SHOWS = 0.25
 """Level at which what a model leaves over is taken for more than noise: liberal, so that little passes."""
+SHUFFLED = 500
+"""Settings up to which a drawn axis has to beat its own values in another order; with more, F is to be trusted."""
 MATTERS, UNDER, UNKNOWN = "matters", "under the noise floor", "can't tell: no run is repeated"
 
 
@@ -63,36 +66,25 @@ class Noise:
     df: int
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """Sums of squares of a linear model of cell means, weighted by their runs; M outcomes."""
-
-    gram: Floats
-    moment: Floats
-    """(P, M)"""
-
-    def explained(self, columns: Sequence[int]) -> tuple[Floats, int]:
-        """(M,) sums of squares that these columns explain, and their rank."""
-        value, vector = np.linalg.eigh(self.gram[np.ix_(columns, columns)])
-        there = value > 1e-9 * value.max()
-        return (((vector[:, there].T @ self.moment[columns]) ** 2) / value[there, None]).sum(0), int(there.sum())
-
-
 def effects(
     runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[str]
 ) -> tuple[tuple[Effect, ...], tuple[Level, ...], tuple[Noise, ...]]:
     """Effects, effects of levels and noise of every outcome that at least two runs have; a row of `runs` is a run."""
     made: tuple[list[Effect], list[Level], list[Noise]] = ([], [], [])
+    chance: dict[tuple[str, str], float] = {}
     if not found:
         return (), (), ()
     for there, names in _alike(runs, outcomes):
         cells, weight, means, noise, noise_df = _cells(runs[there], found, names)
-        columns, terms = model(cells, found)
-        rooted = np.sqrt(weight)[:, None]
-        fit = _Fit((columns * rooted).T @ (columns * rooted), (columns * rooted).T @ (means * rooted))
+        by_axis = coded(cells, found)
+        columns, terms = model(by_axis, found)
+        fit = Fit.of(columns, weight, means)
         total = ((means - (weight @ means) / weight.sum()) ** 2 * weight[:, None]).sum(0) + noise
         variance = noise / noise_df if noise_df else None
         error = None if variance is None else _error(fit, found, weight, means, variance, noise_df)
+        if error is not None and len(cells) <= SHUFFLED:
+            for axis, often in by_chance(by_axis, found, weight, means).items():
+                chance |= {(name, axis): float(p) for name, p in zip(names, often, strict=True)}
         for term, squares, df in _type_two(fit, terms):
             made[0].extend(_effects(term.name, squares, df, total, error, names, int(weight.sum())))
         made[1].extend(_levels(fit, columns, terms, found, weight, means, noise, noise_df, names))
@@ -100,7 +92,7 @@ def effects(
             Noise(outcome=name, sd=None if variance is None else float(np.sqrt(variance[i])), df=noise_df)
             for i, name in enumerate(names)
         )
-    return tuple(_adjusted(made[0])), tuple(made[1]), tuple(made[2])
+    return tuple(_adjusted(made[0], chance)), tuple(made[1]), tuple(made[2])
 
 
 def _alike(runs: pd.DataFrame, outcomes: Sequence[str]) -> list[tuple[Floats, list[str]]]:
@@ -125,7 +117,7 @@ def _cells(
     return cells, weight, means, ((values - means[cell]) ** 2).sum(0), len(runs) - len(cells)
 
 
-def _type_two(fit: _Fit, terms: Sequence[Term]) -> list[tuple[Term, Floats, int]]:
+def _type_two(fit: Fit, terms: Sequence[Term]) -> list[tuple[Term, Floats, int]]:
     """Each term's sums of squares, given the terms that don't contain it, and its degrees of freedom."""
     found = []
     for term in terms:
@@ -140,7 +132,7 @@ def _type_two(fit: _Fit, terms: Sequence[Term]) -> list[tuple[Term, Floats, int]
 
 
 def _error(
-    fit: _Fit, found: Sequence[Axis], weight: Floats, means: Floats, variance: Floats, noise_df: int
+    fit: Fit, found: Sequence[Axis], weight: Floats, means: Floats, variance: Floats, noise_df: int
 ) -> tuple[Floats, Floats]:
     """(M,) variance that terms are judged by and its degrees of freedom: that between seeds.
 
@@ -184,25 +176,23 @@ def _effects(
     return made
 
 
-def _adjusted(made: list[Effect]) -> list[Effect]:
-    """p-values adjusted within each outcome (Holm 1979), and the verdicts that follow."""
+def _adjusted(made: list[Effect], chance: Mapping[tuple[str, str], float]) -> list[Effect]:
+    """p-values adjusted within each outcome, no less than its axes' own where they have one, and the verdicts."""
     result = []
     for outcome in dict.fromkeys(effect.outcome for effect in made):
         mine = [effect for effect in made if effect.outcome == outcome]
-        ranked = sorted((e for e in mine if e.p_value is not None), key=lambda e: e.p_value or 0.0)
-        adjusted, least = {}, 0.0
-        for rank, effect in enumerate(ranked):
-            least = max(least, min(1.0, (len(ranked) - rank) * (effect.p_value or 0.0)))
-            adjusted[effect.term] = least
+        judged = [effect for effect in mine if effect.p_value is not None]
+        adjusted = dict(zip((e.term for e in judged), holm(np.array([e.p_value for e in judged])), strict=True))
         for effect in mine:
-            p = adjusted.get(effect.term)
+            own = [chance.get((outcome, axis), 0.0) for axis in effect.term.split(":")]
+            p = max(float(adjusted[effect.term]), *own) if effect.term in adjusted else None
             verdict = UNKNOWN if p is None else MATTERS if p < LEVEL else UNDER
             result.append(Effect(**{**vars(effect), "p_value": p, "verdict": verdict}))
     return result
 
 
 def _levels(
-    fit: _Fit,
+    fit: Fit,
     columns: Floats,
     terms: Sequence[Term],
     found: Sequence[Axis],
