@@ -8,6 +8,7 @@ import pytest
 
 from sweep.analysis.design import axes
 from sweep.analysis.effects import MATTERS, UNDER, UNKNOWN, effects
+from sweep.analysis.fit import holm
 from tests.analysis.published import anneals, grid, needs_data
 from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks, sweep
 
@@ -92,6 +93,20 @@ def test_what_a_model_has_no_column_for_makes_no_inert_axis_matter(effect: float
     """A step is no line and square, and 9 runs of 18 have no column for an interaction: both lie on inert axes."""
     assert leaks(bent, {"x1", "x2"}, cells=16, effect=effect, sweeps=40) <= 0.05 + 0.105
     assert leaks(aliased, {"x2"}, cells=9, effect=effect, sweeps=40) <= 0.05 + 0.105
+
+
+def test_a_drawn_axis_must_explain_more_than_its_own_values_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left over of a high step is no noise, which F takes it for."""
+    now = leaks(bent, {"x1", "x2"}, cells=16, effect=30.0, sweeps=25)
+    monkeypatch.setattr("sweep.analysis.effects.SHUFFLED", 0)
+    by_f = leaks(bent, {"x1", "x2"}, cells=16, effect=30.0, sweeps=25)
+    assert now < by_f
+    assert leaks(bent, {"x0"}, cells=32, effect=5.0, sweeps=5) == 1.0
+
+
+def test_p_values_are_adjusted_for_their_number() -> None:
+    """By hand: .01 times 4, .02 times 3, .03 times 2, and no less than the one before."""
+    np.testing.assert_allclose(holm(np.array([0.03, 0.01, 0.9, 0.02])), [0.06, 0.04, 0.9, 0.06])
 
 
 def test_pairs_move_together_in_either_order_and_a_model_with_its_size() -> None:
