@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sweep.analysis.design import axes
-from sweep.analysis.effects import MATTERS, UNDER, UNKNOWN, effects
+from sweep.analysis.effects import MATTERS, UNDER, UNKNOWN, UNSURE, effects
 from sweep.analysis.fit import holm
 from tests.analysis.published import anneals, grid, needs_data
 from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks, sweep
@@ -102,6 +102,27 @@ def test_a_drawn_axis_must_explain_more_than_its_own_values_in_another_order(mon
     by_f = leaks(bent, {"x1", "x2"}, cells=16, effect=30.0, sweeps=25)
     assert now < by_f
     assert leaks(bent, {"x0"}, cells=32, effect=5.0, sweeps=5) == 1.0
+
+
+@pytest.mark.parametrize(("num_axes", "settings"), [(3, 7), (3, 10), (2, 6)])
+def test_a_steep_line_is_found_where_the_model_has_a_column_for_every_setting(num_axes: int, settings: int) -> None:
+    rng, names = np.random.default_rng(0), [f"x{i}" for i in range(num_axes)]
+    drawn = pd.DataFrame(rng.uniform(0, 1, (settings, num_axes)), columns=names)
+    runs = pd.concat([drawn] * 3, ignore_index=True)
+    runs["y"] = 20 * runs["x0"] + rng.normal(size=len(runs))
+    found, _, _ = effects(runs, axes(runs, names), ["y"])
+    assert {e.term: e.verdict for e in found}["x0"] == MATTERS
+
+
+def test_what_chance_may_explain_is_not_called_noise() -> None:
+    """A step of 30 sd in one of 16 settings: far above the noise, and as good in most other orders."""
+    rng = np.random.default_rng(1)
+    drawn = pd.DataFrame(rng.uniform(0, 1, (16, 2)), columns=["x0", "x1"])
+    runs = pd.concat([drawn] * 2, ignore_index=True)
+    runs["y"] = 30.0 * (np.arange(32) % 16 == 3) + rng.normal(size=32)
+    found, _, _ = effects(runs, axes(runs, ["x0", "x1"]), ["y"])
+    assert MATTERS not in {e.verdict for e in found}
+    assert all(e.verdict == UNSURE for e in found if e.p_value is not None and e.share_percent > e.floor_percent)
 
 
 def test_p_values_are_adjusted_for_their_number() -> None:

@@ -108,6 +108,58 @@ def test_a_stop_leaves_what_is_owed_to_the_process_alone(
     assert [run.info.run_name for run in points(where)] == ["a"]
 
 
+def test_one_behind_is_told_and_the_next_one_is_still_sent(
+    tmp_path: Path, where: live.Where, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    live.prepare(where)
+    runs = [write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}) for name in ("a", "b")]
+    answer = live._Feeder.answer
+    why = {runs[0]: "no route"}
+    monkeypatch.setattr(live._Feeder, "answer", lambda self, s: why.get(self.owed[0], "") + (answer(self, s) or ""))
+    with live.together():
+        for folder in runs:
+            with live.followed(folder, where):
+                pass
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert f"(no route); the journals have it all: python -m sweep.sync {runs[0]}" in warning
+    assert {run.info.run_name for run in points(where)} == {"a", "b"}
+
+
+def test_what_a_process_that_is_gone_did_not_send_is_told(
+    tmp_path: Path, where: live.Where, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = feeders(monkeypatch)
+    live.prepare(where)
+    runs = [write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}) for name in ("a", "b")]
+    with live.together():
+        started[0].send_signal(signal.SIGSTOP)
+        with live.followed(runs[0], where):
+            pass
+        started[0].kill()
+        started[0].wait()
+        with live.followed(runs[1], where):
+            pass
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert f"python -m sweep.sync {runs[0]}" in warning
+    assert [run.info.run_name for run in points(where)] == ["b"]
+
+
+def test_a_run_that_an_exception_leaves_is_waited_for_and_one_without_an_outcome_is_not(
+    tmp_path: Path, where: live.Where
+) -> None:
+    live.prepare(where)
+    whole, broken = (
+        write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}, status=status)
+        for name, status in (("a", "interrupted"), ("b", None))
+    )
+    with pytest.raises(KeyError), live.together(), live.followed(whole, where):
+        raise KeyError
+    assert live._idle[where].owed == []
+    with pytest.raises(KeyError), live.together(), live.followed(broken, where):
+        raise KeyError
+    assert where not in live._idle
+
+
 def _stopped_after(folder: Path, where: live.Where) -> None:
     with live.followed(folder, where):
         pass
@@ -118,7 +170,9 @@ def test_runs_together_on_a_server_that_never_answers_cost_the_stated_delay_each
     tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(live, "DELAY_S", DELAY_S)
-    where = live.Where(silent, "anneal", tmp_path / "mlartifacts")
+    where, waits = live.Where(silent, "anneal", tmp_path / "mlartifacts"), []
+    answer = live._Feeder.answer
+    monkeypatch.setattr(live._Feeder, "answer", lambda self, s: waits.append(s) or answer(self, s))
     runs = [write_run(tmp_path / "steps" / name) for name in ("a", "b")]
     with live.together():
         for folder in runs:
@@ -127,6 +181,7 @@ def test_runs_together_on_a_server_that_never_answers_cost_the_stated_delay_each
     (warning,) = [record.getMessage() for record in caplog.records]
     assert f"python -m sweep.sync {tmp_path / 'steps'}" in warning
     assert not live._idle
+    assert waits == [pytest.approx(DELAY_S, abs=0.1)]
 
 
 def test_a_sweep_half_done_is_shown_as_it_is_when_the_next_run_begins(tmp_path: Path, where: live.Where) -> None:

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,18 @@ def test_what_a_person_deleted_is_made_again(run: MakeRun, where: dict[str, Any]
     assert (other == point, same) == (False, other_parent)
     client.delete_experiment(Connection(**where).experiment_id)
     assert sync()[0] == other, "with it MLflow brings back what was deleted before"
+
+
+def test_a_sweep_is_the_same_when_its_first_run_is_deleted(run: MakeRun, where: dict[str, Any]) -> None:
+    """It begins when that run did, which the sweep's folder remembers."""
+    first = run("a", key="a")
+    time.sleep(0.01)
+    second = run("b", key="b")
+    project(first, where)
+    parent = project_sweep(first.parent, where)
+    shutil.rmtree(first)
+    project(second, where)
+    assert project_sweep(second.parent, where) == parent
 
 
 def test_the_same_point_of_somebody_elses_sweep_of_that_name_is_another_run(

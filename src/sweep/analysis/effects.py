@@ -22,6 +22,7 @@ SHOWS = 0.25
 SHUFFLED = 500
 """Settings up to which a drawn axis has to beat its own values in another order; with more, F is to be trusted."""
 MATTERS, UNDER, UNKNOWN = "matters", "under the noise floor", "can't tell: no run is repeated"
+UNSURE = "can't tell: its values in another order may explain as much"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,9 @@ class Effect:
     floor_percent: float | None
     """The share that noise (see `_error`) alone stays under in 95 % of sweeps; None: no seed was repeated."""
     p_value: float | None
-    """Of noise giving such a share, adjusted for the number of terms (Holm)."""
+    """Of noise giving such a share, adjusted for the number of terms (Holm); of drawn axes no less than `by_chance`."""
     verdict: str
-    """MATTERS, UNDER or UNKNOWN."""
+    """MATTERS, UNDER, UNKNOWN, or of drawn axes UNSURE: above the noise, but not above chance."""
     runs: int
 
 
@@ -185,8 +186,11 @@ def _adjusted(made: list[Effect], chance: Mapping[tuple[str, str], float]) -> li
         adjusted = dict(zip((e.term for e in judged), holm(np.array([e.p_value for e in judged])), strict=True))
         for effect in mine:
             own = [chance.get((outcome, axis), 0.0) for axis in effect.term.split(":")]
-            p = max(float(adjusted[effect.term]), *own) if effect.term in adjusted else None
-            verdict = UNKNOWN if p is None else MATTERS if p < LEVEL else UNDER
+            noise = adjusted.get(effect.term)
+            p = None if noise is None else max(float(noise), *own)
+            verdict = (
+                UNKNOWN if noise is None else UNDER if noise >= LEVEL else UNSURE if max(own) >= LEVEL else MATTERS
+            )
             result.append(Effect(**{**vars(effect), "p_value": p, "verdict": verdict}))
     return result
 

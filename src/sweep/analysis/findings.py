@@ -8,7 +8,7 @@ import pandas as pd
 
 from sweep.analysis.answers import Answers, settings_text
 from sweep.analysis.design import Axis
-from sweep.analysis.effects import MATTERS, UNDER
+from sweep.analysis.effects import MATTERS, UNDER, UNSURE
 
 MOST_SUGGESTED = 3
 CHANCE = 0.025
@@ -157,6 +157,11 @@ def _mattering(answers: Answers) -> Iterator[str]:
             f"{outcome.name}: {', '.join(there) or 'nothing'} above the noise floor (seeds differ by a standard"
             f" deviation of {noise.sd:.3g}, {noise.df} degrees of freedom)"
         )
+        if unsure := [e.term for e in mine if e.verdict == UNSURE]:
+            yield (
+                f"{outcome.name}: can't tell of {', '.join(unsure)}: more than noise, but the drawn values in another"
+                " order may explain as much; more settings would tell"
+            )
 
 
 def _blind(answers: Answers) -> Iterator[str]:

@@ -10,7 +10,8 @@ import numpy as np
 from sweep.analysis.design import Axis, Floats, model
 
 SHUFFLES = 399
-"""Other orders of a drawn axis's values that its own is held against."""
+"""Other orders of a drawn axis's values that its own is held against, more where there are many axes."""
+FEWEST = 6
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,35 @@ def by_chance(coded: Mapping[str, Floats], found: Sequence[Axis], weight: Floats
     """(M,) of each drawn axis, how often its values in another order explain as much, adjusted for their number.
 
     An inert axis's values were drawn without regard to anything, so that this holds whatever the model leaves over (a
-    randomization test, as in Fisher's Design of Experiments, 1935), where F takes what is left over for noise.
+    randomization test, as in Fisher's Design of Experiments, 1935), where F takes what is left over for noise. What is
+    explained is that of the largest model with half as many columns as there are settings: with as many, any order
+    explains all. None of fewer settings than FEWEST, whose orders are too few.
     """
+    drawn = [axis.name for axis in found if axis.drawn]
+    if not drawn or len(means) < FEWEST:
+        return {}
+    rng, shuffles = np.random.default_rng(0), max(SHUFFLES, 40 * len(drawn))
+    often: dict[str, Floats] = {}
+    width = _width(coded, found)
 
-    def explained(changed: Mapping[str, Floats]) -> Floats:
-        columns, _ = model({**coded, **changed}, found)
+    def explained(name: str, block: Floats) -> Floats:
+        columns = np.column_stack([np.ones(len(block)), block])
+        if width is not None:
+            columns = model({**coded, name: block}, found)[0][:, :width]
         return Fit.of(columns, weight, means).explained(range(columns.shape[1]))[0]
 
-    rng, own = np.random.default_rng(0), explained({})
-    often = {}
-    for axis in (axis for axis in found if axis.drawn):
-        others = [explained({axis.name: rng.permutation(coded[axis.name])}) for _ in range(SHUFFLES)]
-        often[axis.name] = (1 + (np.array(others) >= own).sum(0)) / (1 + SHUFFLES)
-    if not often:
-        return {}
+    for name in drawn:
+        own = explained(name, coded[name])
+        others = [explained(name, rng.permutation(coded[name])) for _ in range(shuffles)]
+        often[name] = (1 + (np.array(others) >= own).sum(0)) / (1 + shuffles)
     return dict(zip(often, np.apply_along_axis(holm, 0, np.array([*often.values()])), strict=True))
+
+
+def _width(coded: Mapping[str, Floats], found: Sequence[Axis]) -> int | None:
+    """Columns of the model to explain by: all, those of axes alone, or None: the axis's own."""
+    columns, terms = model(coded, found)
+    alone = max(term.columns.stop for term in terms if len(term.axes) == 1)
+    return next((width for width in (columns.shape[1], alone) if 2 * width <= len(columns)), None)
 
 
 def holm(p_values: Floats) -> Floats:

@@ -6,7 +6,7 @@ import functools
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def submit(
     shares = _shares(parameters["array_parallelism"], len(chunks))
     for chunk, share in zip(chunks, shares, strict=True):
         submitting = executor(folder, {**parameters, "array_parallelism": share})
-        jobs = [functools.partial(_job, work, packs[i], around, folder, max_num_timeout) for i in chunk]
+        jobs = [functools.partial(_job, work, packs[i], folder, max_num_timeout, around) for i in chunk]
         try:
             found = submitting.submit_array(jobs)
         except (FailedJobError, FailedSubmissionError) as error:
@@ -72,9 +72,9 @@ def submit(
 def _job(
     work: Callable[..., Any],
     pack: Sequence[tuple[Any, ...]],
-    around: Callable[[], AbstractContextManager[None]],
     folder: Path,
     max_num_timeout: int,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,  # jobs of an earlier version have none
 ) -> None:
     """What runs in the job."""
     from submitit import JobEnvironment

@@ -39,21 +39,23 @@ class Where:
 @contextlib.contextmanager
 def followed(run_folder: Path, where: Where) -> Iterator[None]:
     """Within the block MLflow follows the run's journal; the block ends with the run's outcome in it."""
-    feeder = _told(run_folder, where)
+    feeder, but = _told(run_folder, where), 0
     try:
         yield
+        but = len(_together)
     finally:
-        if feeder is not None and not has_ended(run_folder):  # there is nothing to wait for
-            feeder.leave() if len(feeder.owed) > 1 else feeder.end()
+        if feeder is not None and not has_ended(run_folder):  # this one is not waited for
+            _answered(feeder, where, but=1)
+            _end_idle(where)
         else:
-            _answered(feeder, where, but=len(_together))
+            _answered(feeder, where, but=but)
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
     """Within the block a run starts while MLflow gets the last of the one before; the block ends with all of it there.
 
-    Where an exception leaves the block nobody waits.
+    A run that an exception leaves is waited for at once; where one leaves the block, nothing else is.
     """
     _together.append(None)
     try:
@@ -149,7 +151,8 @@ class _Feeder:
 
     def leave(self) -> None:
         """Alone with what it was told of: it ends after that."""
-        self._ask.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._ask.close()
         self._said.close()
         _left.append(self)
 
@@ -171,11 +174,17 @@ def _dismiss() -> None:
         feeder.leave() if feeder.owed else feeder.end()
 
 
+def _end_idle(where: Where) -> None:
+    if (feeder := _idle.pop(where, None)) is not None:
+        feeder.end()
+
+
 def _told(folder: Path, where: Where) -> _Feeder | None:
     """A feeder at work on a folder; None, and a warning, where no process can be made."""
     feeder = _idle.pop(where, None)
     if feeder is not None and feeder.gone:
-        feeder.end()
+        _answered(feeder, where)  # says what it did not send
+        _end_idle(where)
         feeder = None
     if feeder is None:
         try:
@@ -191,6 +200,9 @@ def _answered(feeder: _Feeder | None, where: Where, *, but: int = 0) -> bool:
     """Wait for what it owes, `but` so many of the last; a warning where MLflow is behind then."""
     if feeder is None:
         return False
+    if len(feeder.owed) <= but:
+        _idle[where] = feeder
+        return True
     started, (left, then) = time.monotonic(), _waited.pop(where, (DELAY_S, 0.0))
     within_s = min(DELAY_S, left + started - then)
     behind: dict[Path, str] = {}
@@ -203,7 +215,7 @@ def _answered(feeder: _Feeder | None, where: Where, *, but: int = 0) -> bool:
             if why:
                 behind[owed[0]] = why
     finally:
-        if behind or len(feeder.owed) > but:
+        if len(feeder.owed) > but:
             feeder.end()
         else:
             _idle[where] = feeder

@@ -67,9 +67,10 @@ def beginnings(sweep_folder: Path) -> set[int]:
 
 
 def remember_beginning(sweep_folder: Path, began: int) -> None:
-    """Keep when a sweep began, in ms since 1970, for when its first run is deleted."""
-    if not (sweep_folder / BEGAN).exists():
-        _replace(sweep_folder / BEGAN, str(began))
+    """Keep when MLflow has a sweep begin, in ms since 1970, for when its first run is deleted."""
+    file = sweep_folder / BEGAN
+    if not file.exists() or file.read_text() != str(began):
+        _replace(file, str(began))
 
 
 def _replace(file: Path, text: str) -> None:
