@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 ROOT = Path(__file__).parents[1]
+# the made-up sweeps are the tests', which are not installed: what follows is imported from the tree
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks  # noqa: E402
@@ -102,7 +103,7 @@ def documents(numbers: tuple[int, ...]) -> None:
             for seed, when in enumerate(("before", "after")):
                 write_records(records(number, np.random.default_rng(seed)), Path(folder, f"{when}.parquet"))
             sweep = Path(folder, "read")
-            write(sweep, 40, records=True)
+            write(sweep, 40, with_records=True)
             words = [sys.executable, "-c", REPORT, str(sweep), str(Path(folder, "out"))]
             said = subprocess.run(words, check=True, text=True, capture_output=True).stdout
             say(f"{number} documents a task: {int(said.split()[-1]) / 2**10:.0f} MiB at most")
@@ -116,7 +117,7 @@ def records(number: int, rng: np.random.Generator) -> pa.Table:
     return pa.table({**columns, "gold": choice == 0}, schema=SCHEMA)
 
 
-def write(sweep: Path, runs: int, *, records: bool = False) -> None:
+def write(sweep: Path, runs: int, *, with_records: bool = False) -> None:
     """Journals as finished runs leave them: 5 checkpoints, lengths, peaks and shapes, as many seeds as it takes."""
     rng = np.random.default_rng(0)
     for i in range(runs):
@@ -140,7 +141,7 @@ def write(sweep: Path, runs: int, *, records: bool = False) -> None:
                 {"event": "artifact", "name": f"records/{when}/{task}.parquet", "path": f"../../{when}.parquet"}
                 for when in ("before", "after")
                 for task in (*TASKS, "heldout")
-                if records
+                if with_records
             ),
             {"event": "outcome", "time": 0.0, "status": "finished", "error": None, "result": result},
         ]

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -63,13 +64,26 @@ def feeders(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
     return started
 
 
+def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that answers are waited for from here on, at most."""
+    waits: list[float] = []
+    answer = live._Feeder.answer
+    monkeypatch.setattr(live._Feeder, "answer", lambda self, s: waits.append(s) or answer(self, s))
+    return waits
+
+
+def made(tmp_path: Path, name: str, **more: Any) -> Path:
+    """The folder of a run of the sweep."""
+    return write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}, **more)
+
+
 def test_the_outcome_is_there_when_the_run_ends_and_the_next_run_gets_the_same_process(
     tmp_path: Path, where: live.Where, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = feeders(monkeypatch)
     live.prepare(where)
     for name, status in (("a", "failed"), ("b", "finished")):
-        folder = write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}, status=None)
+        folder = made(tmp_path, name, status=None)
         with live.followed(folder, where), Journal(folder) as journal:
             journal.write("outcome", status=status, error=None, result=None)
     assert {run.info.run_name: run.info.status for run in points(where)} == {"a": "FAILED", "b": "FINISHED"}
@@ -85,7 +99,7 @@ def test_runs_together_start_while_mlflow_gets_the_one_before(
     live.prepare(where)
     with live.together():
         for name in ("a", "b", "c"):
-            folder = write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}, status=None)
+            folder = made(tmp_path, name, status=None)
             with live.followed(folder, where), Journal(folder) as journal:
                 journal.write("outcome", status="finished", error=None, result=None)
             owed.append([path.name for path in live._idle[where].owed])
@@ -112,7 +126,7 @@ def test_one_behind_is_told_and_the_next_one_is_still_sent(
     tmp_path: Path, where: live.Where, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     live.prepare(where)
-    runs = [write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}) for name in ("a", "b")]
+    runs = [made(tmp_path, name) for name in ("a", "b")]
     answer = live._Feeder.answer
     why = {runs[0]: "no route"}
     monkeypatch.setattr(live._Feeder, "answer", lambda self, s: why.get(self.owed[0], "") + (answer(self, s) or ""))
@@ -130,7 +144,7 @@ def test_what_a_process_that_is_gone_did_not_send_is_told(
 ) -> None:
     started = feeders(monkeypatch)
     live.prepare(where)
-    runs = [write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}) for name in ("a", "b")]
+    runs = [made(tmp_path, name) for name in ("a", "b")]
     with live.together():
         started[0].send_signal(signal.SIGSTOP)
         with live.followed(runs[0], where):
@@ -148,10 +162,7 @@ def test_a_run_that_an_exception_leaves_is_waited_for_and_one_without_an_outcome
     tmp_path: Path, where: live.Where
 ) -> None:
     live.prepare(where)
-    whole, broken = (
-        write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}, status=status)
-        for name, status in (("a", "interrupted"), ("b", None))
-    )
+    whole, broken = (made(tmp_path, name, status=status) for name, status in (("a", "interrupted"), ("b", None)))
     with pytest.raises(KeyError), live.together(), live.followed(whole, where):
         raise KeyError
     assert live._idle[where].owed == []
@@ -170,9 +181,7 @@ def test_runs_together_on_a_server_that_never_answers_cost_the_stated_delay_each
     tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(live, "DELAY_S", DELAY_S)
-    where, waits = live.Where(silent, "anneal", tmp_path / "mlartifacts"), []
-    answer = live._Feeder.answer
-    monkeypatch.setattr(live._Feeder, "answer", lambda self, s: waits.append(s) or answer(self, s))
+    where, waits = live.Where(silent, "anneal", tmp_path / "mlartifacts"), waited(monkeypatch)
     runs = [write_run(tmp_path / "steps" / name) for name in ("a", "b")]
     with live.together():
         for folder in runs:
@@ -240,9 +249,7 @@ def test_what_was_waited_for_in_vain_is_not_waited_for_again(
 ) -> None:
     """A run and then its sweep: together they wait no longer than the run alone, as nothing was done in between."""
     monkeypatch.setattr(live, "DELAY_S", DELAY_S)
-    where, waits = live.Where(silent, "anneal", tmp_path / "mlartifacts"), []
-    answer = live._Feeder.answer
-    monkeypatch.setattr(live._Feeder, "answer", lambda self, s: waits.append(s) or answer(self, s))
+    where, waits = live.Where(silent, "anneal", tmp_path / "mlartifacts"), waited(monkeypatch)
     folder = write_run(tmp_path / "steps" / "a")
     with live.followed(folder, where):
         pass

@@ -19,8 +19,6 @@ LEVEL = 0.05
 """The most that the chance of calling any inert axis of an outcome a mattering one may be (Holm)."""
 SHOWS = 0.25
 """Level at which what a model leaves over is taken for more than noise: liberal, so that little passes."""
-SHUFFLED = 500
-"""Settings up to which a drawn axis has to beat its own values in another order; with more, F is to be trusted."""
 MATTERS, UNDER, UNKNOWN = "matters", "under the noise floor", "can't tell: no run is repeated"
 UNSURE = "can't tell: its values in another order may explain as much"
 
@@ -83,7 +81,7 @@ def effects(
         total = ((means - (weight @ means) / weight.sum()) ** 2 * weight[:, None]).sum(0) + noise
         variance = noise / noise_df if noise_df else None
         error = None if variance is None else _error(fit, found, weight, means, variance, noise_df)
-        if error is not None and len(cells) <= SHUFFLED:
+        if error is not None:
             for axis, often in by_chance(by_axis, found, weight, means).items():
                 chance |= {(name, axis): float(p) for name, p in zip(names, often, strict=True)}
         for term, squares, df in _type_two(fit, terms):
@@ -188,11 +186,17 @@ def _adjusted(made: list[Effect], chance: Mapping[tuple[str, str], float]) -> li
             own = [chance.get((outcome, axis), 0.0) for axis in effect.term.split(":")]
             noise = adjusted.get(effect.term)
             p = None if noise is None else max(float(noise), *own)
-            verdict = (
-                UNKNOWN if noise is None else UNDER if noise >= LEVEL else UNSURE if max(own) >= LEVEL else MATTERS
-            )
-            result.append(Effect(**{**vars(effect), "p_value": p, "verdict": verdict}))
+            result.append(Effect(**{**vars(effect), "p_value": p, "verdict": _verdict(noise, max(own))}))
     return result
+
+
+def _verdict(noise: float | None, chance: float) -> str:
+    """From the adjusted p-values of noise, and of a drawn axis's own values in another order."""
+    if noise is None:
+        return UNKNOWN
+    if noise >= LEVEL:
+        return UNDER
+    return UNSURE if chance >= LEVEL else MATTERS
 
 
 def _levels(

@@ -11,7 +11,8 @@ from sweep.analysis.design import Axis, Floats, model
 
 SHUFFLES = 399
 """Other orders of a drawn axis's values that its own is held against, more where there are many axes."""
-FEWEST = 6
+FEWEST, MOST = 6, 500
+"""Settings from which there are orders enough, and up to which they are tried: with more, F is to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +42,19 @@ def by_chance(coded: Mapping[str, Floats], found: Sequence[Axis], weight: Floats
     An inert axis's values were drawn without regard to anything, so that this holds whatever the model leaves over (a
     randomization test, as in Fisher's Design of Experiments, 1935), where F takes what is left over for noise. What is
     explained is that of the largest model with half as many columns as there are settings: with as many, any order
-    explains all. None of fewer settings than FEWEST, whose orders are too few.
+    explains all. Of FEWEST to MOST settings; none of others.
     """
     drawn = [axis.name for axis in found if axis.drawn]
-    if not drawn or len(means) < FEWEST:
+    if not drawn or not FEWEST <= len(means) <= MOST:
         return {}
     rng, shuffles = np.random.default_rng(0), max(SHUFFLES, 40 * len(drawn))
     often: dict[str, Floats] = {}
     width = _width(coded, found)
 
     def explained(name: str, block: Floats) -> Floats:
-        columns = np.column_stack([np.ones(len(block)), block])
-        if width is not None:
+        if width is None:
+            columns = np.column_stack([np.ones(len(block)), block])
+        else:
             columns = model({**coded, name: block}, found)[0][:, :width]
         return Fit.of(columns, weight, means).explained(range(columns.shape[1]))[0]
 
