@@ -57,13 +57,13 @@ bench: install
 	$(PY) bench/scoring.py --quick
 
 ui: install
-	@$(PY) -m sweep.ui
+	@$(PY) -m sweep ui
 
 report: install
-	@$(PY) -m sweep.report $(SWEEP)
+	@$(PY) -m sweep report $(SWEEP)
 
 mlflow-server: install
-	@$(PY) -m sweep.server $(PORT)
+	@$(PY) -m sweep server $(PORT)
 
 clean:
 	rm -rf .venv multirun/*

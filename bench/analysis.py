@@ -24,9 +24,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks  # noqa: E402
 from tests.journals import params  # noqa: E402
 
-from sweep.evaluate.records import SCHEMA, write_records  # noqa: E402
-from sweep.outcomes import read_outcomes  # noqa: E402
-from sweep.report import report  # noqa: E402
+from sweep.commands.report import report  # noqa: E402
+from sweep.evaluate.record_files import SCHEMA, write_records  # noqa: E402
+from sweep.sweeps.outcomes import read_outcomes  # noqa: E402
 
 DESIGNS = {"1 axis": ((4,), 0), "2 axes": ((4, 3), 0), "2 axes, 2 cells missing": ((4, 3), 2)}
 DESIGNS |= {"3 axes": ((3, 3, 2), 0), "3 axes, 4 cells missing": ((3, 3, 2), 4), "4 axes": ((3, 2, 2, 2), 0)}
@@ -90,7 +90,7 @@ def growth(runs: int) -> None:
 REPORT = """
 import resource, sys
 from pathlib import Path
-from sweep.report import report
+from sweep.commands.report import report
 report([Path(sys.argv[1])], Path(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -29,11 +29,12 @@ from olmo.model import OLMo
 from olmo.optim import build_optimizer, build_scheduler
 from scoring import native
 
-from sweep.anneal import anneal, prepare
 from sweep.checkpoints import fresh_state, matrix_parameters
-from sweep.cli import CONF, typed
+from sweep.commands.main import CONF
 from sweep.config import Model
-from sweep.trajectory import embedded_config
+from sweep.run.embedded import embedded_config
+from sweep.sweeps.points import typed
+from sweep.training.loop import anneal, prepare
 
 WARMUP = 5
 OTHERS = ("ai2-olmo", "Trainer")

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from sweep.launch.cluster import described, ended
-from sweep.launch.submitted import submissions
+from sweep.launch.job_log import submissions
 from sweep.tracking import read
 
 

@@ -50,7 +50,7 @@ from sweep.evaluate import (
     records_table,
 )
 from sweep.evaluate.metrics import available, choices, values
-from sweep.evaluate.records import columns_of
+from sweep.evaluate.record_files import columns_of
 
 LENGTH = 2048
 MMLU = Task(name="mmlu", protocol="mmlu", split="test", num_fewshot=5)

@@ -1,6 +1,6 @@
 """`python bench/tracking.py [--journals 1000] [--updates 250]`: what tracking costs, and how it grows with a sweep.
 
-A sweep of so many journals goes into an MLflow server by `python -m sweep.sync`, beside one-by-one `log_metric` into
+A sweep of so many journals goes into an MLflow server by `sweep sync`, beside one-by-one `log_metric` into
 the same server by as many writers as do best; its outcomes are read for analysis and its folder is listed. The server's
 own count of points is compared with the journals'. The journal's cost is taken of an anneal of tiny-s on one thread.
 """
@@ -25,14 +25,15 @@ import sqlalchemy
 import torch
 from hydra import compose, initialize_config_dir
 
-from sweep.anneal import anneal
 from sweep.checkpoints import fresh_state
-from sweep.cli import CONF, typed
-from sweep.outcomes import read_outcomes
-from sweep.records import to_json
-from sweep.server import mlflow_server, postgresql
-from sweep.tracking import Journal, facts, read
-from sweep.trajectory import embedded_config
+from sweep.commands.main import CONF
+from sweep.commands.server import mlflow_server, postgresql
+from sweep.domain.records import to_json
+from sweep.run.embedded import embedded_config
+from sweep.sweeps.outcomes import read_outcomes
+from sweep.sweeps.points import typed
+from sweep.tracking import Journal, mlflow_values, read
+from sweep.training.loop import anneal
 
 TASKS = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
 METRICS = 30
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--journals", type=int, default=1000)
     parser.add_argument("--updates", type=int, default=250, help="of each run; the shortest of `make sweep`")
     parser.add_argument("--backend", choices=("postgres", "sqlite"), default="postgres", help="of the server")
-    parser.add_argument("--check", action="store_true", help="also `python -m sweep.sync --check`")
+    parser.add_argument("--check", action="store_true", help="also `sweep sync --check`")
     chosen = parser.parse_args()
     say(journal_cost())
     with tempfile.TemporaryDirectory(prefix="sweep-bench-") as made:
@@ -94,14 +95,14 @@ def reading(sweep: Path) -> None:
     """The outcomes for analysis, from all journals and again from the table beside them; the folder's list."""
     first, again = (timed(lambda: read_outcomes([sweep])) for _ in range(2))
     listed = timed(lambda: sum(1 for _ in os.scandir(sweep)))
-    words = [sys.executable, "-m", "sweep.status", sweep.name]
+    words = [sys.executable, "-m", "sweep", "status", sweep.name]
     status = timed(lambda: run(words, cwd=sweep.parents[1]))
     say(f"outcomes: {first:.1f} s from the journals, {again:.2f} s from then on; listing {listed * 1e3:.0f} ms")
-    say(f"`sweep.status`: {status:.1f} s")
+    say(f"`sweep status`: {status:.1f} s")
 
 
 def server(running: ExitStack, folder: Path, backend: str) -> tuple[str, Callable[[], int]]:
-    """A server as `python -m sweep.server` starts it: its address, and what counts its points past MLflow."""
+    """A server as `sweep server` starts it: its address, and what counts its points past MLflow."""
     folder.mkdir()
     if backend == "postgres":
         _, database = running.enter_context(postgresql(folder / "postgres"))
@@ -124,7 +125,7 @@ def sending(sweep: Path, uri: str, count: Callable[[], int], *, check: bool) -> 
     best = max(slow.values())
     say("one by one: " + ", ".join(f"{rate:.0f} points/s by {writers}" for writers, rate in slow.items()))
     before, points = count(), expected(sweep)
-    words = [sys.executable, "-m", "sweep.sync", str(sweep)]
+    words = [sys.executable, "-m", "sweep", "sync", str(sweep)]
     took, again = (timed(lambda: run(words, MLFLOW_TRACKING_URI=uri)) for _ in range(2))
     there = count() - before
     rate = there / took
@@ -163,7 +164,11 @@ def expected(sweep: Path) -> int:
     """Points of all journals; they differ in their attempts alone, so that one stands for all."""
     folders = [path.parent for path in sorted(sweep.glob("*/journal.jsonl"))]
     events = read(folders[0])
-    one = sum(1 for of in (facts.step_points, facts.system_points, facts.score_points) for _ in of(events))
+    one = sum(
+        1
+        for of in (mlflow_values.step_points, mlflow_values.system_points, mlflow_values.score_points)
+        for _ in of(events)
+    )
     return one * len(folders)
 
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from olmo.config import TrainConfig
 
-from sweep.anneal import anneal
 from sweep.checkpoints import TrainingState, fresh_state, save_state
 from sweep.config import Compute
 from sweep.data import Instances
 from sweep.data.tokenizer import trained_tokenizer
-from sweep.store import Store
-from sweep.trajectory import Source as Checkpoint
+from sweep.run.checkpoint_source import Source as Checkpoint
+from sweep.system.store import Store
+from sweep.training.loop import anneal
 from tests.serving import served
 
 __all__ = ["served"]
@@ -117,7 +117,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root = root.parent
     store = root / "corpus-store"
     build = (
-        "import sys; from sweep.store import Store; from sweep.trajectory import prepare_corpus;"
+        "import sys; from sweep.system.store import Store; from sweep.run.embedded import prepare_corpus;"
         "prepare_corpus(Store(sys.argv[1]), 2048)"
     )
     subprocess.run([sys.executable, "-c", build, str(store)], check=True, capture_output=True)

@@ -11,7 +11,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
-from sweep.refusal import Refusal
+from sweep.domain.errors import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,11 @@ class SlurmLauncher(BaseSubmititLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """All runs; the returned outcomes hold what failed and why."""
         from hydra_plugins.sweep_plugin import _typed, done_before, planned
-        from sweep.cli import announce, close, expected_folder, is_done
-        from sweep.clustered import Runs
         from sweep.launch.preflight import check_present
+        from sweep.sweeps.closing import close
+        from sweep.sweeps.opening import announce
+        from sweep.sweeps.run_folders import expected_folder, is_done
+        from sweep.sweeps.slurm import Runs
 
         check_present()
         if self.own["detach"] and not planned(self):
@@ -64,7 +66,7 @@ class SlurmLauncher(BaseSubmititLauncher):
         return [done_before(folder) if failure is None else _job_return(failure) for folder, failure in failed]
 
     def _submit(self, runs: Any, todo: list[int], job_overrides: Sequence[Sequence[str]]) -> None:
-        from sweep.packing import Chosen
+        from sweep.planning.job_packing import Chosen
 
         if not todo:
             return

@@ -16,7 +16,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
 
-from sweep.refusal import Refusal
+from sweep.domain.errors import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ class PlannedSweeper(BasicSweeper):
 
     def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
         """The batches of the design's points."""
-        from sweep.points import designed
+        from sweep.sweeps.points import designed
 
         return [*self.split_overrides_to_chunks(designed(overrides, **self.design), max_batch_size)]
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         """The next batch, the controls that its points ask for among them; refused whole where one can't be run."""
-        from sweep.controls import expanded
+        from sweep.planning.controls import expanded
 
         points = [tuple(words) for words in super().get_job_batch()]
         batch = list(expanded(points, _composer(self), known=self.known))
@@ -57,7 +57,7 @@ class PlannedSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run all points, then show what came out; the first failure is raised after that."""
-        from sweep.cli import close
+        from sweep.sweeps.closing import close
 
         try:
             return super().sweep(arguments)
@@ -84,11 +84,13 @@ class WorkersLauncher(LocalLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """All runs; the returned outcomes hold the exceptions of what failed."""
-        from sweep.cli import announce, close, expected_folder, is_done
         from sweep.launch.local import cores, visible_gpus
-        from sweep.plan import launch_order
-        from sweep.ranks import world_size
-        from sweep.tracking.live import together
+        from sweep.planning.plan import launch_order
+        from sweep.sweeps.closing import close
+        from sweep.sweeps.opening import announce
+        from sweep.sweeps.run_folders import expected_folder, is_done
+        from sweep.system.ranks import world_size
+        from sweep.tracking.background import together
 
         assert self.config is not None
         points = _typed(self, job_overrides)
@@ -138,13 +140,13 @@ def planned(plugin: Any) -> bool:
 
 def done_before(folder: Path) -> JobReturn:
     """The outcome of a run that is there already."""
-    from sweep.cli import objective
+    from sweep.sweeps.run_folders import objective
 
     return JobReturn(_return_value=objective(folder), status=JobStatus.COMPLETED)
 
 
 def _composer(plugin: Any) -> Any:
-    from sweep.points import Composer
+    from sweep.sweeps.points import Composer
 
     return Composer(plugin.hydra_context.config_loader, plugin.config)
 

@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from sweep.analysis.design import axes
 from sweep.analysis.effects import MATTERS, effects
-from sweep.fraction import fraction
+from sweep.analysis.factors import axes
+from sweep.planning.fractional_design import fraction
 
 
 def sweep(

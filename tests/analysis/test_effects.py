@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.analysis.design import axes
 from sweep.analysis.effects import MATTERS, UNDER, UNKNOWN, UNSURE, effects
-from sweep.analysis.fit import holm
+from sweep.analysis.factors import axes
+from sweep.analysis.linear_model import holm
 from tests.analysis.published import anneals, grid, needs_data
 from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks, sweep
 
@@ -98,7 +98,7 @@ def test_what_a_model_has_no_column_for_makes_no_inert_axis_matter(effect: float
 def test_a_drawn_axis_must_explain_more_than_its_own_values_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left over of a high step is no noise, which F takes it for."""
     now = leaks(bent, {"x1", "x2"}, cells=16, effect=30.0, sweeps=25)
-    monkeypatch.setattr("sweep.analysis.fit.MOST", 0)
+    monkeypatch.setattr("sweep.analysis.linear_model.MOST", 0)
     by_f = leaks(bent, {"x1", "x2"}, cells=16, effect=30.0, sweeps=25)
     assert now < by_f
     assert leaks(bent, {"x0"}, cells=32, effect=5.0, sweeps=5) == 1.0

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sweep.analysis.cells import cells
 from sweep.analysis.checkpoints import Ranked, order
-from sweep.analysis.design import axes
+from sweep.analysis.factors import axes
 from sweep.analysis.gains import bootstrap, gain, mcnemar, twins
-from sweep.analysis.scored import Outcome
-from sweep.analysis.surface import importances, surface
-from sweep.analysis.trust import trust
-from sweep.analysis.unrun import foretold, unrun_settings
+from sweep.analysis.gaussian_process import importances, surface
+from sweep.analysis.outcomes import Outcome
+from sweep.analysis.predictions import foretold, unrun_settings
+from sweep.analysis.settings import cells
+from sweep.analysis.signal_to_noise import trust
 
 LOSS = Outcome("loss", "heldout")
 ACC = Outcome("acc", "arc_easy")

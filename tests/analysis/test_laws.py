@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sweep.analysis.laws import LAWS, Curve, convex_bound, multi_power, quality, tissue
-from sweep.schedule import learning_rates
+from sweep.domain.schedule import learning_rates
 from tests.analysis.published import curve, needs_data
 
 FITTED = ("constant_24000", "cosine_24000", "wsdcon_9")

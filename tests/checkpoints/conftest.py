@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep.anneal import anneal
 from sweep.checkpoints import TrainingState, save_state
 from sweep.data import Instances, advance
+from sweep.training.loop import anneal
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 
 from sweep.checkpoints import average_folders, load_model, read_config, read_position, weights_key
 from sweep.checkpoints.tensors import read_tensors, write_tensors
-from sweep.trajectory import Source
+from sweep.run.checkpoint_source import Source
 
 CPU = torch.device("cpu")
 

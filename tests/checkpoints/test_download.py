@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from sweep.anneal import anneal
 from sweep.checkpoints import TrainingState, download, read_config, save_state
 from sweep.config import RunConfig
 from sweep.data import Instances
-from sweep.fetched import KIND, published_checkpoint
-from sweep.refusal import Refusal
-from sweep.store import Store
+from sweep.domain.errors import Refusal
+from sweep.run.published import KIND, published_checkpoint
+from sweep.system.store import Store
+from sweep.training.loop import anneal
 from tests.checkpoints.server import Served, serving
-from tests.test_config import composed
+from tests.config.test_config import composed
 
 PLACE = "ai2-llm/peteish1/step300-unsharded"
 FILES = {"config.yaml", "train.pt", "model.safetensors", "optim.safetensors"}
@@ -172,9 +172,9 @@ def test_without_a_network_it_says_what_to_do(
 PROCESS = """
 import sys
 from sweep.data import Instances
-from sweep.fetched import published_checkpoint
-from sweep.store import Store
-from tests.test_config import composed
+from sweep.run.published import published_checkpoint
+from sweep.system.store import Store
+from tests.config.test_config import composed
 print(published_checkpoint(Store(sys.argv[1]), composed("model=olmo2-1b", "checkpoint.step=300")), flush=True)
 """
 

@@ -33,7 +33,7 @@ def ask(
 ) -> tuple[str, str]:
     """(folder, refusal) of a snapshot taken in a process of its own, as the client reads its environment once."""
     code = (
-        "import sys\nfrom sweep.checkpoints.hub import snapshot\nfrom sweep.refusal import Refusal\n"
+        "import sys\nfrom sweep.checkpoints.hub import snapshot\nfrom sweep.domain.errors import Refusal\n"
         "try:\n    print(snapshot(*sys.argv[1:]))\nexcept Refusal as e:\n    print(e, file=sys.stderr)\n"
     )
     variables = {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **more}

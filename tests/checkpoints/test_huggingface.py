@@ -26,7 +26,7 @@ from sweep.checkpoints.huggingface import config_json
 from sweep.checkpoints.olmo import write_position
 from sweep.checkpoints.tensors import write_tensors
 from sweep.data.tokenizer import trained_tokenizer
-from sweep.refusal import Refusal
+from sweep.domain.errors import Refusal
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Embedding size is not a multiple of 128"),

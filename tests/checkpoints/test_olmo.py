@@ -28,8 +28,8 @@ from sweep.checkpoints import (
     save_state,
 )
 from sweep.checkpoints.tensors import read_pt, read_tensors
-from sweep.refusal import Refusal
-from sweep.store import Store
+from sweep.domain.errors import Refusal
+from sweep.system.store import Store
 
 CPU = torch.device("cpu")
 

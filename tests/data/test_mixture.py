@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.test_order import _position
 
 from sweep.data import Continued, Fresh, Mixture, Part, window
 from sweep.data.mixture import interleaved
+from tests.data.test_order import _position
 
 POSITION = _position(instances=20)
 

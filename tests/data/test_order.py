@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.data import Instances, advance, epoch_order, window
-from sweep.records import Position
+from sweep.domain.records import Position
 
 SEQUENCE_LENGTH = 8
 

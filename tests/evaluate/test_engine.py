@@ -12,12 +12,12 @@ from olmo.config import ActivationType, BlockType
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
+from sweep.domain.errors import Refusal
 from sweep.evaluate import TOKEN_BUDGET, TaskRequests, engine, likelihoods, log_likelihoods, prepare
-from sweep.evaluate.batches import Batches
-from sweep.evaluate.body import Body
-from sweep.evaluate.products import NARROW
-from sweep.evaluate.scratch import CPU, GPU
-from sweep.refusal import Refusal
+from sweep.evaluate.buffers import CPU, GPU
+from sweep.evaluate.matmul import NARROW
+from sweep.evaluate.transformer import Body
+from sweep.evaluate.tree_batches import Batches
 
 from .conftest import EOS, MAX_LENGTH, OLMO2, Encode, make_olmo
 

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from sweep.config import CORE8
+from sweep.domain.errors import Refusal
 from sweep.evaluate import Pack, TaskRequests, prepare, trees
-from sweep.refusal import Refusal
 
 from .conftest import EOS, MAX_LENGTH, Encode
 

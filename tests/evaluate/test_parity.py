@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 
 from sweep.config import CORE8, Task
 from sweep.evaluate import TaskRequests, likelihoods, prepare, records_table, scores
-from sweep.evaluate.harness import WheelTask
-from sweep.evaluate.protocols import SOURCES
+from sweep.evaluate.lm_eval_tasks import WheelTask
+from sweep.evaluate.wheel_tasks import SOURCES
 
 from .conftest import EOS, LIMIT, MAX_LENGTH
 

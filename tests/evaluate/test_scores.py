@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sweep.domain.records import Score
 from sweep.evaluate import HELDOUT, deltas, scores
-from sweep.evaluate.records import MORE, SCHEMA
-from sweep.records import Score
+from sweep.evaluate.record_files import MORE, SCHEMA
 
 
 def table(*rows: tuple[int, int, float, int, int, int, bool]) -> pa.Table:

@@ -13,17 +13,18 @@ from typing import Any
 
 import yaml
 
-from sweep.cli import CONF, is_done
-from sweep.clustered import Runs
+from sweep.commands.main import CONF
 from sweep.config import RunConfig
-from sweep.keys import run_key
 from sweep.launch.cluster import ask
-from sweep.names import run_folder
-from sweep.packing import Chosen
-from sweep.standing import Standing
+from sweep.planning.job_packing import Chosen
+from sweep.planning.keys import run_key
+from sweep.planning.names import run_folder
+from sweep.sweeps.run_folders import is_done
+from sweep.sweeps.run_states import Standing
+from sweep.sweeps.slurm import Runs
 from sweep.tracking import FILE
+from tests.config.test_config import composed
 from tests.slurm.light import light
-from tests.test_config import composed
 
 ROOT = Path(__file__).parents[2]
 START = Path(__file__).with_name("start_slurm.sh")

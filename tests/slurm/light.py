@@ -7,10 +7,12 @@ import signal
 import time
 from pathlib import Path
 
-from sweep import stopping
-from sweep.launch.work import attempt_id
-from sweep.lease import Lease, LeaseLost, write_durably
-from sweep.store import digest, store_at
+from sweep.domain.digests import digest
+from sweep.launch.in_job import attempt_id
+from sweep.system import stop_signals
+from sweep.system.files import write_durably
+from sweep.system.lease import Lease, LeaseLost
+from sweep.system.store import store_at
 from sweep.tracking import Journal, outcome
 
 UPDATE_S = 0.1
@@ -43,9 +45,9 @@ def work(place: Path, lease: Lease, key: str, updates: int, fault: str, flag: st
                 time.sleep(UPDATE_S)
                 lease.check()
                 journal.write("step", update=done)
-                if stopping.asked() or done % SAVE_INTERVAL == 0:
+                if stop_signals.asked() or done % SAVE_INTERVAL == 0:
                     write_durably(saved, str(done))
-                stopping.check()
+                stop_signals.check()
         except LeaseLost:
             raise
         except BaseException as error:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sweep.clustered import cancel_jobs
+from sweep.domain.errors import Refusal
 from sweep.launch.cluster import ended, queue
-from sweep.refusal import Refusal
+from sweep.sweeps.slurm import cancel_jobs
 from tests.slurm.commands import LONG, Sweep, finish, running, starts, until, updates_written
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from sweep.launch.cluster import described, ended
-from sweep.names import run_folder
-from sweep.standing import Standing
+from sweep.planning.names import run_folder
+from sweep.sweeps.run_states import Standing
 from sweep.tracking import outcome, read
 from tests.slurm.commands import (
     Sweep,

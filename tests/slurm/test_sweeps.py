@@ -19,7 +19,7 @@ import pytest
 from sweep.launch.cluster import ask, ended
 from sweep.tracking import FILE, read
 from tests.slurm.commands import node_of, pid_of, updates_of
-from tests.test_end_to_end import SMALL, home, results, start, sweep, undisturbed
+from tests.whole.test_end_to_end import SMALL, home, results, start, sweep, undisturbed
 
 T = TypeVar("T")
 
@@ -34,10 +34,10 @@ pytestmark = [
 SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.poll_s=1", "hydra.launcher.timeout_min=10", "tracking=none")
 
 
-def door(home: Path, name: str, *words: str) -> tuple[int, str]:
-    """A door of ours, `python -m sweep.NAME main`: its exit code and what it says."""
+def status(home: Path, *words: str) -> tuple[int, str]:
+    """`sweep status main`: its exit code and what it says."""
     done = subprocess.run(
-        [sys.executable, "-m", f"sweep.{name}", "main", *words], cwd=home, text=True, capture_output=True, check=False
+        [sys.executable, "-m", "sweep", "status", "main", *words], cwd=home, text=True, capture_output=True, check=False
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -157,7 +157,7 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
         output = process.communicate(timeout=200)[0]
     assert process.returncode == 1, output
     assert not Path(f"/proc/{pid}").exists()
-    code, said = door(home, "status")
+    code, said = status(home)
     assert code == 1
     for line in ("1 lost", "1 interrupted", "1 finished", "its job ended FAILED", "its job ended CANCELLED"):
         assert line in said, said
@@ -184,22 +184,22 @@ def test_a_sweep_is_submitted_left_looked_at_and_cancelled(home: Path) -> None:
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 1
     assert "the jobs go on" in output
-    assert "python -m sweep.cancel main" in output
+    assert "sweep status main --cancel" in output
     code, output = sweep(home, *later, "hydra.launcher.detach=true")
     assert code == 0
     assert output.count("left alone: pending") == 2, "what a job has already is not submitted again"
-    code, output = door(home, "status")
+    code, output = status(home)
     assert code == 0
     assert "pending, BeginTime" in output
     assert "2 runs: 2 pending" in output
-    assert door(home, "cancel") == (0, "cancelled: 2 jobs\n")
-    code, output = door(home, "wait", "--poll=0.5")
+    assert status(home, "--cancel") == (0, "cancelled: 2 jobs\n")
+    code, output = status(home, "--wait", "--poll=0.5")
     assert code == 1
     assert "0 of 2 runs finished" in output
     assert output.count("CANCELLED") == 2
     code, output = sweep(home, "-m", "anneal.steps=4,8", "tracking=none", *SMALL)
     assert code == 0, "this machine's launcher does the rest as well"
-    assert door(home, "status")[0] == 0
+    assert status(home)[0] == 0
 
 
 def test_four_ranks_on_two_nodes_lose_one_go_on_as_two_that_are_preempted_and_give_what_one_process_gives(

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from sweep.server import DEBIAN
-from sweep.tracking import FILE, facts, read
+from sweep.commands.server import DEBIAN
+from sweep.tracking import FILE, mlflow_values, read
 from tests.tools import missing
 
 
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 class Lab:
-    """`python -m sweep.server` on a folder of its own."""
+    """`sweep server` on a folder of its own."""
 
     def __init__(self, backend: str) -> None:
         self.backend, self.port = backend, free_port()
@@ -40,7 +40,7 @@ class Lab:
     def start(self) -> None:
         words = [str(self.port), "--folder", str(self.folder), "--backend", self.backend, "--workers", "1"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sweep.server", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "sweep", "server", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stdout
         self.said = self.process.stdout.readline()
@@ -108,7 +108,11 @@ def journalled(sweep_folder: Path) -> list[tuple[Any, ...]]:
     found = []
     for path in sweep_folder.glob(f"*/{FILE}"):
         events = read(path.parent)
-        for point in (*facts.step_points(events), *facts.system_points(events), *facts.score_points(events)):
+        for point in (
+            *mlflow_values.step_points(events),
+            *mlflow_values.system_points(events),
+            *mlflow_values.score_points(events),
+        ):
             value = 0.0 if math.isnan(point.value) else point.value
             found.append((events.attempts[0]["key"], point.name, value, point.timestamp, point.step))
     return sorted(found)

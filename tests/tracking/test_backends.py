@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from mlflow import MlflowClient
 
-from sweep import sync
+from sweep.commands import sync
 from sweep.tracking import Journal
 
 from .conftest import score, write_run

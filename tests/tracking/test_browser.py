@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What `python -m sweep.ui` prints after a sweep of steps and peak."""
+    """What `sweep ui` prints after a sweep of steps and peak."""
     chromium()
     folder = tmp_path_factory.mktemp("browser")
     multirun = folder / "multirun"
@@ -48,7 +48,7 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "sweep.ui", str(port)]
+    command = [sys.executable, "-m", "sweep", "ui", str(port)]
     with subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         yield server.stdout.readline().strip()

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from sweep import sync
-from sweep.tracking import Journal, live, read
+from sweep.commands import sync
+from sweep.tracking import Journal, background, read
 
 from .conftest import ATTEMPT, write_run
 from .proxy import Proxy, kill, proxy
@@ -133,7 +133,7 @@ def test_a_server_killed_for_30_s_a_database_locked_for_60_s_and_20_kills_cost_n
     server, elsewhere = lab("postgres"), f"sqlite:///{tmp_path}/elsewhere.db"
     over, files = tmp_path / "over", {name: tmp_path / f"{name}.db" for name in ("locked", "killed")}
     for file in files.values():
-        live.prepare(live.Where(f"sqlite:///{file}", experiment, tmp_path / "mlartifacts"))
+        background.prepare(background.Where(f"sqlite:///{file}", experiment, tmp_path / "mlartifacts"))
     sweep = tmp_path / "main"
     beside = running(sweep / "beside the outage", server.uri, experiment, until=over)
     unlucky = running(sweep / "never told", server.uri, experiment, until=tmp_path / "off", delay_s=5)
@@ -216,8 +216,8 @@ def test_a_server_that_hangs_in_the_middle_costs_the_stated_delay_and_gets_the_r
 ) -> None:
     folder = make(tmp_path / "main" / "p", experiment, status=None)
     proxy.fault = lambda method, path: "hang" if path.endswith("log-batch") else None
-    monkeypatch.setattr(live, "DELAY_S", 1.0)
-    with live.followed(folder, live.Where(proxy.uri, experiment, tmp_path / "mlartifacts")):
+    monkeypatch.setattr(background, "DELAY_S", 1.0)
+    with background.followed(folder, background.Where(proxy.uri, experiment, tmp_path / "mlartifacts")):
         while not any(call.endswith("log-batch") for call in proxy.seen):
             time.sleep(0.05)
         with Journal(folder) as journal:
@@ -236,7 +236,7 @@ def test_a_sync_killed_half_way_and_three_at_once_end_with_everything_once(
     server = lab("sqlite")
     folders = [make(tmp_path / "main" / f"p{number}", experiment, steps=300) for number in range(6)]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    words = [sys.executable, "-m", "sweep.sync", str(tmp_path / "main")]
+    words = [sys.executable, "-m", "sweep", "sync", str(tmp_path / "main")]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
         while not statuses(server.query, experiment):
             assert killed.poll() is None

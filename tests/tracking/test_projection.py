@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from sweep.tracking import Journal, batches, facts, lineage, projection, read, sweeps
+from sweep.tracking import Journal, log_batches, mlflow_inputs, mlflow_values, projection, read, sweeps
 from sweep.tracking.connection import Connection
 
 from .conftest import ATTEMPT, score, write_run
@@ -73,7 +73,11 @@ def stored(where: dict[str, Any], run_id: str) -> list[tuple[str, float, int, in
 def expected(folder: Path) -> list[tuple[str, float, int, int]]:
     """Every point the journal says, in the same form and order."""
     events = read(folder)
-    points = [*facts.step_points(events), *facts.score_points(events), *facts.system_points(events)]
+    points = [
+        *mlflow_values.step_points(events),
+        *mlflow_values.score_points(events),
+        *mlflow_values.system_points(events),
+    ]
     return sorted(
         ((p.name, 0.0 if math.isnan(p.value) else p.value, p.timestamp, p.step) for p in points),
         key=lambda p: (p[0], p[3]),
@@ -166,7 +170,7 @@ def test_a_run_is_followed_while_it_goes_on(run: MakeRun, where: dict[str, Any])
     assert found.data.tags["host"] == "node2"
     assert found.data.params["anneal.steps"] == "20"
     assert found.data.tags["sweep.changed_params"] == '{"anneal.steps": 21}'
-    tokens = [point for point in stored(where, run_id) if point[0] == facts.COUNTED]
+    tokens = [point for point in stored(where, run_id) if point[0] == mlflow_values.COUNTED]
     assert [point[3] for point in tokens] == list(range(1, 21))
 
 
@@ -198,7 +202,7 @@ CALLS = {
 def test_a_fault_at_any_call_costs_nothing(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stage: str, late: bool, call: int
 ) -> None:
-    monkeypatch.setattr(batches, "ENTITIES", 30)
+    monkeypatch.setattr(log_batches, "ENTITIES", 30)
     folder = run()
     real, calls = getattr(MlflowClient, stage), []
 
@@ -382,7 +386,7 @@ def test_versions_of_a_model_that_others_make_at_once_are_tried_again(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(MlflowClient, "create_model_version", crowded)
-    monkeypatch.setattr(lineage, "TRY_AGAIN_S", 0.0)
+    monkeypatch.setattr(mlflow_inputs, "TRY_AGAIN_S", 0.0)
     run_id = project(run(), where)
     (version,) = MlflowClient(where["tracking_uri"]).search_model_versions(f"run_id = '{run_id}'")
     assert version.name == "tiny-s-annealed"
@@ -505,7 +509,7 @@ def test_a_journal_without_an_attempt_is_refused(tmp_path: Path, where: dict[str
 def test_time_that_is_over_is_gone_on_with(
     run: MakeRun, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "ENTITIES", 30)
+    monkeypatch.setattr(log_batches, "ENTITIES", 30)
     folder, ticks = run(), iter(range(1000))
     with monkeypatch.context() as patched:
         patched.setattr(projection.time, "monotonic", lambda: next(ticks))

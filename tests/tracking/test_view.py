@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweep.tracking import Events, facts, read, view
+from sweep.tracking import Events, mlflow_values, read, view
 from sweep.tracking.axes import axes
 
 from .conftest import ATTEMPT, INPUTS
@@ -61,8 +61,8 @@ def test_steps_and_peak_have_a_contour_and_one_of_them_has_none(grid: list[Event
 
 
 def test_every_column_and_chart_is_of_something_projected(grid: list[Events]) -> None:
-    made = {point.name for point in (*facts.step_points(grid[0]), *facts.score_points(grid[0]))} | {
-        *facts.params(grid[0])
+    made = {point.name for point in (*mlflow_values.step_points(grid[0]), *mlflow_values.score_points(grid[0]))} | {
+        *mlflow_values.params(grid[0])
     }
     state = of(grid)
     assert {column.partition("`")[2][:-1] for column in state["selectedColumns"]} <= made

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sweep.analysis.cells import Cell, cells
 from sweep.analysis.checkpoints import Order, Ranked, order, ranked
-from sweep.analysis.design import Axis, axes
 from sweep.analysis.effects import Effect, Level, Noise, effects
+from sweep.analysis.factors import Axis, axes
 from sweep.analysis.gains import Floats, Gain, from_checkpoint, gain, twins
-from sweep.analysis.scored import HELDOUT, Outcome, chosen_outcomes, members, outcomes, primary, with_task_means
-from sweep.analysis.surface import Importance, importances, surface
-from sweep.analysis.trust import Trust, trust
-from sweep.analysis.unrun import Foretold, LawError, foretold, law_errors, unrun_settings
+from sweep.analysis.gaussian_process import Importance, importances, surface
+from sweep.analysis.outcomes import HELDOUT, Outcome, chosen_outcomes, members, outcomes, primary, with_task_means
+from sweep.analysis.predictions import Foretold, LawError, foretold, law_errors, unrun_settings
+from sweep.analysis.settings import Cell, cells
+from sweep.analysis.signal_to_noise import Trust, trust
 
 PAIRED = 40
 """Runs whose documents are read, and which are held against their constant arms."""

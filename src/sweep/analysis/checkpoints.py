@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sweep.analysis.scored import Outcome
+from sweep.analysis.outcomes import Outcome
 
 DRAWS = 500
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sweep.analysis.design import Axis, Floats, Term, coded, model
-from sweep.analysis.fit import Fit, by_chance, holm
+from sweep.analysis.factors import Axis, Floats, Term, coded, model
+from sweep.analysis.linear_model import Fit, by_chance, holm
 
 LEVEL = 0.05
 """The most that the chance of calling any inert axis of an outcome a mattering one may be (Holm)."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from sweep.analysis.answers import Answers, settings_text
-from sweep.analysis.design import Axis
 from sweep.analysis.effects import MATTERS, UNDER, UNSURE
+from sweep.analysis.factors import Axis
 
 MOST_SUGGESTED = 3
 CHANCE = 0.025

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweep.analysis.scored import Outcome
+from sweep.analysis.outcomes import Outcome
 
 Floats = NDArray[np.float64]
 Z = float(stats.norm.ppf(0.975))

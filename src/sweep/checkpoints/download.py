@@ -25,8 +25,8 @@ import safetensors
 import yaml
 
 from sweep.checkpoints.tensors import FILES
-from sweep.progress import Progress
-from sweep.refusal import Refusal
+from sweep.domain.errors import Refusal
+from sweep.system.progress import Progress
 
 MIRROR = "SWEEP_CHECKPOINTS_URL"
 """Environment variable: scheme, host and path put in front of a published URL's path instead of its own host."""

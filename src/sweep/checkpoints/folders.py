@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from sweep.checkpoints.huggingface import architecture, config_json, from_native, to_native
 from sweep.checkpoints.olmo import load_model, write_position
 from sweep.checkpoints.tensors import read_pt, save_file, write_tensors
-from sweep.refusal import Refusal
+from sweep.domain.errors import Refusal
 
 STEMS = ("model.safetensors", "pytorch_model.bin")
 """The weights of a Hub folder, each also in shards under `NAME.index.json`."""

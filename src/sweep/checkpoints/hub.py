@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import repo_folder_name
 
-from sweep.refusal import Refusal
+from sweep.domain.errors import Refusal
 
 UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError, httpx.HTTPError)
 OFFLINE = (

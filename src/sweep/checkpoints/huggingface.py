@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from olmo.config import ModelConfig
 
-from sweep.refusal import Refusal, unknown
+from sweep.domain.errors import Refusal, unknown
 
 EITHER: dict[str, tuple[Any, ...]] = {
     "activation_type": ("swiglu",),

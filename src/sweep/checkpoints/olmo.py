@@ -14,19 +14,13 @@ import torch
 from olmo.config import ActivationType, ModelConfig, TrainConfig
 from olmo.model import OLMo
 
-from sweep.checkpoints.optimizer import (
-    MOMENTS,
-    adamw,
-    has_optimizer,
-    restore_moments,
-    restore_settings,
-    saved_groups,
-)
+from sweep.checkpoints.optimizer import MOMENTS, adamw, has_optimizer, restore_moments, restore_settings, saved_groups
 from sweep.checkpoints.settings import check_clipping
 from sweep.checkpoints.tensors import FILES, has_file, read_pt, read_tensors, write_tensors
-from sweep.records import Position
-from sweep.refusal import Refusal
-from sweep.store import digest, file_digest
+from sweep.domain.digests import digest
+from sweep.domain.errors import Refusal
+from sweep.domain.records import Position
+from sweep.system.files import file_digest
 
 
 @dataclass

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from olmo.config import SchedulerUnits, TrainConfig
 
-from sweep.records import Position
-from sweep.refusal import Refusal
+from sweep.domain.errors import Refusal
+from sweep.domain.records import Position
 
 FOLLOWED: dict[str, tuple[object, ...]] = {
     "optimizer.name": ("adamw",),

@@ -20,7 +20,7 @@ from sweep.config.merge import Merge, merged_steps
 from sweep.config.model import Checkpoint, Model, check_on_trajectory, trajectory_steps
 from sweep.config.published import check_listed, check_optimizer
 from sweep.config.tasks import CORE8, METRICS, Suite, Task, Tasks
-from sweep.refusal import Refusal, at_least, explain, one_of, unknown
+from sweep.domain.errors import Refusal, at_least, explain, one_of, unknown
 
 __all__ = [
     "CONTROLS",

@@ -9,8 +9,8 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from sweep.config.frozen import frozen
 from sweep.config.merge import Merge
 from sweep.config.optimizer import two_below_one
-from sweep.refusal import at_least, one_of
-from sweep.schedule import SHAPES
+from sweep.domain.errors import at_least, one_of
+from sweep.domain.schedule import SHAPES
 
 MAX_LR = 0.1
 """No published language-model pretraining with Adam comes near; a larger value is a slip of the exponent."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from pydantic import field_validator
 
 from sweep.config.frozen import frozen
-from sweep.refusal import at_least
+from sweep.domain.errors import at_least
 
 
 @frozen

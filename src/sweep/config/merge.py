@@ -8,8 +8,8 @@ from pydantic import field_validator
 
 from sweep.config.data import one_or_many
 from sweep.config.frozen import frozen
-from sweep.merging import WEIGHTS
-from sweep.refusal import at_least, one_of
+from sweep.domain.averaging import WEIGHTS
+from sweep.domain.errors import at_least, one_of
 
 
 @frozen

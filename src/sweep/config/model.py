@@ -12,7 +12,7 @@ from sweep.config.frozen import frozen
 from sweep.config.optimizer import Optimizer
 from sweep.config.published import Published, listed_steps
 from sweep.config.resources import Resources
-from sweep.refusal import at_least, unknown
+from sweep.domain.errors import at_least, unknown
 
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 256 + 2, 2**16
 """Of an embedded model: all bytes and two special tokens; ids are stored as uint16."""

@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from sweep.config.frozen import frozen
 from sweep.config.optimizer import Optimizer
-from sweep.refusal import unknown
+from sweep.domain.errors import unknown
 
 
 @frozen

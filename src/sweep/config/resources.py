@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import field_validator
 
 from sweep.config.frozen import frozen
-from sweep.refusal import at_least
+from sweep.domain.errors import at_least
 
 
 @frozen

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from sweep.config.frozen import frozen
-from sweep.refusal import unknown
+from sweep.domain.errors import unknown
 
 CORE8 = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
 """The 8 core tasks of the OLMo paper (arXiv 2402.00838, sec. 4)."""

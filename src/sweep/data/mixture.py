@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sweep.data.order import Order, stepped
-from sweep.records import Position
+from sweep.domain.records import Position
 
 
 @dataclass(frozen=True, kw_only=True)

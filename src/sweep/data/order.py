@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sweep.records import Position
+from sweep.domain.records import Position
 
 
 class Order(Protocol):

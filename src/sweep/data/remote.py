@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import requests
 
-from sweep.store import Store, digest
+from sweep.domain.digests import digest
+from sweep.system.store import Store
 
 PUBLIC = {"s3://ai2-llm/": "https://olmo-data.org/", "r2://olmo-data/": "https://olmo-data.org/"}
 NPY_MAGIC = b"\x93NUMPY"
@@ -124,7 +125,7 @@ def _fetch(span: Wanted, out: np.ndarray, size: int) -> int:
     if (_range(reply)[2], _version(reply)) != (file.size, file.version):
         raise RemoteError(
             f"{file.url} has changed since it was listed: it had {file.size} bytes and version {file.version!r}, now "
-            f"{_range(reply)[2]} and {_version(reply)!r}; `python -m sweep.space --free listings` has it listed anew"
+            f"{_range(reply)[2]} and {_version(reply)!r}; `sweep space --free listings` has it listed anew"
         )
     out[span.slots] = np.frombuffer(reply.content, dtype=out.dtype).reshape(end - first, -1)[span.rows - first]
     return len(span.rows) * size

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from sweep import revisions
-from sweep.data.documents import scored_contents
 from sweep.data.overlap import Index
-from sweep.store import digest
+from sweep.data.wheel_documents import scored_contents
+from sweep.domain import cache_versions
+from sweep.domain.digests import digest
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json.gz")
 TEXT = (*JSON_LINES, ".txt", ".txt.gz")
@@ -68,7 +68,7 @@ def documents(files: Sequence[Path], progress: Callable[[int], None] = lambda si
 
 def tokens_key(versions: Sequence[Any], tokenizer: str, *, eos_token_id: int, dtype: str) -> str:
     """Digest naming what `write_tokens` writes, from the files' versions and the tokenizer's digest."""
-    return digest("tokens", FORMAT, revisions.wheels()["ai2-olmo"], list(versions), tokenizer, eos_token_id, dtype)
+    return digest("tokens", FORMAT, cache_versions.wheels()["ai2-olmo"], list(versions), tokenizer, eos_token_id, dtype)
 
 
 def scored_index() -> Index:

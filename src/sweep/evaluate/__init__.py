@@ -10,15 +10,15 @@ from sweep.evaluate.aggregates import aggregate_deltas, aggregates, chance_of
 from sweep.evaluate.heldout import heldout_pack
 from sweep.evaluate.pack import TOKEN_BUDGET, Likelihoods, Pack, prepare
 from sweep.evaluate.protocols import protocol
-from sweep.evaluate.records import read_records, records_table, write_records
+from sweep.evaluate.record_files import read_records, records_table, write_records
 from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.scores import deltas, scores
 from sweep.evaluate.tasks import load_task
 
 if TYPE_CHECKING:
-    from sweep.evaluate.body import Body
     from sweep.evaluate.engine import likelihoods, log_likelihoods
-    from sweep.evaluate.products import library
+    from sweep.evaluate.matmul import library
+    from sweep.evaluate.transformer import Body
 
 __all__ = [
     "HELDOUT",

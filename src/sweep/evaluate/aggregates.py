@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from sweep.config.tasks import ACCURACIES, FORMATS
+from sweep.domain.records import Score
 from sweep.evaluate.metrics import chance, choices
-from sweep.evaluate.records import columns_of
-from sweep.records import Score
+from sweep.evaluate.record_files import columns_of
 
 Scores = Mapping[tuple[str, str], Score]
 """(task, metric) -> score."""

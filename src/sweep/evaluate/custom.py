@@ -12,10 +12,10 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
 from sweep.config.tasks import CHOICE_METRICS, CONTINUATION_METRICS, Task
-from sweep.evaluate.frozen import UNCONDITIONAL
-from sweep.evaluate.harness import requests_of
+from sweep.domain.errors import Refusal
+from sweep.evaluate.frozen_requests import UNCONDITIONAL
+from sweep.evaluate.lm_eval_tasks import requests_of
 from sweep.evaluate.requests import Request, TaskRequests, task_requests
-from sweep.refusal import Refusal
 
 SCORED = ("multiple_choice", "loglikelihood")
 

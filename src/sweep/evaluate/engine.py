@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from olmo.model import OLMo
 from torch import Tensor
 
-from sweep.evaluate.batches import Batch, Batches
-from sweep.evaluate.body import Body
+from sweep.evaluate.buffers import Scratch
 from sweep.evaluate.pack import Likelihoods, Pack
-from sweep.evaluate.scratch import Scratch
-from sweep.ranks import ALONE, Ranks
+from sweep.evaluate.transformer import Body
+from sweep.evaluate.tree_batches import Batch, Batches
+from sweep.system.ranks import ALONE, Ranks
 
 log = logging.getLogger(__name__)
 

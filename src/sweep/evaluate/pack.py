@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from sweep.domain.errors import Refusal
 from sweep.evaluate.encoding import encode
 from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.trees import Chain, Int32, Tree, grow
-from sweep.refusal import Refusal
 
 TOKEN_BUDGET = 512
 """Tree nodes of a pack's batch, of all packs that are kept: the engine joins batches, and can't cut one."""

@@ -16,9 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sweep.config.tasks import HELDOUT
+from sweep.domain.records import Score
 from sweep.evaluate.metrics import Choices, available, choices, values
-from sweep.evaluate.records import columns_of
-from sweep.records import Score
+from sweep.evaluate.record_files import columns_of
 
 EXP_LIMIT = 700.0
 """A perplexity of more than about e**709 is infinite."""

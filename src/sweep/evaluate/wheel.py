@@ -6,7 +6,7 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
-from sweep.store import file_digest
+from sweep.system.files import file_digest
 
 
 @cache

@@ -18,8 +18,8 @@ import submitit
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from sweep.lease import born
-from sweep.progress import Report, read_progress
+from sweep.system.processes import born
+from sweep.system.progress import Report, read_progress
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
+from sweep.domain.errors import Refusal, unknown
 from sweep.launch.cluster import ANSWER_S, Unreachable, partitions
 from sweep.launch.slurm import Executor, executor
-from sweep.refusal import Refusal, unknown
 
 SIGNAL_RESOLUTION_S = 60
 """Slurm may send its signal so much earlier than asked (sbatch's manual, --signal)."""

@@ -14,8 +14,8 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 from submitit.slurm.slurm import SlurmExecutor
 
 from sweep.launch.cluster import max_array_size
-from sweep.launch.submitted import Submitted
-from sweep.launch.work import do_all
+from sweep.launch.in_job import do_all
+from sweep.launch.job_log import Submitted
 
 STOPS = "stops"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep.tracking.events import Events
-from sweep.tracking.facts import LOG10_PEAK, PEAK, peak
+from sweep.tracking.mlflow_values import LOG10_PEAK, PEAK, peak
 
 GROUPS = ("arm", "model", "tasks", "data", "anneal", "anneal.merge")
 """Params that decide others: `model.parameters` follows from `model`."""

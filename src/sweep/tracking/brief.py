@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sweep.tracking.events import Events
-from sweep.tracking.selection import is_aggregate, is_held_out
+from sweep.tracking.shown_scores import is_aggregate, is_held_out
 
 ATTEMPT = ("time", "key", "name", "sweep", "host")
 

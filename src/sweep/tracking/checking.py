@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from sweep.tracking import facts
+from sweep.tracking import mlflow_values
 from sweep.tracking.connection import Connection
 from sweep.tracking.events import Events
 from sweep.tracking.journal import read
-from sweep.tracking.lineage import artifacts
+from sweep.tracking.mlflow_inputs import artifacts
 
 Value = tuple[str, int, int, str]
 """A point: name, timestamp in ms, step, and the value as text, so that NaN equals NaN."""
@@ -26,10 +26,10 @@ def differences(run_folder: Path, to: Connection, runs: list[Run], *, alive: boo
         yield f"{len(runs)} runs in MLflow instead of 1"
         return
     (run,) = runs
-    if (status := facts.status(events, alive=alive)) != run.info.status:
+    if (status := mlflow_values.status(events, alive=alive)) != run.info.status:
         yield f"status {run.info.status}, journal {status}"
-    yield from _named("param", run.data.params, facts.params(events))
-    yield from _named("tag", run.data.tags, facts.tags(events))
+    yield from _named("param", run.data.params, mlflow_values.params(events))
+    yield from _named("tag", run.data.tags, mlflow_values.tags(events))
     yield from _points(to, run, events)
     there = _paths(to, run.info.run_id)
     yield from (f"artifact {name} is missing" for name, _ in artifacts(run_folder, events) if name not in there)
@@ -47,16 +47,20 @@ def _points(to: Connection, run: Run, events: Events) -> Iterator[str]:
     An update that was redone may be there as it came out first, a score or cost that came out otherwise later, too.
     Updates that a damaged line held may be there.
     """
-    expected = [*facts.step_points(events), *facts.system_points(events), *facts.score_points(events)]
-    earlier = {_value(point) for point in facts.redone_points(events)}
+    expected = [
+        *mlflow_values.step_points(events),
+        *mlflow_values.system_points(events),
+        *mlflow_values.score_points(events),
+    ]
+    earlier = {_value(point) for point in mlflow_values.redone_points(events)}
     journal = Counter(map(_value, expected))
     names = {point.name for point in expected} | set(run.data.metrics)
     there: Counter[Value] = Counter()
     for name in sorted(names):
         for metric in to.client.get_metric_history(run.info.run_id, name) if name in run.data.metrics else ():
-            there[_value(facts.Point(name, metric.value, metric.timestamp, metric.step))] += 1
+            there[_value(mlflow_values.Point(name, metric.value, metric.timestamp, metric.step))] += 1
     missing, extra = journal - there, there - journal
-    before = extra.keys() & set(map(_value, facts.superseded_points(events)))
+    before = extra.keys() & set(map(_value, mlflow_values.superseded_points(events)))
     again = {(name, step, value) for name, _, step, value in before}  # came out the same in the end: not sent again
     missing = Counter({value: n for value, n in missing.items() if (value[0], *value[2:]) not in again})
     extra -= Counter(before)
@@ -79,7 +83,7 @@ def place(value: Value) -> tuple[str, int]:
     return value[0], value[2]
 
 
-def _value(point: facts.Point) -> Value:
+def _value(point: mlflow_values.Point) -> Value:
     value = "nan" if math.isnan(point.value) else repr(float(point.value))
     return point.name, point.timestamp, point.step, value
 

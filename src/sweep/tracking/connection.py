@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from sweep.tracking import facts
+from sweep.tracking import mlflow_values
 from sweep.tracking.events import Events, milliseconds
-from sweep.tracking.live import sqlite_file
-from sweep.tracking.memory import beginnings, remember_beginning
+from sweep.tracking.place import sqlite_file
 from sweep.tracking.redaction import redact
+from sweep.tracking.sync_state import beginnings, remember_beginning
 
 # Read by MLflow when it is imported or first used: no telemetry, no "View run" lines, no chatter. It sends nothing
 # twice by itself: a create_run whose answer was lost would make two runs; what failed is looked up before the next try.
@@ -121,7 +121,9 @@ class Connection:
 
     def _made(self, started: int, tags: dict[str, str], name: str) -> Run:
         # PostgreSQL refuses a longer name
-        return self.client.create_run(self.experiment_id, started, tags, facts.fit(name, facts.NAME_CHARS, "the note"))
+        return self.client.create_run(
+            self.experiment_id, started, tags, mlflow_values.fit(name, mlflow_values.NAME_CHARS, "the note")
+        )
 
     def _found(self, tags: dict[str, str]) -> list[Run]:
         """The runs with these tags."""

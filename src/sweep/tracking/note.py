@@ -8,8 +8,8 @@ from typing import Any
 
 from sweep.tracking.axes import axes
 from sweep.tracking.events import Events
-from sweep.tracking.facts import score_points
-from sweep.tracking.selection import ELSEWHERE, WHENS, shown
+from sweep.tracking.mlflow_values import score_points
+from sweep.tracking.shown_scores import ELSEWHERE, WHENS, shown
 from sweep.tracking.view import outcomes
 
 Named = dict[str, float]

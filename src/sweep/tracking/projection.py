@@ -17,13 +17,13 @@ from typing import Any
 from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from sweep.tracking import facts, lineage
-from sweep.tracking.batches import Batch, batches
+from sweep.tracking import mlflow_inputs, mlflow_values
 from sweep.tracking.connection import LOCK, PATIENT_S, Connection
 from sweep.tracking.events import Events, milliseconds
 from sweep.tracking.journal import FILE, read
-from sweep.tracking.memory import Memory, recall
+from sweep.tracking.log_batches import Batch, batches
 from sweep.tracking.note import run_note, sweep_note
+from sweep.tracking.sync_state import Memory, recall
 
 log = logging.getLogger(__name__)
 
@@ -56,43 +56,45 @@ def project(
         if memory.run_id is not None and there is None:
             known = None  # made after they were asked for, or gone: asked for again
         elif there is not None and brief and known == [there] and there.data.tags.get(PARENT) == parent_id:
-            now = f"{facts.status(brief, alive=alive)} {version}"
+            now = f"{mlflow_values.status(brief, alive=alive)} {version}"
             if memory.settled == now and memory.holds(there.info.run_id, there.info.status):
                 return there.info.run_id
         events = read(run_folder)
         if not events.attempts:
             raise ValueError(f"{run_folder / FILE} holds no attempt that can be read")
-        status = facts.status(events, alive=alive)
+        status = mlflow_values.status(events, alive=alive)
         if parent_id is None:
             with FileLock(run_folder.parent / LOCK, timeout=within_s):
                 parent_id = to.parent(run_folder.parent, events.attempts[0]).info.run_id
-                lineage.show(to.client, to.experiment_id, [events], anew=False)
-        tags = facts.tags(events) | {PARENT: parent_id}
+                mlflow_inputs.show(to.client, to.experiment_id, [events], anew=False)
+        tags = mlflow_values.tags(events) | {PARENT: parent_id}
         note = run_note(events, run_folder)
-        tags["mlflow.note.content"] = facts.fit(note, facts.TAG_CHARS, "the artifact note.md")
+        tags["mlflow.note.content"] = mlflow_values.fit(note, mlflow_values.TAG_CHARS, "the artifact note.md")
         run = to.point(events, tags, known=known, prefer=memory.run_id)
         if not memory.holds(run.info.run_id, run.info.status):
             memory = Memory(to.server, to.experiment, run.info.run_id, _last_update(to, run))
             memory.save(run_folder)
-        scores = [point for point in facts.score_points(events) if run.data.metrics.get(point.name) != point.value]
-        curves = facts.step_points(events, after=memory.update)
-        points = chain(scores, facts.system_points(events, after=memory.samples), curves)
-        for batch in _send(to, run, tags, facts.params(events), points):
+        scores = [
+            point for point in mlflow_values.score_points(events) if run.data.metrics.get(point.name) != point.value
+        ]
+        curves = mlflow_values.step_points(events, after=memory.update)
+        points = chain(scores, mlflow_values.system_points(events, after=memory.samples), curves)
+        for batch in _send(to, run, tags, mlflow_values.params(events), points):
             for point in batch.points:
-                memory.update = point.step if facts.is_curve(point) else memory.update
-                memory.samples = point.step if facts.is_sample(point) else memory.samples
+                memory.update = point.step if mlflow_values.is_curve(point) else memory.update
+                memory.samples = point.step if mlflow_values.is_sample(point) else memory.samples
             memory.save(run_folder)
             _in_time(deadline)
         _settle(to, run, status, events.outcome)  # before the files, which a server may have no place for
-        lineage.send_inputs(to.client, run, events)
+        mlflow_inputs.send_inputs(to.client, run, events)
         to.check_place(run.info.artifact_uri)
-        for name, source in lineage.artifacts(run_folder, events, note):
+        for name, source in mlflow_inputs.artifacts(run_folder, events, note):
             _in_time(deadline)
             if memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):
                 _upload(to, run, name, source)
                 memory.artifacts[name] = fingerprint
                 memory.save(run_folder)
-        lineage.register(to.client, run, events)
+        mlflow_inputs.register(to.client, run, events)
         memory.settled = f"{status} {version}"
         memory.save(run_folder)
         return run.info.run_id
@@ -101,17 +103,17 @@ def project(
 def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, bool]]) -> str:
     """Bring a sweep's own run up to date with the events of its points, and whether somebody is at work on each."""
     first = min((events.attempts[0] for events, _ in runs), key=lambda attempt: attempt["time"])
-    name, statuses = first["sweep"], {facts.status(events, alive=alive) for events, alive in runs}
+    name, statuses = first["sweep"], {mlflow_values.status(events, alive=alive) for events, alive in runs}
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
         parent = to.parent(sweep_folder, first)
         note = sweep_note(name, [events for events, _ in runs])
-        if len(note) > facts.TAG_CHARS:
-            to.client.log_text(parent.info.run_id, facts.fit(note, len(note), ""), "note.md")
-        tags = {"sweep.parent": name, "sweep.points": str(len(runs))}
-        tags["mlflow.note.content"] = facts.fit(note, facts.TAG_CHARS, "the artifact note.md")
+        if len(note) > mlflow_values.TAG_CHARS:
+            to.client.log_text(parent.info.run_id, mlflow_values.fit(note, len(note), ""), "note.md")
+        tags = {"sweep.parent": name, "sweep.sweeps.points": str(len(runs))}
+        tags["mlflow.note.content"] = mlflow_values.fit(note, mlflow_values.TAG_CHARS, "the artifact note.md")
         for _ in _send(to, parent, tags, {}, ()):
             pass
-        lineage.show(to.client, to.experiment_id, [events for events, _ in runs], anew=True)
+        mlflow_inputs.show(to.client, to.experiment_id, [events for events, _ in runs], anew=True)
         ends = (events.outcome for events, _ in runs if events.outcome is not None)
         status = next((word for word in ("RUNNING", "FAILED", "KILLED") if word in statuses), "FINISHED")
         _settle(to, parent, status, max(ends, key=lambda end: end["time"], default=None))
@@ -119,7 +121,7 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
 
 
 def _send(
-    to: Connection, run: Run, tags: dict[str, str], params: dict[str, str], points: Iterable[facts.Point]
+    to: Connection, run: Run, tags: dict[str, str], params: dict[str, str], points: Iterable[mlflow_values.Point]
 ) -> Iterator[Batch]:
     """Each batch once it is sent, of the points and of the tags and params that differ; passing tags are dropped."""
     have = run.data
@@ -134,15 +136,17 @@ def _send(
         )
         yield batch
     for name in have.tags:
-        if name in facts.PASSING_TAGS and name not in tags:
+        if name in mlflow_values.PASSING_TAGS and name not in tags:
             to.client.delete_tag(run.info.run_id, name)
 
 
 def _last_update(to: Connection, run: Run) -> int:
     """The last update MLflow has, asked where nobody remembers; batches are sent in order and stored whole or not."""
-    if facts.COUNTED not in run.data.metrics:
+    if mlflow_values.COUNTED not in run.data.metrics:
         return 0
-    return max((metric.step for metric in to.client.get_metric_history(run.info.run_id, facts.COUNTED)), default=0)
+    return max(
+        (metric.step for metric in to.client.get_metric_history(run.info.run_id, mlflow_values.COUNTED)), default=0
+    )
 
 
 def _fingerprint(source: Path | str) -> str:

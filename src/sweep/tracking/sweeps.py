@@ -13,7 +13,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from sweep.store import digest, store_at
+from sweep.domain.digests import digest
+from sweep.system.store import store_at
 from sweep.tracking.brief import brief
 from sweep.tracking.checking import differences
 from sweep.tracking.connection import LOCK, Connection, own

@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from sweep.tracking.axes import PEAKS, axes
 from sweep.tracking.events import Events, milliseconds
-from sweep.tracking.facts import LOG10_PEAK, PEAK, score_points, tidy
-from sweep.tracking.selection import WHENS
+from sweep.tracking.mlflow_values import LOG10_PEAK, PEAK, score_points, tidy
+from sweep.tracking.shown_scores import WHENS
 
 PREFIX = "mlflow.sharedViewState."
 ALL = "all"

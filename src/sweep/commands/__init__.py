@@ -1,0 +1,1 @@
+"""What a user types: each module parses its arguments, calls the story and prints."""

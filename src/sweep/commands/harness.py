@@ -1,0 +1,63 @@
+"""`sweep harness ARGUMENTS`: lm-eval's own command line with one more model, `sweep`.
+
+sweep harness --model sweep --model_args checkpoint=FOLDER,tokenizer=FILE --tasks arc_easy
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.__main__ import cli_evaluate
+from lm_eval.api.registry import register_model
+from tokenizers import Tokenizer
+
+from sweep.checkpoints import load_model, read_config
+from sweep.domain.errors import Refusal
+from sweep.evaluate.lm_eval_model import OLMoLM
+from sweep.run.checkpoint_source import resolve
+from sweep.system.store import store_at
+
+
+@register_model("sweep")
+class CheckpointLM(OLMoLM):
+    """An OLMo unsharded checkpoint folder; `tokenizer` is a `tokenizer.json`, by default the one its config names."""
+
+    def __init__(
+        self,
+        checkpoint: str | None = None,
+        tokenizer: str | None = None,
+        device: str | None = None,
+        batch_size: int | str | None = None,
+        max_batch_size: int | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown or checkpoint is None:
+            given = ", ".join(f"{name}={value}" for name, value in unknown.items()) or "no checkpoint"
+            raise Refusal(f"model_args has {given}; it takes checkpoint=FOLDER and, if wanted, tokenizer=FILE")
+        folder = Path(checkpoint)
+        try:
+            config = read_config(folder, optimizer=False)
+        except (FileNotFoundError, ValueError) as error:
+            raise Refusal(f"checkpoint={checkpoint}: {error}") from error
+        file = Path(tokenizer) if tokenizer else resolve(store_at(Path("multirun")), config.tokenizer.identifier)
+        if not file.is_file():
+            raise Refusal(f"tokenizer={file} is not a file; give model_args tokenizer=FILE, a tokenizer.json")
+        if not torch.cuda.is_available():  # lm-eval says cuda:0 where nobody chose
+            device = "cpu"
+        super().__init__(
+            load_model(folder, config, device=torch.device(device or "cuda")).eval(),
+            Tokenizer.from_file(str(file)),
+            eos_token_id=config.model.eos_token_id,
+            max_length=config.model.max_sequence_length,
+        )
+
+
+def main() -> None:
+    """Run lm-eval's command line; a refusal is printed without a traceback and exits with 1."""
+    try:
+        cli_evaluate()
+    except Refusal as refusal:
+        sys.exit(f"refused: {refusal}")

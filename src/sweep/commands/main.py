@@ -1,0 +1,118 @@
+"""The door: Hydra's tree -> RunConfig -> run. The heavy world is imported only once a run has work to do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from sweep.config import RunConfig
+from sweep.domain.digests import digest
+from sweep.domain.errors import Refusal, unknown
+from sweep.sweeps.closing import close
+from sweep.sweeps.opening import announce
+from sweep.sweeps.points import typed
+from sweep.sweeps.run_folders import MULTIRUN, expected_folder, is_done, objective
+from sweep.system import ranks
+from sweep.system.store import store_at
+
+log = logging.getLogger(__name__)
+
+CONF = next(p for p in (Path(__file__).parents[3] / "conf", Path(__file__).parents[1] / "conf") if p.is_dir())
+"""The source tree's, or the one packed into a wheel."""
+
+
+def main() -> None:
+    """Run Hydra; a refusal is printed without a traceback and exits with 1."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra prints tracebacks itself otherwise, also for refusals
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        sys.exit(message)
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where this one stopped")
+
+
+def task(tree: DictConfig) -> float | None:
+    """One point, skipped where its journal says it is done; its objective."""
+    config = typed(tree)
+    if config.controls:
+        raise Refusal(
+            f"controls={list(config.controls)} adds runs to a sweep, and this is one run: give -m, as in "
+            f"python -m sweep -m controls=all anneal.steps={config.anneal.steps}; one arm alone is anneal=constant"
+        )
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if folder.absolute() != expected_folder(config).absolute():
+        raise Refusal(
+            f"hydra's output folder is {folder}, and a run's belongs at {expected_folder(config)}: "
+            "choose its place with name=… and the working folder"
+        )
+    with ranks.joined() as group:
+        if not group.leads:
+            if group.from_first(bool):
+                from sweep.run.story import follow
+
+                follow(config, multirun=MULTIRUN.absolute(), ranks=group)
+            return None
+        try:
+            _run_point(config, folder, group)
+        finally:
+            if HydraConfig.get().mode == RunMode.RUN:
+                close([config])
+    return objective(folder)
+
+
+def _run_point(config: RunConfig, folder: Path, group: ranks.Ranks) -> None:
+    """The first rank's part; the others are told whether there is anything to do."""
+    if is_done(config, folder):
+        group.from_first(lambda: False)
+        return
+    if HydraConfig.get().mode == RunMode.RUN:
+        announce([config])
+    from sweep.run.story import run
+
+    # one writer a journal: the same point of another command is waited for, and is done then
+    with store_at(MULTIRUN).lease("runs", digest(str(folder.absolute()))) as lease:
+        todo = not is_done(config, folder)
+        group.from_first(lambda: todo)
+        if todo:
+            run(config, folder, multirun=MULTIRUN.absolute(), command=command(), lease=lease, ranks=group)
+
+
+def command() -> str:
+    """What a person types to have this one run again: an experiment's point without its sweep."""
+    hydra_config = HydraConfig.get()
+    words = [o for o in hydra_config.overrides.task if not o.startswith(("experiment=", "+experiment="))]
+    if len(words) < len(hydra_config.overrides.task) and not any(o.startswith("name=") for o in words):
+        words.append(f"name={Path(hydra_config.runtime.output_dir).parent.name}")
+    return shlex.join(["python", "-m", "sweep", *words])
+
+
+def explain(error: BaseException) -> str | None:
+    """The message for the person where the configuration was at fault; None for our own failures."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for link in chain:
+        if isinstance(link, Refusal):
+            return f"refused: {link}"
+    if not all(isinstance(link, HydraException | OmegaConfBaseException) for link in chain):
+        return None
+    for link in chain:
+        if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
+            return f"refused: {link.full_key}: {unknown(str(link.key), [str(key) for key in link.parent_node])}"
+    return "\n".join(str(link) for link in reversed(chain))

@@ -1,0 +1,47 @@
+"""`sweep space [--free KIND ...]`: what the store holds, by kind, and how to get room back."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from sweep.system.store import store_at
+
+KINDS = {
+    "checkpoints": "published checkpoints: downloaded again when needed",
+    "corpus": "embedded corpora: rebuilt in half a minute",
+    "interim": "states that only an interrupted anneal goes on from",
+    "listings": "sizes and versions of files behind HTTP: asked for again",
+    "packs": "tokenised tasks: rebuilt in seconds",
+    "scores": "per-document records: rescoring needs the weights",
+    "states": "checkpoints of embedded models, annealed and averaged states: made again when needed",
+    "tokens": "your own text, tokenised: done again when needed",
+    "windows": "batches fetched over HTTP: fetched again when needed",
+}
+
+
+def main() -> None:
+    """Print the sizes; with --free, drop all entries of those kinds first."""
+    parser = argparse.ArgumentParser(prog="sweep space", description=__doc__)
+    parser.add_argument("--free", nargs="+", choices=KINDS, default=[], help="drop all entries of these kinds")
+    store = store_at(Path("multirun"))
+    free = parser.parse_args().free
+    freed = store.tidy()
+    for entry in store.usage():
+        if entry.kind in free:
+            with store.lease(entry.kind, entry.key):  # whoever works on it now ends first
+                store.drop(entry.kind, entry.key)
+            freed += entry.bytes
+    for parts in store.root.glob("*/.*.download"):  # what a checkpoint's download cut short has kept
+        if parts.parent.name in free:
+            with store.lease(parts.parent.name, parts.name.removesuffix(".download").removeprefix(".")):
+                freed += sum(file.stat().st_size for file in parts.glob("*"))
+                shutil.rmtree(parts, ignore_errors=True)
+    sys.stdout.write(f"{store.root}\n")
+    usage = store.usage()
+    for kind, meaning in KINDS.items():
+        sizes = [entry.bytes for entry in usage if entry.kind == kind]
+        sys.stdout.write(f"{kind:11} {len(sizes):6} entries {sum(sizes) / 1e6:10.1f} MB   {meaning}\n")
+    sys.stdout.write(f"freed {freed / 1e6:.1f} MB\n")

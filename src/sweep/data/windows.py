@@ -1,0 +1,128 @@
+"""The token batches of an anneal's updates: read where they lie, or, behind a network, fetched once for all runs.
+
+What is fetched is written to the store in chunks of updates, so that a longer run adds to what a shorter one fetched,
+several processes share the work, and a killed one loses at most the chunk it was at.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from sweep.data.memmap import Instances
+from sweep.data.order import Order
+from sweep.domain.digests import digest
+from sweep.domain.errors import Refusal
+from sweep.domain.records import Position
+from sweep.system.progress import Progress
+from sweep.system.store import Store
+
+KIND = "windows"
+FORMAT = 1
+"""Raised when the same window would be written otherwise."""
+CHUNK = 25
+"""Updates of a chunk: it divides the usual lengths, and is 220 MB for OLMo-7B's 2160 instances of 2048 uint16."""
+TOKENS = "tokens.npy"
+ALL = slice(None)
+
+
+class Window:
+    """The batches of the updates that `order` draws from `instances`, read where they lie."""
+
+    def __init__(self, instances: Instances, order: Order, *, vocab_size: int) -> None:
+        self.instances, self.order, self.vocab_size = instances, order, vocab_size
+        self._drawn = np.empty((0, order.batch_size), dtype=np.uint32)
+
+    def batches(self, first: int, last: int, *, rows: slice = ALL) -> Iterator[np.ndarray]:
+        """Token ids int64 (B, T) of the updates from `first`, from 0, to before `last`; of each the given `rows`.
+
+        They are read ahead. Refusal for a token id that the model doesn't have.
+        """
+        self._prepare(first, last)
+        return read_ahead(self._checked(first, last, rows))
+
+    def _checked(self, first: int, last: int, rows: slice) -> Iterator[np.ndarray]:
+        for update in range(first, last):
+            batch = self._batch(update, rows)
+            if batch.max() >= self.vocab_size:
+                raise Refusal(
+                    f"data: update {update + 1} holds token id {batch.max()}, and the model has {self.vocab_size}: "
+                    f"the data were made by another tokenizer, or data.dtype is not {self.instances.dtype}"
+                )
+            yield batch
+
+    def after(self, num_updates: int, *, lr: float) -> Position:
+        """What a checkpoint saved after so many updates says of its position."""
+        return self.order.after(num_updates, lr=lr)
+
+    def _indices(self, last: int) -> np.ndarray:
+        """(at least `last`, B), drawn once for the longest asked for."""
+        if len(self._drawn) < last:
+            self._drawn = self.order.rows(last)
+        return self._drawn
+
+    def _prepare(self, first: int, last: int) -> None:
+        self._indices(last)
+
+    def _batch(self, update: int, rows: slice) -> np.ndarray:
+        return self.instances.read(self._drawn[update][rows])
+
+
+def read_ahead(items: Iterator[np.ndarray], *, depth: int = 2) -> Iterator[np.ndarray]:
+    """The items, up to `depth` of them made ahead in a thread; what is raised in making one is raised in its turn."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+    try:
+        ahead = deque(pool.submit(next, items, None) for _ in range(depth))
+        while (item := ahead.popleft().result()) is not None:
+            ahead.append(pool.submit(next, items, None))
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class FetchedWindow(Window):
+    """The same, fetched into the store before it is read."""
+
+    def __init__(self, instances: Instances, order: Order, *, vocab_size: int, store: Store, key: str) -> None:
+        """`key` names instances and order."""
+        super().__init__(instances, order, vocab_size=vocab_size)
+        self.store, self.key = store, key
+        self._shape = (CHUNK, self.order.batch_size, self.instances.sequence_length)
+        self._at: tuple[int, np.ndarray] | None = None
+
+    def _prepare(self, first: int, last: int) -> None:
+        chunks = range(first // CHUNK, -(-last // CHUNK))
+        absent = [chunk for chunk in chunks if not self.store.has(KIND, self._chunk_key(chunk))]
+        if absent:
+            size = int(np.prod(self._shape)) * self.instances.dtype.itemsize
+            with Progress("fetching data", total=len(absent) * size) as bar:
+                self.store.make_all(
+                    KIND, {self._chunk_key(c): self._builder(c, chunks.stop, bar.advance) for c in absent}
+                )
+
+    def _batch(self, update: int, rows: slice) -> np.ndarray:
+        chunk, row = divmod(update, CHUNK)
+        if self._at is None or self._at[0] != chunk:
+            # made again here where the store finds it damaged
+            folder = self.store.make(KIND, self._chunk_key(chunk), self._builder(chunk, chunk + 1, lambda size: None))
+            self._at = chunk, np.memmap(folder / TOKENS, dtype=self.instances.dtype, mode="r", shape=self._shape)
+        return self._at[1][row, rows].astype(np.int64)
+
+    def _chunk_key(self, chunk: int) -> str:
+        return digest("window", FORMAT, self.key, self._shape, str(self.instances.dtype), chunk)
+
+    def _builder(self, chunk: int, chunks: int, progress: Callable[[int], None]) -> Callable[[Path], None]:
+        """Fetches one of so many chunks."""
+
+        def build(folder: Path) -> None:
+            rows = self._indices(chunks * CHUNK)[chunk * CHUNK : (chunk + 1) * CHUNK].reshape(-1)
+            shape = (len(rows), self.instances.sequence_length)
+            tokens = np.memmap(folder / TOKENS, dtype=self.instances.dtype, mode="w+", shape=shape)
+            self.instances.read_into(tokens, rows, progress=progress)
+            tokens.flush()
+
+        return build

@@ -1,0 +1,1 @@
+"""Pure words: records, schedules, errors, digests. No clock, disk, network or environment."""

@@ -1,0 +1,41 @@
+"""Averages of checkpoints that stand in for a decay: what each of them weighs (pure).
+
+True to the theorem of WSM (Tian et al., arXiv 2507.17634); uniform weights are those of PMA (Li et al., 2505.12082).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from sweep.domain.schedule import SHAPES, learning_rates
+
+UNIFORM = "uniform"
+WEIGHTS = (UNIFORM, *(name for name in SHAPES if name not in ("constant", "exponential")))
+"""A constant rate would leave the last checkpoint alone, and an exponential never reaches 0."""
+
+
+def fractions(steps: Sequence[int], shape: str) -> np.ndarray:
+    """Fraction (k - 1,) of the learning rate that a decay over all of the ascending `steps` has in each interval.
+
+    The mean over the interval's updates; the decay begins at the first checkpoint and ends at the last.
+    """
+    since = np.asarray(steps) - steps[0]
+    rates = learning_rates(shape, steps=int(since[-1]), peak=1.0)
+    return np.array([rates[begin:end].mean() for begin, end in pairwise(since)])
+
+
+def coefficients(steps: Sequence[int], weights: str) -> np.ndarray:
+    """Weight (k,) float64 of each of k >= 2 checkpoints at ascending `steps`: not negative, 1 in all.
+
+    From t_0 the training moved by d_i = t_i - t_{i-1} in interval i. With the same gradients at learning rates scaled
+    by w_i, plain SGD would have ended at t_0 + sum_i w_i d_i, which is sum_j c_j t_j with c_0 = 1 - w_1,
+    c_j = w_j - w_{j+1} and c_K = w_K. So any decay w is an average; it leaves out that a decayed training would have
+    met other gradients, and what Adam makes of them. Uniform weights 1/k are those of a straight line, w_i = 1 - i/k.
+    """
+    if weights == UNIFORM:
+        return np.full(len(steps), 1 / len(steps))
+    w = np.concatenate([[1.0], fractions(steps, weights), [0.0]])
+    return w[:-1] - w[1:]

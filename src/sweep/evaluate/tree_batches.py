@@ -1,0 +1,155 @@
+"""Batches of a pack as tensors on a device: trees side by side, their attention in groups of segments of like shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweep.evaluate.attention_layout import Ints, Keys, alike, count, distinct, places
+from sweep.evaluate.pack import Pack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """S segments with Q queries each, that look at K nodes each."""
+
+    num_segments: int
+    queries: slice
+    """S * Q of all queries."""
+    key: Tensor | None
+    """(S * K,) node of each key; None: the queries' own nodes, causally."""
+    mask: Tensor | None
+    """(S or 1, 1, Q, K) to add to the scores: 0 or -inf; None: nothing to hide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """N nodes of trees and what to predict from them; nodes and rows stand in the order of their groups."""
+
+    token: Tensor
+    """(U,) tokens that occur."""
+    ids: Tensor
+    """(N,) index into `token`."""
+    position: Tensor
+    """(N,) depth in the tree."""
+    num_positions: int
+    groups: tuple[Group, ...]
+    """Queries are the nodes."""
+    row: Tensor
+    """Nodes that predict."""
+    row_groups: tuple[Group, ...]
+    """Queries are the rows."""
+    target_row: Tensor
+    """Index into `row` of each predicted token."""
+    target: Tensor
+
+
+class Batches:
+    """A pack's batches, those next to each other joined; each is built when asked for."""
+
+    def __init__(self, pack: Pack, device: torch.device) -> None:
+        self._pack = pack
+        self._device = device
+        self._node, self._segment, self._row = (
+            _ends(sizes) for sizes in (pack.batch_nodes, pack.batch_segments, pack.batch_rows)
+        )
+        self._above = _ends(np.add.reduceat(pack.segment_above, self._segment[:-1]))
+        self._above_node = pack.above + np.repeat(self._node[:-1], np.diff(self._above))
+        self._row_node = pack.row + np.repeat(self._node[:-1], pack.batch_rows)
+        self._target = np.searchsorted(pack.target_row, self._row)
+
+    def cut(self, most_nodes: int, within: slice = slice(None)) -> list[slice]:
+        """The pack's batches in runs of at most `most_nodes` nodes together, and of one batch at least."""
+        begin, stop, _ = within.indices(len(self._pack.batch_nodes))
+        runs = []
+        while begin < stop:
+            reach = int(np.searchsorted(self._node, self._node[begin] + most_nodes, side="right")) - 1
+            end = min(max(reach, begin + 1), stop)
+            runs.append(slice(begin, end))
+            begin = end
+        return runs
+
+    def nodes(self, run: slice) -> int:
+        """Nodes of a run."""
+        return int(self._node[run.stop] - self._node[run.start])
+
+    def targets(self, run: slice) -> slice:
+        """Where a run's predicted tokens stand among all."""
+        return slice(self._target[run.start], self._target[run.stop])
+
+    def __getitem__(self, run: slice) -> Batch:
+        node, segment, above, row, target = (
+            slice(ends[run.start], ends[run.stop])
+            for ends in (self._node, self._segment, self._above, self._row, self._target)
+        )
+        pack = self._pack
+        num_own, num_above = (of[segment].astype(np.int64) for of in (pack.segment_nodes, pack.segment_above))
+        groups = list(alike(num_own, num_above + num_own))
+        place = places(groups, num_own)
+        depth = np.repeat(num_above, num_own) + count(num_own)
+        position = np.empty_like(depth)
+        position[place] = depth
+        keys = Keys(place, num_own, place[self._above_node[above] - node.start], num_above)
+
+        row_node = self._row_node[row] - node.start
+        row_segment = np.repeat(np.arange(len(num_own)), num_own)[row_node]
+        num_rows = np.bincount(row_segment, minlength=len(num_own))
+        num_seen = np.zeros_like(num_own)
+        num_seen[row_segment] = depth[row_node] + 1  # ascending: the last one stays
+        row_groups = list(alike(num_rows, num_seen))
+        row_place = places(row_groups, num_rows)
+        rows = np.empty_like(row_place)
+        rows[row_place] = place[row_node]
+
+        token, ids = distinct(pack.ids[node])
+        ordered_ids = np.empty_like(ids)
+        ordered_ids[place] = ids
+        return Batch(
+            token=self._tensor(token),
+            ids=self._tensor(ordered_ids),
+            position=self._tensor(position),
+            num_positions=int(position.max()) + 1,
+            groups=tuple(self._groups(groups, num_own, num_above + num_own, position, keys, every=True)),
+            row=self._tensor(rows),
+            row_groups=tuple(self._groups(row_groups, num_rows, num_seen, position[rows], keys, every=False)),
+            target_row=self._tensor(row_place[pack.target_row[target] - row.start]),
+            target=self._tensor(pack.target[target].astype(np.int64)),
+        )
+
+    def _groups(
+        self, groups: list[Ints], num_queries: Ints, num_keys: Ints, depth: Ints, keys: Keys, *, every: bool
+    ) -> Iterator[Group]:
+        deepest = int(num_keys.max())
+        unseen = torch.full((deepest, deepest), -torch.inf, device=self._device).triu_(1)
+        end = 0
+        for members in groups:
+            queries, most = int(num_queries[members[0]]), int(num_keys[members[0]])
+            begin, end = end, end + len(members) * queries
+            causal = every and most == queries
+            yield Group(
+                num_segments=len(members),
+                queries=slice(begin, end),
+                key=None if causal else self._tensor(keys.padded(members, most)),
+                mask=None if causal else self._mask(unseen[:, :most], depth[begin:end].reshape(-1, queries)),
+            )
+
+    def _mask(self, unseen: Tensor, depth: Ints) -> Tensor | None:
+        """The rows of `unseen` for queries of depth (S, Q); None: all see all."""
+        if (depth >= unseen.shape[1] - 1).all():
+            return None
+        if (depth == depth[0]).all():
+            depth = depth[:1]
+        return unseen.index_select(0, self._tensor(depth.ravel())).view(len(depth), 1, *depth.shape[1:], -1)
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self._device)
+
+
+def _ends(sizes: NDArray[np.int32]) -> Ints:
+    """0 and where each ends."""
+    return np.concatenate(([0], np.cumsum(sizes)))

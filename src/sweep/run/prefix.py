@@ -1,0 +1,225 @@
+"""Training by prefix: find the longest prefix of an array of learning rates that the store holds, and go on from there.
+
+Resuming a killed run, skipping a finished one and sharing a trunk between runs are this one act.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sweep.checkpoints import TrainingState, load_state, read_config, save_state
+from sweep.config import Compute
+from sweep.data import Window
+from sweep.domain.records import Position, StepRecord, to_json
+from sweep.planning.keys import state_keys
+from sweep.system.lease import Lease
+from sweep.system.progress import Progress
+from sweep.system.ranks import ALONE, Ranks
+from sweep.system.stop_signals import ASKED, Stopped, asked
+from sweep.system.store import Store
+from sweep.training.divergence import Diverged, check_losses, highest_sound
+from sweep.training.loop import anneal, prepare
+
+KEPT, INTERIM = "states", "interim"
+"""Kinds of the store: states to keep, and states that only an interrupted training goes on from."""
+STEPS = "steps.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One array of learning rates followed from one start."""
+
+    name: str
+    """For people, at the progress bar."""
+    base: str
+    """Digest of all that decides the numbers besides the learning rates."""
+    rates: np.ndarray
+    """(updates,) float64."""
+    start: Callable[[], TrainingState]
+    """Loads the state that update 1 starts from."""
+    position: Position
+    """Where that state stands."""
+    data: Window
+    """Where the batches come from."""
+    max_grad_norm: float | None
+    z_loss: float
+    masked: Callable[[np.ndarray], np.ndarray] | None = None
+    """Which instances of a batch are in no loss; None: all are in it."""
+    save_interval: int
+    """An interim state every so many updates."""
+    keep_interval: int | None
+    """A kept state every so many updates; None: the last alone."""
+    device: torch.device
+    compute: Compute
+    ranks: Ranks = ALONE
+    """The processes that do it together; each calls `train` with the same training."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where a training ended."""
+
+    key: str
+    """Store key of the last state."""
+    folder: Path
+    steps: tuple[StepRecord, ...]
+    """One record an update, those of reused prefixes included."""
+    updates_done: int
+    """Updates that this process did itself."""
+
+
+def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], None] = lambda record: None) -> Trained:
+    """The training's last state, from the store as far as the store has it; `on_step` sees every record in order.
+
+    Raises Diverged where the training fails; then it leaves no interim state. Raises Stopped after the update at which
+    one of the ranks was asked to, its state saved.
+    """
+    keys, ranks = state_keys(training.base, training.rates), training.ranks
+    with store.lease(KEPT, keys[-1]) if ranks.leads else contextlib.nullcontext() as lease:
+        done, steps, state = _begun(store, training, keys)
+        for record in steps:
+            on_step(record)
+        if state is not None:
+            try:
+                for record in _updates(training, state, done):
+                    steps.append(record)
+                    on_step(record)
+                    check_losses(steps, vocab_size=state.config.model.vocab_size)
+                    stop = ranks.any(asked())
+                    if _due(training, state, steps, stop=stop):
+                        _save(store, training, state, keys[len(steps)], steps, lease)
+                    if stop:
+                        raise Stopped(ASKED)
+            except Diverged:
+                if ranks.leads:
+                    _drop_interim(store, keys)
+                raise
+    final = ranks.from_first(lambda: _finish(store, keys))
+    return Trained(keys[-1], final, tuple(steps), len(training.rates) - done)
+
+
+def _begun(store: Store, training: Training, keys: list[str]) -> tuple[int, list[StepRecord], TrainingState | None]:
+    """(updates, records, state) of the longest prefix; no state where it is all. Looked for again where it vanished:
+
+    another run that shares it may have ended in between, and dropped its interim states.
+    """
+    ranks = training.ranks
+    while True:
+        done, folder = ranks.from_first(lambda: longest_prefix(store, keys))
+        try:
+            steps = read_steps(folder) if folder else []
+            return done, steps, _start(training, folder) if done < len(training.rates) else None
+        except FileNotFoundError:
+            if ranks.size > 1 or folder is None or folder.exists():
+                raise
+
+
+def _finish(store: Store, keys: list[str]) -> Path:
+    """The folder of the last state, the interim ones gone."""
+    if store.has(INTERIM, keys[-1]):
+        store.move(INTERIM, keys[-1], KEPT)
+    _drop_interim(store, keys)
+    final = store.get(KEPT, keys[-1])
+    assert final is not None, f"state {keys[-1]} vanished from the store"
+    return final
+
+
+def _drop_interim(store: Store, keys: list[str]) -> None:
+    for key in store.keys(INTERIM).intersection(keys):
+        store.drop(INTERIM, key)
+
+
+def longest_prefix(store: Store, keys: list[str]) -> tuple[int, Path | None]:
+    """(updates, folder) of the furthest sound state among `keys`; (0, None) where there is none."""
+    present = {key: kind for kind in (INTERIM, KEPT) for key in store.keys(kind)}
+    for updates in range(len(keys) - 1, 0, -1):
+        if keys[updates] in present and (folder := store.get(present[keys[updates]], keys[updates])):
+            return updates, folder
+    return 0, None
+
+
+def read_steps(folder: Path) -> list[StepRecord]:
+    """The records of all updates up to a state."""
+    return [StepRecord(**json.loads(line)) for line in (folder / STEPS).read_text().splitlines()]
+
+
+def _start(training: Training, folder: Path | None) -> TrainingState:
+    """The state in `folder`, or else the training's start; over several ranks, this one's share of it."""
+    compute, ranks = training.compute, training.ranks
+    place = training.device if ranks.size == 1 else torch.device("cpu")
+    state = load_state(folder, read_config(folder), device=place) if folder else training.start()
+    prepare(state.model, activation_checkpointing=compute.activation_checkpointing, compile=compute.compile)
+    if ranks.size > 1:
+        from sweep.checkpoints.distributed import shard
+
+        shard(state, num_ranks=ranks.size, device=training.device)
+    return state
+
+
+def _updates(training: Training, state: TrainingState, done: int) -> Iterator[StepRecord]:
+    """Do the updates after the first `done`, keeping `state.position` true."""
+    rates, position, compute, ranks = training.rates, training.position, training.compute, training.ranks
+    records = anneal(
+        state.model,
+        state.optimizer,
+        training.data.batches(done, len(rates), rows=ranks.share(position.batch_size)),
+        rates[done:],
+        max_grad_norm=training.max_grad_norm,
+        z_loss=training.z_loss,
+        masked=training.masked,
+        precision=compute.precision,
+        micro_batch_size=compute.micro_batch_size,
+        first_update=done + 1,
+        tokens_before=done * position.batch_size * position.sequence_length,
+        ranks=ranks,
+    )
+    with Progress(training.name, total=len(rates), done=done, shown=ranks.leads) as bar:
+        for record in records:
+            state.position = training.data.after(record.update, lr=record.lr)
+            yield record
+            bar.advance(1, f"loss {record.loss:.3f} lr {record.lr:.1e}")
+
+
+def _due(training: Training, state: TrainingState, steps: list[StepRecord], *, stop: bool) -> bool:
+    """Whether the state after these updates is to be saved: never one that may be diverging, but as the last."""
+    updates = len(steps)
+    if updates == len(training.rates):
+        return True
+    if updates % training.save_interval and not stop and not _kept(training, updates):
+        return False
+    return steps[-1].loss <= highest_sound(steps, vocab_size=state.config.model.vocab_size)
+
+
+def _kept(training: Training, updates: int) -> bool:
+    every = training.keep_interval
+    return updates == len(training.rates) or (every is not None and updates % every == 0)
+
+
+def _save(
+    store: Store, training: Training, state: TrainingState, key: str, steps: list[StepRecord], lease: Lease | None
+) -> None:
+    """Put the state into the store; over several ranks the first one writes, the others wait."""
+    ranks = training.ranks
+    if ranks.size > 1:
+        from sweep.checkpoints.distributed import whole
+
+        saved = whole(state, keep=ranks.leads)
+    else:
+        saved = state
+
+    def write() -> None:
+        assert lease is not None
+        assert saved is not None
+        lease.check()
+        with store.writing(KEPT if _kept(training, len(steps)) else INTERIM, key) as folder:
+            save_state(folder, saved)
+            (folder / STEPS).write_text("".join(f"{json.dumps(to_json(step))}\n" for step in steps))
+
+    ranks.from_first(write)

@@ -1,0 +1,173 @@
+"""The checkpoint of a published model in the store: downloaded once for all jobs that share it, when first needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from safetensors import SafetensorError
+
+from sweep.checkpoints import architecture, decayed, import_folder
+from sweep.checkpoints.download import STEMS, fetch_folder
+from sweep.checkpoints.hub import snapshot
+from sweep.config import Model, RunConfig
+from sweep.config.published import Published, folder_of, from_hub
+from sweep.domain.digests import digest
+from sweep.domain.errors import Refusal
+from sweep.planning.pretraining_schedule import pretraining_lr, tokens_seen
+from sweep.system.files import file_digest
+from sweep.system.store import Store
+
+KIND = "checkpoints"
+WEIGHTS = ("config", "train", "model")
+WEIGHT_FILES = (".json", ".safetensors", ".bin")
+
+
+def published_checkpoint(store: Store, config: RunConfig) -> Path:
+    """The folder of the chosen checkpoint, in ai2-olmo's format; Refusal where it can't be had."""
+    published, step = config.model.published, config.checkpoint.step
+    assert published and step
+    if from_hub(published, config.checkpoint.source):
+        return _from_hub(store, config.model, published, step, optimizer=config.anneal.needs_optimizer)
+    url = _url(published, step)
+    title = f"{config.model.name} step {step}"
+    return _fetched(store, url, digest("checkpoint", url), title, STEMS, optimizer=config.anneal.needs_optimizer)
+
+
+def published_weights(store: Store, config: RunConfig, step: int) -> Path:
+    """The folder of another checkpoint of the chosen model, at least its weights; the whole one where it is here."""
+    published = config.model.published
+    assert published
+    if from_hub(published, config.checkpoint.source):
+        return _from_hub(store, config.model, published, step)
+    url = _url(published, step)
+    if (whole := store.get(KIND, digest("checkpoint", url))) is not None:
+        return whole
+    title = f"{config.model.name} step {step}: weights"
+    return _fetched(store, url, digest("weights", url), title, WEIGHTS, optimizer=False)
+
+
+def address(config: RunConfig) -> str:
+    """Where the chosen checkpoint of a published model is on the web."""
+    published, step = config.model.published, config.checkpoint.step
+    assert published and step
+    if from_hub(published, config.checkpoint.source):
+        assert published.revision
+        return f"https://huggingface.co/{published.hub}/tree/{published.revision.format(step=step)}"
+    return _url(published, step)
+
+
+def _url(published: Published, step: int) -> str:
+    assert published.http
+    return published.http.format(folder=folder_of(published, step), step=step)
+
+
+def _fetched(store: Store, url: str, key: str, title: str, stems: tuple[str, ...], *, optimizer: bool) -> Path:
+    parts = store.path(KIND, f".{key}.download")
+
+    def build(into: Path) -> None:
+        fetch_folder(url, into, parts, title=title, stems=stems, optimizer=optimizer)
+
+    folder = store.make(KIND, key, build)
+    shutil.rmtree(parts, ignore_errors=True)
+    return folder
+
+
+def _from_hub(store: Store, model: Model, published: Published, step: int, *, optimizer: bool = False) -> Path:
+    """A revision as an OLMo checkpoint, its optimizer where that is asked for; how it was trained its option says."""
+    assert published.hub and published.revision
+    tokens = tokens_seen(model, step)
+    if tokens is None:
+        raise Refusal("model.batch_size=null: what the Hub doesn't tell of a training must be given")
+    repository, revision = published.hub, published.revision.format(step=step)
+    training, state = training_tree(model, step), published.hub_optimizer if optimizer else None
+
+    def build(into: Path) -> None:
+        found, place = snapshot(repository, revision, state), f"{repository}@{revision}"
+        told = training
+        if state is not None:
+            shutil.copyfile(found / state, into / "optim.pt")
+            try:
+                told = {**training, "optimizer": {**training["optimizer"], **decayed(into)}}
+            except (KeyError, TypeError, RuntimeError, UnpicklingError) as error:
+                raise Refusal(f"{place}: {state} is no optimizer state: {error}") from error
+        _import(found, into, place, told, step, tokens)
+
+    named = (repository, revision, training, tokens, *([state] if state else []))
+    return store.make(KIND, digest("hub", *named), build)
+
+
+def imported_checkpoint(store: Store, config: RunConfig) -> Path:
+    """A folder on disk in a layout of the Hub, as an OLMo checkpoint without optimizer.
+
+    Such a folder doesn't say where its training stood nor how it was done: step and batch size are chosen, and AdamW is
+    that of OLMo 2's configurations.
+    """
+    path, step, batch_size = Path(config.checkpoint.path or ""), config.checkpoint.step, config.model.batch_size
+    if step is None or batch_size is None:
+        raise Refusal(
+            f"checkpoint.step={step}, model.batch_size={batch_size}: {path} is in a layout of the Hub, which says "
+            "neither: give both"
+        )
+    training: dict[str, Any] = {
+        "run_name": path.name,
+        "optimizer": {"name": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
+        "data": {"memmap_dtype": config.data.dtype or "uint16"},
+        "tokenizer": {"identifier": str((path / "tokenizer.json").absolute())},
+        "global_train_batch_size": batch_size,
+        "max_grad_norm": 1.0,
+        "precision": "fp32",
+    }
+    try:
+        length = architecture(json.loads((path / "config.json").read_text()))["max_sequence_length"]
+    except (ValueError, KeyError) as error:
+        raise Refusal(f"checkpoint.path={path}: config.json is not one of an OLMo: {error}") from error
+    content = {file.name: file_digest(file) for file in sorted(path.iterdir()) if file.suffix in WEIGHT_FILES}
+    tokens = step * batch_size * length
+    return store.make(
+        KIND,
+        digest("hub folder", content, training, step),
+        lambda into: _import(path, into, f"checkpoint.path={path}", training, step, tokens),
+    )
+
+
+def _import(found: Path, into: Path, place: str, training: dict[str, Any], step: int, tokens: int) -> None:
+    try:
+        import_folder(found, into, training=training, step=step, tokens=tokens)
+    except (FileNotFoundError, ValueError, UnpicklingError, SafetensorError) as error:
+        raise Refusal(f"{place}: {error}") from error
+
+
+def training_tree(model: Model, step: int) -> dict[str, Any]:
+    """What a revision on the Hub doesn't tell of its training, as ai2-olmo's `TrainConfig` without `model`."""
+    published = model.published
+    assert published and model.batch_size
+    optimizer, scheduler, lr = published.optimizer, published.scheduler, pretraining_lr(model, step)
+    tree: dict[str, Any] = {
+        "run_name": model.name,
+        "seed": published.data_seed,
+        "optimizer": {
+            "name": "adamw",
+            "betas": list(optimizer.betas),
+            "eps": optimizer.eps,
+            "weight_decay": optimizer.weight_decay,
+            "decay_norm_and_bias": optimizer.decay_norm_and_bias,
+            "decay_embeddings": optimizer.decay_embeddings,
+        },
+        "data": {"memmap_dtype": published.data_dtype, "instance_filter": published.instance_filter},
+        "tokenizer": {"identifier": published.tokenizer},
+        "global_train_batch_size": model.batch_size,
+        "max_grad_norm": optimizer.max_grad_norm,
+        "precision": "fp32",
+    }
+    if lr is not None:
+        tree["optimizer"]["learning_rate"] = scheduler.peak_lr if scheduler else lr
+    if scheduler is not None:
+        named = ("name", "units", "t_warmup", "t_max", "alpha_f", "warmup_min_lr")
+        tree["scheduler"] = {name: getattr(scheduler, name) for name in named}
+    if published.z_loss is not None:
+        tree |= {"softmax_auxiliary_loss": True, "auxiliary_loss_multiplier": published.z_loss}
+    return tree

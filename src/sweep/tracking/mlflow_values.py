@@ -1,0 +1,243 @@
+"""What MLflow should show of a journal: names, params, tags and points (pure; limits are MLflow 3.17's).
+
+A point's timestamp and step follow from the journal alone, so sending one again stores nothing new.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from sweep.tracking.events import Events, milliseconds
+from sweep.tracking.shown_scores import is_aggregate, shown
+
+PARAM_CHARS = 6000
+TAG_CHARS = 8000
+NAME_CHARS = 250
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+"""Outcome status -> MLflow's."""
+PASSING_TAGS = {"sweep.changed_params", "sweep.infinite", "sweep.damaged_lines", "sweep.error"}
+"""Tags that are there only while they say something."""
+STEP_METRICS = ("loss", "lr", "grad_norm", "param_norm", "update_norm", "tokens")
+PEAK, LOG10_PEAK = "plan.peak_lr", "plan.log10_peak_lr"
+ROUNDING = 1e-12
+"""A score's difference below this is of rounding, and shown as none: MLflow's table would cut 4.3e-18 to 4.3."""
+COUNTED = "train/tokens"
+"""A curve with a point at every update."""
+
+
+class Point(NamedTuple):
+    """One metric value."""
+
+    name: str
+    value: float
+    """An infinity is shown as NaN (a gap): MLflow would store 1.8e308, which flattens every chart it is in."""
+    timestamp: int
+    """Milliseconds since 1970."""
+    step: int
+
+
+def status(events: Events, *, alive: bool) -> str:
+    """MLflow's status of the run; without an outcome it is RUNNING while somebody is at work on it, else KILLED."""
+    if events.outcome is None:
+        return "RUNNING" if alive else "KILLED"
+    return STATUS[events.outcome["status"]]
+
+
+def step_points(events: Events, *, after: int = 0) -> Iterator[Point]:
+    """The curves of the updates past `after`."""
+    return _curves(events, (record for record in events.steps if record["update"] > after))
+
+
+def redone_points(events: Events) -> Iterator[Point]:
+    """The points of updates that were done again later, as they came out first."""
+    return _curves(events, events.redone)
+
+
+def _curves(events: Events, records: Iterable[dict[str, Any]]) -> Iterator[Point]:
+    start = milliseconds(events.attempts[0])
+    for record in records:
+        values = {name: record[name] for name in STEP_METRICS if _measured(record, name)}
+        if record["lr"] > 0:
+            values["log10_lr"] = math.log10(record["lr"])
+        for name, value in values.items():
+            yield Point(f"train/{name}", _finite(value), start + record["update"], record["update"])
+
+
+def score_points(events: Events) -> Iterator[Point]:
+    """The selected scores with their standard errors, at the time they were written, and what the run cost."""
+    for point in _scores(events):
+        none = point.name.startswith("delta/") and abs(point.value) < ROUNDING
+        yield point._replace(value=0.0 if none else _finite(point.value))
+    if events.outcome is not None and events.outcome["result"] is not None:
+        for name, value in events.outcome["result"]["cost"].items():
+            yield Point(f"cost/{tidy(name)}", _finite(value), milliseconds(events.outcome), 0)
+
+
+def superseded_points(events: Events) -> Iterator[Point]:
+    """What `score_points` were of earlier attempts that came out otherwise: MLflow may have been shown them."""
+    for event in events.superseded:
+        then = tuple(attempt for attempt in events.attempts if attempt["time"] <= event["time"]) or events.attempts[:1]
+        bare = replace(events, attempts=then, scores={}, scored_ms={}, outcome=None)
+        if event["event"] == "outcome":
+            yield from score_points(replace(bare, outcome=event))
+        else:
+            ms = {event["when"]: milliseconds(event)}
+            yield from score_points(replace(bare, scores={event["when"]: event["scores"]}, scored_ms=ms))
+
+
+def system_points(events: Events, *, after: int = 0) -> Iterator[Point]:
+    """What the host was busy with, past the first `after` samples, under the names MLflow's own monitor uses."""
+    for number, sample in enumerate(events.system, 1):
+        if number > after:
+            for name, value in sample["values"].items():
+                yield Point(f"system/{tidy(name)}", _finite(value), milliseconds(sample), number)
+
+
+def is_curve(point: Point) -> bool:
+    """Whether the point is of an update."""
+    return point.name.startswith("train/")
+
+
+def is_sample(point: Point) -> bool:
+    """Whether the point is of the machine's load."""
+    return point.name.startswith("system/")
+
+
+def params(events: Events) -> dict[str, str]:
+    """The first attempt's params as MLflow takes them, and the peak they came to; what is too long ends in a marker."""
+    found = {**events.attempts[0]["params"], **peak(events)}
+    return {name: fit(_text(value), PARAM_CHARS, "journal.jsonl") for name, value in _tidied(found)}
+
+
+def peak(events: Events) -> dict[str, float]:
+    """The peak learning rate, also where `anneal.peak_lr` is null, and its logarithm: MLflow's axes are linear."""
+    lr = None if events.inputs is None else events.inputs["peak_lr"]
+    return {} if lr is None else {PEAK: lr, LOG10_PEAK: round(math.log10(lr), 6)}
+
+
+def tags(events: Events) -> dict[str, str]:
+    """What identifies the run, and what may vary from attempt to attempt (of the last one)."""
+    first, last = events.attempts[0], events.attempts[-1]
+    changed = {k: v for k, v in last["params"].items() if k not in first["params"] or first["params"][k] != v}
+    found = {
+        "sweep.key": first["key"],
+        "sweep.name": first["sweep"],
+        "sweep.attempts": str(len(events.attempts)),
+        "host": last["host"],
+        "pid": str(last["pid"]),
+        "versions": _text(last["versions"]),
+        "mlflow.source.name": last["command"],
+        "mlflow.source.type": "LOCAL",
+        "sweep.changed_params": _text(changed) if changed else "",
+        "sweep.infinite": ", ".join(_infinite(events)),
+        "sweep.damaged_lines": ", ".join(map(str, events.damaged)),
+        "sweep.error": (events.outcome or {}).get("error") or "",
+        **{f"mlflow.source.git.{name}": value for name, value in _git(last["git"])},
+        **{f"machine.{name}": _text(value) for name, value in last.get("machine", {}).items()},
+        **({"mlflow.user": last["user"]} if "user" in last else {}),
+    }
+    if events.inputs is not None:
+        found["checkpoint.digest"] = events.inputs["checkpoint"]["digest"]
+        found["checkpoint.uri"] = events.inputs["checkpoint"]["uri"]
+    return {name: fit(value, TAG_CHARS, "journal.jsonl") for name, value in found.items() if value}
+
+
+def _git(found: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """The state of the code, in MLflow's own words."""
+    if found is not None:
+        yield "commit", found["commit"]
+        yield "dirty", _text(found["changed"])
+        yield from ((name, found[name]) for name in ("branch", "repoURL") if found.get(name))
+
+
+def learning_rates(events: Events) -> str:
+    """The executed learning rates as CSV, in full precision."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("update", "lr"))
+    table.writerows((record["update"], repr(record["lr"])) for record in events.steps)
+    return text.getvalue()
+
+
+def fit(text: str, limit: int, where: str) -> str:
+    """The text, or its beginning and a marker of what is missing and where it is whole.
+
+    What databases have no form for, NUL and half a surrogate pair, is shown as a replacement character.
+    """
+    text = re.sub("[\0\ud800-\udfff]", "\ufffd", text)
+    if len(text) <= limit:
+        return text
+    marker = f" … [cut, {len(text)} characters, whole in {where}]"
+    return text[: limit - len(marker)] + marker
+
+
+def tidy(name: str) -> str:
+    """The name in the characters, the path form and the length that MLflow allows."""
+    parts = (re.sub(r"[^\w\-. :]", "_", part, flags=re.ASCII).strip() for part in name.split("/"))
+    return "/".join(part for part in parts if part not in ("", ".", ".."))[:NAME_CHARS] or "_"
+
+
+def _scores(events: Events) -> list[Point]:
+    """The selected scores as they are, standard errors last, as the run's page lists them in this order."""
+    values: dict[str, Point] = {}
+    errors: list[Point] = []
+    means = Counter((when, s["metric"]) for when, scores in events.scores.items() for s in scores if is_aggregate(s))
+    for when, score in shown(events):
+        name = _free(tidy(_score_name(when, score, sole=means[when, score["metric"]] == 1)), values)
+        values[name] = Point(name, score["value"], events.scored_ms[when], 0)
+        errors.append(Point(tidy(f"stderr/{name}"), score["stderr"], events.scored_ms[when], 0))
+    return [*values.values(), *errors]
+
+
+def _score_name(when: str, score: dict[str, Any], *, sole: bool) -> str:
+    """`after/arc_easy.acc`: MLflow makes a section of all before the last slash; `after/mean` of a `sole` suite."""
+    if is_aggregate(score) and sole and ":" not in score["task"]:  # a limit stays in the name
+        return f"{when}/{score['metric']}"
+    return f"{when}/{score['task']}.{score['metric']}"
+
+
+def _tidied(named: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    taken: set[str] = set()
+    for name, value in named.items():
+        taken.add(free := _free(tidy(name), taken))
+        yield free, value
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """The name, numbered where two differed only in what MLflow doesn't allow."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name[: NAME_CHARS - 8]} {number}"
+    return free
+
+
+def _infinite(events: Events) -> Iterator[str]:
+    """The infinities that `_finite` hides, said in words."""
+    for name in STEP_METRICS:
+        at = [record["update"] for record in events.steps if _measured(record, name) and math.isinf(record[name])]
+        if at:
+            yield f"train/{name} in {len(at)} updates from {at[0]}"
+    yield from (f"{point.name} = {point.value}" for point in _scores(events) if math.isinf(point.value))
+
+
+def _measured(record: dict[str, Any], name: str) -> bool:
+    """Whether this update has the figure: not every one does, and older journals lack what came later."""
+    return record.get(name) is not None
+
+
+def _finite(value: float) -> float:
+    return math.nan if math.isinf(value) else float(value)
+
+
+def _text(value: Any) -> str:
+    """A value as the command line spells it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

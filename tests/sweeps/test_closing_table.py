@@ -1,0 +1,67 @@
+"""The table at the end of a sweep: what a row says, and that an anneal stands beside its constant control."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sweep.planning.names import run_name
+from sweep.sweeps.closing_table import draw, row
+from sweep.tracking import Events
+from tests.config.test_config import composed
+
+
+def score(task: str, metric: str, value: float, stderr: float = 0.01) -> dict[str, Any]:
+    return {"task": task, "metric": metric, "value": value, "stderr": stderr}
+
+
+def read_as(scores: dict[str, list[dict[str, Any]]], outcome: dict[str, Any] | None = None) -> Events:
+    return Events(attempts=(), steps=(), redone=(), scores=scores, artifacts={}, outcome=outcome, damaged=())
+
+
+def events(*whens: str) -> Events:
+    """A finished run that moved the mean by 0.1 and the loss by -0.5."""
+    values = {"before": (0.4, 5.0), "after": (0.5, 4.5), "delta": (0.1, -0.5)}
+    scores = {w: [score("core8", "mean", values[w][0]), score("heldout", "loss", values[w][1])] for w in whens}
+    outcome = {"status": "finished", "result": {"cost": {"tokens": 96_000, "seconds": 7.0}}}
+    return read_as(scores, outcome)
+
+
+def test_an_anneal_shows_what_it_did_beyond_its_constant_control() -> None:
+    config = composed("anneal.steps=250")
+    beyond = [score("core8", "mean", 0.02), score("heldout", "loss", -0.25)]
+    shown = row(config, run_name(config), events("before", "after", "delta"), beyond)
+    assert {of: figures["vs constant"] for of, figures in shown.figures.items()} == {
+        "core8": (0.02, 0.01),
+        "val loss": (-0.25, 0.01),
+    }
+    text = draw("main", [shown])
+    assert text.count("vs constant") == 3, "two columns and the caption"
+    for cell in ("40.00 ± 1.00", "+10.00 ± 1.00", "+2.00 ± 1.00", "-0.5000 ± 0.0100", "-0.2500 ± 0.0100", "0.10M"):
+        assert cell in text
+
+
+def test_without_a_constant_control_there_is_no_such_column() -> None:
+    config = composed("anneal.steps=250")
+    assert "vs constant" not in draw("main", [row(config, run_name(config), events("before", "after", "delta"))])
+
+
+@pytest.mark.parametrize(("option", "named"), [("none", "none"), ("merge", "merge uniform last=4")])
+def test_an_arm_without_updates_is_named_by_what_it_is(option: str, named: str) -> None:
+    config = composed(f"anneal={option}")
+    shown = row(config, run_name(config), events("before", "after"))
+    assert (shown.checkpoint, shown.anneal) == ("tiny-s@2000", named)
+    assert shown.figures["core8"]["delta"] is None, "nothing was done, so there is no difference to show"
+
+
+def test_every_suite_of_a_union_has_its_mean_and_loss_alone_has_none() -> None:
+    both = composed("tasks=[core8,mmlu]", "tasks.heldout=false")
+    scores = {"before": [score("core8", "mean", 0.4), score("mmlu", "mean", 0.25)]}
+    text = draw("main", [row(both, run_name(both), read_as(scores))])
+    assert "core8 before" in text and "40.00 ± 1.00" in text
+    assert "mmlu before" in text and "25.00 ± 1.00" in text
+    assert "val loss" not in text
+    loss = composed("tasks=loss")
+    text = draw("main", [row(loss, run_name(loss), events("before", "after", "delta"))])
+    assert "val loss before" in text and "mean" not in text and "accuracy" not in text

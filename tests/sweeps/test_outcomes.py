@@ -1,0 +1,99 @@
+"""The table of a sweep's outcomes: what it reads, when it reads again, and what it survives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sweep.domain.digests import digest
+from sweep.domain.errors import Refusal
+from sweep.sweeps import outcomes
+from sweep.sweeps.outcomes import TABLE, found_sweep, frame, read_outcomes
+from sweep.system.store import store_at
+from tests.journals import write_run
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    folder = tmp_path / "steps"
+    for steps in (10, 20):
+        write_run(folder, gain=steps / 1000, **{"anneal.steps": steps})
+    return folder
+
+
+def test_a_row_a_run_with_params_scores_and_cost(sweep: Path) -> None:
+    runs = frame(read_outcomes([sweep])).sort_values("anneal.steps")
+    assert list(runs["anneal.steps"]) == [10, 20] and set(runs["status"]) == {"finished"}
+    assert list(runs["delta/loss/heldout"].round(3)) == [-0.01, -0.02]
+    assert list(runs["stderr/after/acc/arc_easy"]) == [0.01, 0.01]
+    assert list(runs["cost/tokens"]) == [1000, 2000] and set(runs["checkpoint"]) == {"toy@100"}
+    assert set(runs["anneal.peak_lr"]) == {"null"}
+
+
+def test_journals_that_did_not_change_are_not_read_again(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = read_outcomes([sweep])
+    read: list[Path] = []
+    true = outcomes.read
+    monkeypatch.setattr(outcomes, "read", lambda folder, **how: read.append(folder) or true(folder, **how))
+    assert read_outcomes([sweep]).equals(first) and read == []
+    new = write_run(sweep, gain=0.03, **{"anneal.steps": 30})
+    assert len(read_outcomes([sweep])) == 3 and read == [new]
+
+
+def test_a_run_that_went_on_is_read_again_and_one_that_is_gone_is_dropped(sweep: Path) -> None:
+    running = write_run(sweep, gain=0.0, status="running", **{"anneal.steps": 30})
+    assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "killed"]
+    with store_at(sweep.parent).lease("runs", digest(str(running.absolute()))):
+        assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "running"]
+    write_run(sweep, gain=0.03, **{"anneal.steps": 30})
+    assert set(frame(read_outcomes([sweep]))["status"]) == {"finished"}
+    (running / "journal.jsonl").unlink()
+    assert len(read_outcomes([sweep])) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 not a table", None])
+def test_a_damaged_table_is_made_anew(sweep: Path, damage: bytes | None) -> None:
+    first = read_outcomes([sweep])
+    table = sweep / TABLE
+    table.write_bytes(table.read_bytes()[:-20] if damage is None else damage)
+    assert read_outcomes([sweep]).equals(first)
+    assert [path.name for path in sweep.iterdir() if path.is_file()] == [TABLE]
+
+
+def test_a_table_of_other_columns_is_made_anew(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = read_outcomes([sweep])
+    monkeypatch.setattr(outcomes, "REVISION", b"another")
+    assert read_outcomes([sweep]).equals(first)
+
+
+def test_where_nothing_may_be_written_it_is_read_all_the_same(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert len(read_outcomes([sweep])) == 2
+    assert [path.name for path in sweep.iterdir() if path.is_file()] == []
+
+
+def test_failures_and_their_errors_are_rows(sweep: Path) -> None:
+    write_run(sweep, gain=0.0, status="failed", **{"anneal.steps": 30})
+    runs = frame(read_outcomes([sweep]))
+    failed = runs[runs["status"] == "failed"].iloc[0]
+    assert failed["error"] == "ValueError: a loss is not finite" and failed["before/loss/heldout"] == 4.5
+
+
+def test_one_state_scored_twice_is_one_run(sweep: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    write_run(again, gain=0.01, **{"anneal.steps": 10})
+    assert len(frame(read_outcomes([sweep, again]))) == 2
+
+
+def test_what_is_no_sweep_is_refused(tmp_path: Path, sweep: Path) -> None:
+    assert found_sweep("steps", tmp_path) == sweep
+    with pytest.raises(Refusal, match=r"SWEEP=stepz.*did you mean steps"):
+        found_sweep("stepz", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Refusal, match="holds no run"):
+        read_outcomes([tmp_path / "empty"])

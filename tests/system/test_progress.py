@@ -1,0 +1,30 @@
+"""Progress as others read it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from sweep.sweeps.run_states import Standing, to_text
+from sweep.system import progress
+from sweep.system.progress import Progress, read_progress, reporting
+
+
+def test_a_stage_says_how_far_it_is_and_when_it_ends_by_its_own_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with reporting(tmp_path), Progress("anneal", total=400, done=200) as bar:
+        assert read_progress(tmp_path) is None
+        now += 10
+        bar.advance(100)
+        report = read_progress(tmp_path)
+        assert report is not None
+        assert report[:3] == ("anneal", 300, 400)
+        assert report.ends == pytest.approx(time.time() + 10, abs=5), "100 took 10 s, and 100 are left"
+        text = to_text(Standing(run="r", state="running", job="12_3", detail="running", progress=report))
+        assert "job 12_3  anneal 300/400 until about " in text
+    assert read_progress(tmp_path) is None
