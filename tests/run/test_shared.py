@@ -18,8 +18,10 @@ from sweep.evaluate.transformer import Body
 from sweep.run.score import Spent, record_files, score_along
 from sweep.system.ranks import ALONE, Ranks
 from sweep.system.store import Store
-from tests.evaluate.conftest import EOS, MAX_LENGTH, make_olmo, scoring_of
+from tests.evaluate.conftest import EOS, MAX_LENGTH, core8, make_olmo, scoring_of, tokenizer
 from tests.system.test_ranks import together
+
+__all__ = ["core8", "tokenizer"]
 
 
 def scored(ranks: Ranks, folder: Path) -> tuple[bytes, bytes, int]:

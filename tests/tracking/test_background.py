@@ -305,8 +305,9 @@ RUN = """
 import sys, time
 from pathlib import Path
 from sweep.system.lease import born
-from sweep.tracking import Journal, live, view
-with live.followed(Path(sys.argv[1]), live.Where(sys.argv[2], "anneal", Path(sys.argv[3]))):
+from sweep.tracking.place import Where
+from sweep.tracking import Journal, background, view
+with background.followed(Path(sys.argv[1]), Where(sys.argv[2], "anneal", Path(sys.argv[3]))):
     print("on", flush=True)
     time.sleep(60)
 """

@@ -66,12 +66,13 @@ def settle(uri: str, *folders: Path) -> None:
 RUN = """
 import json, sys, time
 from pathlib import Path
-from sweep.tracking import Journal, live, read
-folder, uri, experiment, root, attempt, pause, until, live.DELAY_S = *sys.argv[1:8], float(sys.argv[8])
+from sweep.tracking.place import Where
+from sweep.tracking import Journal, background, read
+folder, uri, experiment, root, attempt, pause, until, background.DELAY_S = *sys.argv[1:8], float(sys.argv[8])
 with Journal(Path(folder)) as journal:
     journal.write("attempt", **json.loads(attempt))
     update = max((step["update"] for step in read(Path(folder)).steps), default=0) // 10 * 10
-    with live.followed(Path(folder), live.Where(uri, experiment, Path(root))):
+    with background.followed(Path(folder), Where(uri, experiment, Path(root))):
         print("on", flush=True)
         while not update or update % 20 or (until and not Path(until).exists()):
             update += 1

@@ -230,7 +230,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-from sweep.tracking import batches, projection
+from sweep.tracking import log_batches, projection
 from sweep.tracking.connection import Connection
 real, left = MlflowClient.log_batch, int(sys.argv[4])
 def log_batch(*args, **kwargs):
@@ -240,7 +240,7 @@ def log_batch(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     real(*args, **kwargs)
 MlflowClient.log_batch = log_batch
-batches.ENTITIES = 30
+log_batches.ENTITIES = 30
 projection.project(Path(sys.argv[1]), Connection(sys.argv[2], "anneal", Path(sys.argv[3])), alive=True)
 """
 

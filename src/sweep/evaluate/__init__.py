@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 # a run whose scores are all in the store loads neither lm-eval nor torch
-_LATE = {"Body": "body", "library": "products", "likelihoods": "engine", "log_likelihoods": "engine"}
+_LATE = {"Body": "transformer", "library": "matmul", "likelihoods": "engine", "log_likelihoods": "engine"}
 
 
 def __getattr__(name: str) -> Any:
