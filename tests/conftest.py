@@ -18,7 +18,7 @@ from sweep.checkpoints import TrainingState, fresh_state, save_state
 from sweep.config import Compute
 from sweep.data import Instances
 from sweep.data.tokenizer import trained_tokenizer
-from sweep.run.checkpoint_source import Source as Checkpoint
+from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.system.store import Store
 from sweep.training.loop import anneal
 from tests.serving import served
@@ -94,7 +94,7 @@ def state(train_config: TrainConfig) -> TrainingState:
 
 
 @pytest.fixture
-def source(state: TrainingState, instances: Instances, train_config: TrainConfig, tmp_path: Path) -> Checkpoint:
+def source(state: TrainingState, instances: Instances, train_config: TrainConfig, tmp_path: Path) -> CheckpointFolder:
     """A local checkpoint after 30 updates of 2 instances; its data has 200."""
     batch = instances.read(np.arange(2))
     list(anneal(state.model, state.optimizer, [batch], np.array([1e-2]), max_grad_norm=1.0))
@@ -106,7 +106,7 @@ def source(state: TrainingState, instances: Instances, train_config: TrainConfig
     state.config.tokenizer.identifier = str(tokenizer)
     state.position = dataclasses.replace(state.position, step=30, instances=60, lr=1e-2)
     save_state(folder, state)
-    return Checkpoint(key="0" * 32, folder=folder, config=state.config)
+    return CheckpointFolder(key="0" * 32, folder=folder, config=state.config)
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ import torch
 
 from sweep.checkpoints import average_folders, load_model, read_config, read_position, weights_key
 from sweep.checkpoints.tensors import read_tensors, write_tensors
-from sweep.run.checkpoint_source import Source
+from sweep.run.checkpoint_folder import CheckpointFolder
 
 CPU = torch.device("cpu")
 
 
-def changed(source: Source, folder: Path, *, scale: float) -> Path:
+def changed(source: CheckpointFolder, folder: Path, *, scale: float) -> Path:
     """A copy of the checkpoint whose weights are scaled."""
     shutil.copytree(source.folder, folder)
     weights = {name: scale * tensor for name, tensor in read_tensors(folder, "model").items()}
@@ -24,7 +24,7 @@ def changed(source: Source, folder: Path, *, scale: float) -> Path:
     return folder
 
 
-def test_every_tensor_is_the_weighted_sum(source: Source, tmp_path: Path) -> None:
+def test_every_tensor_is_the_weighted_sum(source: CheckpointFolder, tmp_path: Path) -> None:
     tripled, into = changed(source, tmp_path / "tripled", scale=3), tmp_path / "average"
     into.mkdir()
     seen: list[float] = []
@@ -37,13 +37,17 @@ def test_every_tensor_is_the_weighted_sum(source: Source, tmp_path: Path) -> Non
     assert seen[-1] == 1.0
 
 
-def test_the_average_of_a_checkpoint_with_itself_is_that_checkpoint_to_the_bit(source: Source, tmp_path: Path) -> None:
+def test_the_average_of_a_checkpoint_with_itself_is_that_checkpoint_to_the_bit(
+    source: CheckpointFolder, tmp_path: Path
+) -> None:
     average_folders([source.folder, source.folder], np.array([0.5, 0.5]), tmp_path)
     for name, tensor in read_tensors(source.folder, "model").items():
         assert torch.equal(read_tensors(tmp_path, "model")[name], tensor)
 
 
-def test_it_is_a_checkpoint_of_weights_alone_where_the_last_one_stands(source: Source, tmp_path: Path) -> None:
+def test_it_is_a_checkpoint_of_weights_alone_where_the_last_one_stands(
+    source: CheckpointFolder, tmp_path: Path
+) -> None:
     average_folders([source.folder, source.folder], np.array([0.5, 0.5]), tmp_path)
     config = read_config(tmp_path, optimizer=False)
     position = read_position(tmp_path, config)
@@ -53,7 +57,7 @@ def test_it_is_a_checkpoint_of_weights_alone_where_the_last_one_stands(source: S
         read_config(tmp_path)
 
 
-def test_pt_and_bf16_weights_are_averaged_too(source: Source, tmp_path: Path) -> None:
+def test_pt_and_bf16_weights_are_averaged_too(source: CheckpointFolder, tmp_path: Path) -> None:
     old = changed(source, tmp_path / "old", scale=1)
     halves = {name: tensor.bfloat16() for name, tensor in read_tensors(source.folder, "model").items()}
     torch.save(halves, old / "model.pt")
@@ -65,7 +69,7 @@ def test_pt_and_bf16_weights_are_averaged_too(source: Source, tmp_path: Path) ->
         assert torch.equal(tensor, halves[name].float())
 
 
-def test_folders_of_two_models_are_refused(source: Source, tmp_path: Path) -> None:
+def test_folders_of_two_models_are_refused(source: CheckpointFolder, tmp_path: Path) -> None:
     other = changed(source, tmp_path / "other", scale=1)
     weights = read_tensors(other, "model")
     name = next(iter(weights))
@@ -78,7 +82,7 @@ def test_folders_of_two_models_are_refused(source: Source, tmp_path: Path) -> No
         average_folders([other, source.folder], np.array([0.5, 0.5]), tmp_path)
 
 
-def test_weights_are_named_by_the_file_that_is_read(source: Source) -> None:
+def test_weights_are_named_by_the_file_that_is_read(source: CheckpointFolder) -> None:
     key = weights_key(source.folder)
     torch.save({}, source.folder / "model.pt")
     assert weights_key(source.folder) == key, "model.safetensors goes before model.pt"

@@ -20,6 +20,7 @@ from sweep.checkpoints import TrainingState, download, read_config, save_state
 from sweep.config import RunConfig
 from sweep.data import Instances
 from sweep.domain.errors import Refusal
+from sweep.run.prepare import checkpoint_choice
 from sweep.run.published import KIND, published_checkpoint
 from sweep.system.store import Store
 from sweep.training.loop import anneal
@@ -61,21 +62,21 @@ def entries(store: Store) -> set[str]:
 
 
 def test_a_checkpoint_comes_whole_and_once(store: Store, config: RunConfig, server: Served) -> None:
-    folder = published_checkpoint(store, config)
+    folder = published_checkpoint(store, checkpoint_choice(config))
     assert same(folder, server)
     read_config(folder)
     note = json.loads((folder / "download.json").read_text())
     assert note["url"].startswith("https://olmo-checkpoints.org/ai2-llm/peteish1/step300-unsharded")
     assert {f["verified"] for f in note["files"].values()} == {"size and md5"}
     gets = len(server.gets)
-    assert published_checkpoint(store, config) == folder
+    assert published_checkpoint(store, checkpoint_choice(config)) == folder
     assert len(server.gets) == gets, "nothing is asked for twice"
     assert not list(folder.parent.glob(".*")), "no part is left"
 
 
 def test_a_cut_connection_goes_on_from_there(store: Store, config: RunConfig, server: Served) -> None:
     server.cut_after["model.safetensors"] = 1_000_000
-    assert same(published_checkpoint(store, config), server)
+    assert same(published_checkpoint(store, checkpoint_choice(config)), server)
     size = (server.root / PLACE / "model.safetensors").stat().st_size
     ranges = [asked for path, asked in server.gets if path.endswith("model.safetensors")]
     assert len(ranges) == 2 and ranges[0] is None
@@ -86,18 +87,18 @@ def test_a_cut_connection_goes_on_from_there(store: Store, config: RunConfig, se
 def test_a_server_without_ranges_sends_the_file_again(store: Store, config: RunConfig, server: Served) -> None:
     server.ranges = False
     server.cut_after["model.safetensors"] = 1_000_000
-    assert same(published_checkpoint(store, config), server)
+    assert same(published_checkpoint(store, checkpoint_choice(config)), server)
 
 
 def test_passing_faults_are_waited_out(store: Store, config: RunConfig, server: Served) -> None:
     server.failures = [503, 429, 500]
-    assert same(published_checkpoint(store, config), server)
+    assert same(published_checkpoint(store, checkpoint_choice(config)), server)
 
 
 def test_a_lasting_fault_ends_after_some_tries(store: Store, config: RunConfig, server: Served) -> None:
     server.failures = [503] * 20
     with pytest.raises(Refusal, match=r"config.yaml: HTTP 503, 5 times in a row"):
-        published_checkpoint(store, config)
+        published_checkpoint(store, checkpoint_choice(config))
     assert len(server.gets) == download.TRIES
     assert not entries(store)
 
@@ -106,10 +107,10 @@ def test_a_lasting_fault_ends_after_some_tries(store: Store, config: RunConfig, 
 def test_wrong_bytes_are_refused(name: str, store: Store, config: RunConfig, server: Served) -> None:
     server.wrong = {name}
     with pytest.raises(Refusal, match=rf"{name}: the MD5 of what came is \w+, the server's is \w+, twice"):
-        published_checkpoint(store, config)
+        published_checkpoint(store, checkpoint_choice(config))
     assert not entries(store)
     server.wrong = set()
-    assert same(published_checkpoint(store, config), server)
+    assert same(published_checkpoint(store, checkpoint_choice(config)), server)
 
 
 def test_a_page_in_a_files_place_is_refused_without_a_digest_too(
@@ -118,13 +119,13 @@ def test_a_page_in_a_files_place_is_refused_without_a_digest_too(
     server.digests = False
     (server.root / PLACE / "model.safetensors").write_text("<html>please log in</html>")
     with pytest.raises(Refusal, match=r"model.safetensors: it is no .safetensors file"):
-        published_checkpoint(store, config)
+        published_checkpoint(store, checkpoint_choice(config))
     assert not entries(store)
 
 
 def test_without_a_digest_the_size_is_what_was_verified(store: Store, config: RunConfig, server: Served) -> None:
     server.digests = False
-    note = json.loads((published_checkpoint(store, config) / "download.json").read_text())
+    note = json.loads((published_checkpoint(store, checkpoint_choice(config)) / "download.json").read_text())
     assert {f["verified"] for f in note["files"].values()} == {"size"}
 
 
@@ -134,7 +135,10 @@ def test_older_checkpoints_are_pt_files(store: Store, config: RunConfig, server:
     for stem in ("model", "optim"):
         (server.root / PLACE / f"{stem}.safetensors").unlink()
         torch.save({"a": torch.ones(3)}, server.root / PLACE / f"{stem}.pt")
-    assert {f.name for f in published_checkpoint(store, config).iterdir()} >= {"model.pt", "optim.pt"}
+    assert {f.name for f in published_checkpoint(store, checkpoint_choice(config)).iterdir()} >= {
+        "model.pt",
+        "optim.pt",
+    }
 
 
 def test_missing_optimizer_state_is_said(store: Store, config: RunConfig, server: Served) -> None:
@@ -142,13 +146,13 @@ def test_missing_optimizer_state_is_said(store: Store, config: RunConfig, server
     with pytest.raises(
         Refusal, match=r"olmo2-1b step 300: .* has no optimizer state .*OLMo#796.*anneal.optimizer=fresh"
     ):
-        published_checkpoint(store, config)
+        published_checkpoint(store, checkpoint_choice(config))
 
 
 def test_a_fresh_optimizer_needs_none_there(store: Store, config: RunConfig, server: Served) -> None:
     (server.root / PLACE / "optim.safetensors").unlink()
     fresh = ("anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-4")
-    folder = published_checkpoint(store, composed("model=olmo2-1b", "checkpoint.step=300", *fresh))
+    folder = published_checkpoint(store, checkpoint_choice(composed("model=olmo2-1b", "checkpoint.step=300", *fresh)))
     assert {f.name for f in folder.iterdir()} >= {"model.safetensors", "train.pt", "download.json"}
     assert not (folder / "optim.safetensors").exists()
 
@@ -157,7 +161,7 @@ def test_a_missing_checkpoint_is_said(store: Store, server: Served) -> None:
     with pytest.raises(
         Refusal, match=r"olmo2-1b step 10000: .*step10000-unsharded/config.yaml is not there \(HTTP 404\)"
     ):
-        published_checkpoint(store, composed("model=olmo2-1b", "checkpoint.step=10000"))
+        published_checkpoint(store, checkpoint_choice(composed("model=olmo2-1b", "checkpoint.step=10000")))
 
 
 def test_without_a_network_it_says_what_to_do(
@@ -165,17 +169,18 @@ def test_without_a_network_it_says_what_to_do(
 ) -> None:
     monkeypatch.setenv(download.MIRROR, "http://127.0.0.1:9")
     with pytest.raises(Refusal, match=r"127.0.0.1:9 could not be reached in 5 tries.*model=local.*HF_HUB_OFFLINE=1"):
-        published_checkpoint(store, config)
+        published_checkpoint(store, checkpoint_choice(config))
     assert not entries(store)
 
 
 PROCESS = """
 import sys
 from sweep.data import Instances
+from sweep.run.prepare import checkpoint_choice
 from sweep.run.published import published_checkpoint
 from sweep.system.store import Store
 from tests.config.test_config import composed
-print(published_checkpoint(Store(sys.argv[1]), composed("model=olmo2-1b", "checkpoint.step=300")), flush=True)
+print(published_checkpoint(Store(sys.argv[1]), checkpoint_choice(composed("model=olmo2-1b", "checkpoint.step=300"))), flush=True)
 """
 
 
@@ -205,7 +210,7 @@ def test_a_killed_process_leaves_no_entry_and_the_next_goes_on(store: Store, con
     assert not entries(store)
     store.tidy()
     server.hold = None
-    assert same(published_checkpoint(store, config), server)
+    assert same(published_checkpoint(store, checkpoint_choice(config)), server)
     assert (f"/{PLACE}/model.safetensors", f"bytes={have}-") in server.gets, "it went on where the killed one was"
     assert [path for path, _ in server.gets].count(f"/{PLACE}/train.pt") == 1, "what was whole is not fetched again"
 

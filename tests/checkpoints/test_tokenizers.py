@@ -9,7 +9,7 @@ from olmo.tokenizer import Tokenizer
 from tokenizers import Tokenizer as TokenizerFile
 
 from sweep.checkpoints import shipped_tokenizer
-from sweep.run.checkpoint_source import resolve
+from sweep.run.checkpoint_folder import resolve
 from sweep.system.store import Store
 
 DOLMA, DOLMA2 = "allenai_gpt-neox-olmo-dolma-v1_5.json", "allenai_dolma2.json"

@@ -11,8 +11,7 @@ import pytest
 from sweep.config import RunConfig, params
 from sweep.domain.errors import Refusal
 from sweep.planning.controls import constant_of, expanded
-from sweep.planning.keys import run_key
-from sweep.planning.names import run_folder, run_name
+from sweep.planning.names import run_folder, run_key, run_name
 from tests.config.test_config import composed
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from sweep.domain import cache_versions
 from sweep.domain.errors import Refusal
-from sweep.planning.keys import anneal_numerics, numerics, pretraining_base, run_key
-from sweep.planning.names import label, run_folder, run_name, run_names
+from sweep.planning.keys import anneal_numerics, numerics, pretraining_base
+from sweep.planning.names import label, run_folder, run_key, run_name, run_names
 from sweep.planning.plan import launch_order, make_plan, training_flops
 from sweep.planning.pretraining_schedule import expected_position, pretraining_rates
 from tests.config.test_config import composed

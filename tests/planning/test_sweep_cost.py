@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweep.commands.preview import points, told
-from sweep.planning.keys import run_key
+from sweep.planning.names import run_key
 from sweep.planning.run_cost import forecast
 from sweep.planning.sweep_cost import Bill, bill
 from sweep.sweeps.points import Composer, typed

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from sweep.data.tokenizer import trained_tokenizer
 from sweep.domain.errors import Refusal
 from sweep.run import average as room
 from sweep.run import published
-from sweep.run.average import merged
-from sweep.run.checkpoint_source import Source
+from sweep.run.average import averaged_checkpoint
+from sweep.run.checkpoint_folder import CheckpointFolder
+from sweep.run.prepare import _embedded_folder, checkpoint_choice
 from sweep.run.published import published_checkpoint
 from sweep.system.store import Store
 from tests.checkpoints.server import serving
@@ -31,6 +33,14 @@ from tests.checkpoints.test_huggingface import OLMO1, TRAINING
 from tests.config.test_config import composed
 
 CPU = torch.device("cpu")
+
+
+def averaged(store: Store, config: RunConfig, last: CheckpointFolder) -> CheckpointFolder:
+    assert config.anneal.merge is not None
+    embedded = partial(_embedded_folder, store, config.model, config.compute, CPU)
+    return averaged_checkpoint(store, config.anneal.merge, last, checkpoint_choice(config), embedded)
+
+
 PLAIN = Merge(last=3, weights="uniform", interval=None)
 
 
@@ -54,7 +64,7 @@ def test_too_few_are_refused(interval: int | None, listed: Any, complaint: str) 
 
 
 @pytest.fixture
-def earlier(source: Source, tmp_path: Path) -> list[Path]:
+def earlier(source: CheckpointFolder, tmp_path: Path) -> list[Path]:
     """Checkpoints at steps 10 and 20, with the weights of the one at step 30, times 1 and 2."""
     folders = []
     for times, step in ((1, 10), (2, 20)):
@@ -69,17 +79,17 @@ def earlier(source: Source, tmp_path: Path) -> list[Path]:
     return folders
 
 
-def local(source: Source, paths: str, *overrides: str) -> RunConfig:
+def local(source: CheckpointFolder, paths: str, *overrides: str) -> RunConfig:
     return composed(
         "model=local", f"checkpoint.path={source.folder}", "anneal=merge", f"anneal.merge.paths={paths}", *overrides
     )
 
 
 def test_a_local_trajectory_is_averaged_in_the_order_of_its_steps(
-    store: Store, source: Source, earlier: list[Path]
+    store: Store, source: CheckpointFolder, earlier: list[Path]
 ) -> None:
     config = local(source, f"[{earlier[1]},{earlier[0]}]", "anneal.merge.last=3", "anneal.merge.weights=linear")
-    made = merged(store, config, source, device=CPU)
+    made = averaged(store, config, source)
     facts = json.loads((made.folder / "merge.json").read_text())
     assert facts["steps"] == [10, 20, 30]
     assert read_position(made.folder, made.config).step == 30
@@ -89,27 +99,29 @@ def test_a_local_trajectory_is_averaged_in_the_order_of_its_steps(
         torch.testing.assert_close(tensor, float(scale) * own[name], rtol=1e-6, atol=1e-9)
 
 
-def test_a_pattern_names_them_all_and_the_last_are_taken(store: Store, source: Source, earlier: list[Path]) -> None:
+def test_a_pattern_names_them_all_and_the_last_are_taken(
+    store: Store, source: CheckpointFolder, earlier: list[Path]
+) -> None:
     config = local(source, f"{earlier[0].parent}/step*", "anneal.merge.last=2")
-    made = merged(store, config, source, device=CPU)
+    made = averaged(store, config, source)
     assert json.loads((made.folder / "merge.json").read_text())["steps"] == [20, 30]
 
 
 def test_the_same_average_is_made_once_and_another_is_another(
-    store: Store, source: Source, earlier: list[Path], monkeypatch: pytest.MonkeyPatch
+    store: Store, source: CheckpointFolder, earlier: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = f"[{earlier[0]},{earlier[1]}]"
-    first = merged(store, local(source, paths, "anneal.merge.last=3"), source, device=CPU)
-    other = merged(store, local(source, paths, "anneal.merge.last=3", "anneal.merge.weights=sqrt"), source, device=CPU)
+    first = averaged(store, local(source, paths, "anneal.merge.last=3"), source)
+    other = averaged(store, local(source, paths, "anneal.merge.last=3", "anneal.merge.weights=sqrt"), source)
     assert first.key != other.key
     monkeypatch.setattr(room, "average_folders", lambda *_, **__: pytest.fail("made again"))
     moved = earlier[0].rename(earlier[0].with_name("moved"))
-    again = merged(store, local(source, f"[{moved},{earlier[1]}]", "anneal.merge.last=3"), source, device=CPU)
+    again = averaged(store, local(source, f"[{moved},{earlier[1]}]", "anneal.merge.last=3"), source)
     assert again == first, "the weights name it, not where they lie"
 
 
 def test_a_merge_killed_half_way_leaves_nothing_and_the_next_is_whole(
-    store: Store, source: Source, earlier: list[Path], monkeypatch: pytest.MonkeyPatch
+    store: Store, source: CheckpointFolder, earlier: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = local(source, f"[{earlier[0]},{earlier[1]}]", "anneal.merge.last=3")
     whole = room.average_folders
@@ -121,9 +133,9 @@ def test_a_merge_killed_half_way_leaves_nothing_and_the_next_is_whole(
     with monkeypatch.context() as patch:
         patch.setattr(room, "average_folders", killed)
         with pytest.raises(KeyboardInterrupt):
-            merged(store, config, source, device=CPU)
+            averaged(store, config, source)
     assert not store.keys("states")
-    made = merged(store, config, source, device=CPU)
+    made = averaged(store, config, source)
     assert store.keys("states") == {made.key}
     assert {f.name for f in made.folder.iterdir()} == {
         "config.yaml", "model.safetensors", "train.pt", "merge.json", "entry.json"
@@ -139,35 +151,39 @@ def test_a_merge_killed_half_way_leaves_nothing_and_the_next_is_whole(
     ],
 )
 def test_a_local_trajectory_that_isnt_there_is_refused(
-    store: Store, source: Source, earlier: list[Path], paths: str, last: int, complaint: str
+    store: Store, source: CheckpointFolder, earlier: list[Path], paths: str, last: int, complaint: str
 ) -> None:
     config = local(source, paths.replace("EARLIER", f"{earlier[0].parent}/*"), f"anneal.merge.last={last}")
     with pytest.raises(Refusal, match=complaint):
-        merged(store, config, source, device=CPU)
+        averaged(store, config, source)
 
 
-def test_two_folders_at_one_step_are_refused(store: Store, source: Source, earlier: list[Path]) -> None:
+def test_two_folders_at_one_step_are_refused(store: Store, source: CheckpointFolder, earlier: list[Path]) -> None:
     shutil.copytree(earlier[0], earlier[0].with_name("again"))
     config = local(source, f"{earlier[0].parent}/*", "anneal.merge.last=2")
     with pytest.raises(Refusal, match=r"anneal\.merge\.paths: .* are both at step 10"):
-        merged(store, config, source, device=CPU)
+        averaged(store, config, source)
 
 
 def test_of_a_published_trajectory_the_weights_alone_are_downloaded_once(
-    store: Store, source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: Store,
+    source: CheckpointFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for step in (300, 10000):
         shutil.copytree(source.folder, tmp_path / f"served/ai2-llm/peteish1/step{step}-unsharded")
     config = composed("model=olmo2-1b", "checkpoint.step=20000", "anneal=merge", "anneal.merge.last=3")
     with serving(tmp_path / "served") as server, caplog.at_level(logging.INFO):
         monkeypatch.setenv(download.MIRROR, server.url)
-        whole = published_checkpoint(store, composed("model=olmo2-1b", "checkpoint.step=300"))
+        whole = published_checkpoint(store, checkpoint_choice(composed("model=olmo2-1b", "checkpoint.step=300")))
         server.gets.clear()
-        made = merged(store, config, source, device=CPU)
+        made = averaged(store, config, source)
         assert {path.rpartition("/")[2] for path, _ in server.gets} == {"config.yaml", "train.pt", "model.safetensors"}
         assert not [path for path, _ in server.gets if "step300-" in path], f"{whole} has them"
         server.gets.clear()
-        assert merged(store, config, source, device=CPU) == made
+        assert averaged(store, config, source) == made
         assert not server.gets
     assert json.loads((made.folder / "merge.json").read_text())["steps"] == [300, 10000, 20000]
     assert "merging olmo2-1b with steps 300, 10000: at most 11.9 GB to download" in caplog.text
@@ -194,9 +210,9 @@ def test_of_a_trajectory_on_the_hub_the_revisions_are_averaged(
 
     monkeypatch.setattr(published, "snapshot", snapshot)
     config = composed("model=datadecide-4m", "checkpoint.step=2500", "anneal=merge", "anneal.merge.last=2")
-    chosen = published_checkpoint(store, config)
-    source = Source(key="0" * 32, folder=chosen, config=read_config(chosen, optimizer=False))
-    made = merged(store, config, source, device=CPU)
+    chosen = published_checkpoint(store, checkpoint_choice(config))
+    source = CheckpointFolder(key="0" * 32, folder=chosen, config=read_config(chosen, optimizer=False))
+    made = averaged(store, config, source)
     assert asked == ["step2500-seed-default", "step1250-seed-default"]
     assert json.loads((made.folder / "merge.json").read_text())["steps"] == [1250, 2500]
     late, early = (read_tensors(tmp_path / f"native{i}", "model") for i in (1, 2))

@@ -15,7 +15,7 @@ from sweep.checkpoints import load_model, read_config, read_position
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.keys import state_keys
-from sweep.run.checkpoint_source import Source
+from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.prefix import train
 from sweep.run.prepare import Prepared, prepare
 from sweep.system.ranks import ALONE, Ranks
@@ -27,8 +27,8 @@ CPU = torch.device("cpu")
 FRESH = ("anneal.optimizer=fresh", "anneal.warmup_steps=2")
 
 
-def prepared(store: Store, source: Source, *words: str) -> Prepared:
-    return prepare(store, configured(source, *words), ALONE)
+def prepared(store: Store, source: CheckpointFolder, *words: str) -> Prepared:
+    return prepare(store, configured(source, *words), "run", ALONE)
 
 
 def groups(found: Prepared) -> list[dict[str, Any]]:
@@ -36,20 +36,20 @@ def groups(found: Prepared) -> list[dict[str, Any]]:
     return [{k: v for k, v in g.items() if k != "params"} for g in found.work.start().optimizer.param_groups]
 
 
-def without_optimizer(source: Source) -> Source:
+def without_optimizer(source: CheckpointFolder) -> CheckpointFolder:
     (source.folder / "optim.safetensors").unlink()
     return source
 
 
-def test_the_defaults_keep_the_name_they_had(store: Store, source: Source) -> None:
+def test_the_defaults_keep_the_name_they_had(store: Store, source: CheckpointFolder) -> None:
     training = prepared(store, source).work
     data = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in map(Path, source.config.data.paths)]
     decides = {"weight_decay": None, "max_grad_norm": 1.0, "seed": 0}
-    key = prepared(store, source).source.key
+    key = prepared(store, source).checkpoint.key
     assert training.base == digest("anneal", key, data, "uint16", decides, "cpu fp32 1 threads")
 
 
-def test_a_weight_decay_that_no_parameter_would_get_is_refused(store: Store, source: Source) -> None:
+def test_a_weight_decay_that_no_parameter_would_get_is_refused(store: Store, source: CheckpointFolder) -> None:
     source = without_optimizer(source)
     source.config.optimizer.weight_decay = 0.0
     source.config.save(source.folder / "config.yaml")
@@ -72,7 +72,9 @@ def test_a_weight_decay_that_no_parameter_would_get_is_refused(store: Store, sou
     ],
     ids=lambda words: words[0],
 )
-def test_what_changes_the_updates_makes_other_states(words: tuple[str, ...], store: Store, source: Source) -> None:
+def test_what_changes_the_updates_makes_other_states(
+    words: tuple[str, ...], store: Store, source: CheckpointFolder
+) -> None:
     plain = prepared(store, source, *(word for word in words if word.startswith("data.")))
     assert prepared(store, source, *words).work.base != plain.work.base
 
@@ -89,7 +91,7 @@ def test_what_changes_the_updates_makes_other_states(words: tuple[str, ...], sto
         "anneal.warmup_steps=2",
     ],
 )
-def test_what_is_so_already_shares_the_states(word: str, store: Store, source: Source) -> None:
+def test_what_is_so_already_shares_the_states(word: str, store: Store, source: CheckpointFolder) -> None:
     assert prepared(store, source, word).work.base == prepared(store, source).work.base
 
 
@@ -103,7 +105,7 @@ def test_what_is_so_already_shares_the_states(word: str, store: Store, source: S
     ],
 )
 def test_it_changes_of_the_optimizer_what_it_says(
-    word: str, changed: list[dict[str, Any]], store: Store, source: Source
+    word: str, changed: list[dict[str, Any]], store: Store, source: CheckpointFolder
 ) -> None:
     own = groups(prepared(store, source))
     assert [g["weight_decay"] for g in own] == [0.1, 0.0]
@@ -111,14 +113,14 @@ def test_it_changes_of_the_optimizer_what_it_says(
     assert groups(prepared(store, source, word, *FRESH[1:])) == expected
 
 
-def test_kept_moments_are_the_checkpoints_and_fresh_ones_are_none(store: Store, source: Source) -> None:
+def test_kept_moments_are_the_checkpoints_and_fresh_ones_are_none(store: Store, source: CheckpointFolder) -> None:
     kept = prepared(store, source, "anneal.betas=[0.8,0.99]").work.start().optimizer
     assert len(kept.state) == len([p for g in kept.param_groups for p in g["params"]])
     assert {float(state["step"]) for state in kept.state.values()} == {1.0}
     assert not prepared(store, source, *FRESH).work.start().optimizer.state
 
 
-def by_hand(source: Source, rates: np.ndarray, batches: np.ndarray, decay: list[float]) -> torch.nn.Module:
+def by_hand(source: CheckpointFolder, rates: np.ndarray, batches: np.ndarray, decay: list[float]) -> torch.nn.Module:
     """Updates of a plain AdamW, new, on the checkpoint's weights: matrices decay, the embedding does not."""
     model = load_model(source.folder, source.config, device=CPU).train()
     matrices = [p for name, p in model.named_parameters() if "wte" not in name]
@@ -137,7 +139,7 @@ def by_hand(source: Source, rates: np.ndarray, batches: np.ndarray, decay: list[
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["its optimizer is there", "its optimizer is lost"])
-def test_a_fresh_anneal_is_adam_from_zero(store: Store, source: Source, lost: bool) -> None:
+def test_a_fresh_anneal_is_adam_from_zero(store: Store, source: CheckpointFolder, lost: bool) -> None:
     if lost:
         without_optimizer(source)
     training = prepared(store, source, *FRESH).work
@@ -154,7 +156,7 @@ def test_a_fresh_anneal_is_adam_from_zero(store: Store, source: Source, lost: bo
         assert kept.steps[-1].loss != done.steps[-1].loss
 
 
-def test_a_fresh_anneal_that_was_killed_goes_on_from_its_own_moments(store: Store, source: Source) -> None:
+def test_a_fresh_anneal_that_was_killed_goes_on_from_its_own_moments(store: Store, source: CheckpointFolder) -> None:
     training = prepared(store, source, *FRESH, "anneal.save_interval=2").work
     whole = train(Store(store.root.parent / "whole"), training)
 
@@ -169,7 +171,7 @@ def test_a_fresh_anneal_that_was_killed_goes_on_from_its_own_moments(store: Stor
     assert [step.loss for step in resumed.steps] == [step.loss for step in whole.steps]
 
 
-def test_without_an_optimizer_it_is_refused_before_anything_runs(store: Store, source: Source) -> None:
+def test_without_an_optimizer_it_is_refused_before_anything_runs(store: Store, source: CheckpointFolder) -> None:
     without_optimizer(source)
     with pytest.raises(Refusal, match=r"checkpoint\.path=.* has no optimizer state.*OLMo#796.*anneal\.optimizer=fresh"):
         prepared(store, source)
@@ -177,7 +179,7 @@ def test_without_an_optimizer_it_is_refused_before_anything_runs(store: Store, s
         prepared(store, source, *FRESH, "anneal.peak_lr=null")
 
 
-def test_z_loss_is_the_checkpoints_unless_chosen(store: Store, source: Source) -> None:
+def test_z_loss_is_the_checkpoints_unless_chosen(store: Store, source: CheckpointFolder) -> None:
     assert prepared(store, source).work.z_loss == 0.0
     assert prepared(store, source, "anneal.z_loss=1e-4").work.z_loss == 1e-4
     config = copy.deepcopy(source.config)
@@ -187,7 +189,7 @@ def test_z_loss_is_the_checkpoints_unless_chosen(store: Store, source: Source) -
     assert prepared(store, source, "anneal.z_loss=0").work.z_loss == 0.0
 
 
-def test_another_batch_size_goes_on_by_instances(store: Store, source: Source) -> None:
+def test_another_batch_size_goes_on_by_instances(store: Store, source: CheckpointFolder) -> None:
     plain, twice = prepared(store, source), prepared(store, source, "anneal.batch_size=4")
     rows = np.array(list(plain.work.data.batches(0, 4)))
     np.testing.assert_array_equal(
@@ -204,7 +206,7 @@ def test_another_batch_size_goes_on_by_instances(store: Store, source: Source) -
         Ranks(0, 2).share(prepared(store, source, "anneal.batch_size=5").plan.batch_size)
 
 
-def test_another_sequence_length_has_an_order_of_its_own(store: Store, source: Source) -> None:
+def test_another_sequence_length_has_an_order_of_its_own(store: Store, source: CheckpointFolder) -> None:
     found = prepared(store, source, "anneal.sequence_length=8", "data.position=fresh")
     assert next(found.work.data.batches(0, 1)).shape == (2, 8)
     assert found.data["original"]["instances"] == 400
@@ -217,7 +219,9 @@ def test_another_sequence_length_has_an_order_of_its_own(store: Store, source: S
         prepared(store, source, "anneal.sequence_length=17", "data.position=fresh")
 
 
-def test_a_mixture_takes_the_anneals_batch_size_and_length(store: Store, source: Source, tmp_path: Path) -> None:
+def test_a_mixture_takes_the_anneals_batch_size_and_length(
+    store: Store, source: CheckpointFolder, tmp_path: Path
+) -> None:
     mine = tmp_path / "mine.npy"
     np.arange(2, 62, dtype=np.uint16).repeat(8).tofile(mine)
     mixed = ("data=mixture", f"+data.sources.mine={{paths: {mine}, weight: 0.5}}", "anneal.batch_size=3")
@@ -230,7 +234,7 @@ def test_a_mixture_takes_the_anneals_batch_size_and_length(store: Store, source:
     assert next(only.work.data.batches(0, 1)).shape == (3, 8), "a mixture that goes on in nothing is free"
 
 
-def test_runs_share_their_warmup_and_hold(store: Store, source: Source) -> None:
+def test_runs_share_their_warmup_and_hold(store: Store, source: CheckpointFolder) -> None:
     words = (*FRESH, "anneal.hold_steps=1")
     one, other = (prepared(store, source, *words, f"anneal.shape={shape}") for shape in ("linear", "sqrt"))
     assert one.plan.shared_steps == other.plan.shared_steps == 3

@@ -12,7 +12,7 @@ from olmo.config import InstanceFilterConfig
 
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal
-from sweep.run.checkpoint_source import Source
+from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.prefix import Training
 from sweep.run.prepare import prepare
 from sweep.system.ranks import ALONE
@@ -20,59 +20,63 @@ from sweep.system.store import Store
 from tests.config.test_config import composed
 
 
-def configured(source: Source, *overrides: str) -> RunConfig:
+def configured(source: CheckpointFolder, *overrides: str) -> RunConfig:
     return composed(
         "model=local", f"checkpoint.path={source.folder}", "anneal.steps=5", "anneal.peak_lr=1e-3", *overrides
     )
 
 
-def test_its_own_data_is_fine(store: Store, source: Source) -> None:
-    prepared = prepare(store, configured(source), ALONE)
+def test_its_own_data_is_fine(store: Store, source: CheckpointFolder) -> None:
+    prepared = prepare(store, configured(source), "run", ALONE)
     assert prepared.scoring.names[-1] == "winogrande", "there is no held-out text beside this tokenizer"
     assert isinstance(prepared.work, Training)
     assert prepared.work.position.instances == 60
 
 
-def test_the_checkpoints_instance_filter_is_in_force(store: Store, source: Source) -> None:
-    assert prepare(store, configured(source), ALONE).work.masked is None
+def test_the_checkpoints_instance_filter_is_in_force(store: Store, source: CheckpointFolder) -> None:
+    assert prepare(store, configured(source), "run", ALONE).work.masked is None
     source.config.data.instance_filter = InstanceFilterConfig(repetition_max_count=5)
     source.config.save(source.folder / "config.yaml")
-    masked = prepare(store, configured(source), ALONE).work.masked
+    masked = prepare(store, configured(source), "run", ALONE).work.masked
     assert masked is not None
     assert masked(np.array([[7] * 16, range(16)])).tolist() == [True, False]
 
 
-def test_a_checkpoint_of_another_size_is_refused(store: Store, source: Source) -> None:
+def test_a_checkpoint_of_another_size_is_refused(store: Store, source: CheckpointFolder) -> None:
     sizes = "model.architecture={d_model: 16, n_layers: 2, mlp_ratio: 4, embedding_size: 64}"
-    prepare(store, configured(source, sizes, "model.vocab_size=64"), ALONE)
+    prepare(store, configured(source, sizes, "model.vocab_size=64"), "run", ALONE)
     with pytest.raises(
         Refusal, match=r"model\.architecture of local makes blocks of 7,680 .*, and the checkpoint has 5,120"
     ):
-        prepare(store, configured(source, sizes.replace("n_layers: 2", "n_layers: 3"), "model.vocab_size=64"), ALONE)
+        prepare(
+            store, configured(source, sizes.replace("n_layers: 2", "n_layers: 3"), "model.vocab_size=64"), "run", ALONE
+        )
 
 
-def test_a_memmap_shorter_than_the_position_is_refused(store: Store, source: Source, tmp_path: Path) -> None:
+def test_a_memmap_shorter_than_the_position_is_refused(store: Store, source: CheckpointFolder, tmp_path: Path) -> None:
     short = tmp_path / "short.npy"
     np.zeros(59 * 16, dtype=np.uint16).tofile(short)
     with pytest.raises(Refusal, match=r"data\.paths=\['.*short\.npy'\].*seen 60 instances of epoch 0, but .* has 59"):
-        prepare(store, configured(source, f"data.paths=[{short}]"), ALONE)
+        prepare(store, configured(source, f"data.paths=[{short}]"), "run", ALONE)
 
 
-def test_a_dtype_that_leaves_too_few_instances_is_refused(store: Store, source: Source, tmp_path: Path) -> None:
+def test_a_dtype_that_leaves_too_few_instances_is_refused(
+    store: Store, source: CheckpointFolder, tmp_path: Path
+) -> None:
     half = tmp_path / "half.npy"
     np.zeros(100 * 16, dtype=np.uint16).tofile(half)
     with pytest.raises(Refusal, match=r"half\.npy'\] read as data\.dtype=uint32: .* has 50"):
-        prepare(store, configured(source, f"data.paths=[{half}]", "data.dtype=uint32"), ALONE)
+        prepare(store, configured(source, f"data.paths=[{half}]", "data.dtype=uint32"), "run", ALONE)
 
 
-def test_a_heldout_folder_without_documents_is_refused(store: Store, source: Source, tmp_path: Path) -> None:
+def test_a_heldout_folder_without_documents_is_refused(store: Store, source: CheckpointFolder, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"data\.heldout=.*: there is no heldout\.npy in it"):
-        prepare(store, configured(source, f"data.heldout={tmp_path}"), ALONE)
+        prepare(store, configured(source, f"data.heldout={tmp_path}"), "run", ALONE)
 
 
-def test_a_run_that_would_score_nothing_is_refused(store: Store, source: Source) -> None:
+def test_a_run_that_would_score_nothing_is_refused(store: Store, source: CheckpointFolder) -> None:
     with pytest.raises(Refusal, match=r"tasks=loss scores held-out documents alone, and data\.heldout=null"):
-        prepare(store, configured(source, "tasks=loss"), ALONE)
+        prepare(store, configured(source, "tasks=loss"), "run", ALONE)
 
 
 def test_a_hub_that_does_not_answer_is_refused_before_a_checkpoint_is_made(
@@ -83,14 +87,14 @@ def test_a_hub_that_does_not_answer_is_refused_before_a_checkpoint_is_made(
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(Refusal, match=r"tasks\.source=hub: .*offline"):
-        prepare(store, composed("tasks.source=hub", "tasks.limit=2"), ALONE)
+        prepare(store, composed("tasks.source=hub", "tasks.limit=2"), "run", ALONE)
     assert not store.root.exists(), "nothing was made"
 
 
-def test_what_trains_nothing_reads_no_data_and_stands_as_it_is(store: Store, source: Source) -> None:
+def test_what_trains_nothing_reads_no_data_and_stands_as_it_is(store: Store, source: CheckpointFolder) -> None:
     config = configured(source, "anneal=none", "anneal.steps=0", "data.paths=[/nowhere.npy]")
-    prepared = prepare(store, config, ALONE)
-    assert isinstance(prepared.work, Source)
+    prepared = prepare(store, config, "run", ALONE)
+    assert isinstance(prepared.work, CheckpointFolder)
     assert (prepared.work.folder, prepared.work.key) == (source.folder, prepared.source.key)
     assert (prepared.plan.tokens, len(prepared.plan.learning_rates), prepared.data) == (0, 0, {})
 
@@ -101,5 +105,5 @@ def test_data_that_a_revision_will_not_name_is_asked_for_before_anything_is_fetc
 ) -> None:
     config = composed(*words, "anneal.warmup_steps=3", "anneal.peak_lr=1e-3")
     with pytest.raises(Refusal, match=r"data\.paths=null .* name none .*: give data=local data\.paths=\[FILES\]"):
-        prepare(store, config, ALONE)
+        prepare(store, config, "run", ALONE)
     assert not list(store.root.glob("checkpoints/*"))

@@ -13,6 +13,7 @@ from sweep.checkpoints import load_model, read_config, read_position
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal
 from sweep.run import published
+from sweep.run.prepare import checkpoint_choice
 from sweep.run.published import published_checkpoint, training_tree
 from sweep.system.store import Store
 from tests.config.test_config import composed
@@ -62,15 +63,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_revision_becomes_a_checkpoint_of_weights_alone_once(store: Store, hub: list[str]) -> None:
     config: RunConfig = composed(*SMALL, "checkpoint.step=1250")
-    folder = published_checkpoint(store, config)
-    assert published_checkpoint(store, config) == folder
+    folder = published_checkpoint(store, checkpoint_choice(config))
+    assert published_checkpoint(store, checkpoint_choice(config)) == folder
     assert hub == ["allenai/DataDecide-dolma1_7-4M@step1250-seed-default"], "asked for once"
     found = read_config(folder, optimizer=False)
     position = read_position(folder, found)
     assert (position.step, position.tokens, position.instances, position.lr) == (1250, 1250 * 2 * 16, 2500, 0.0)
     assert (found.optimizer.betas, found.optimizer.weight_decay) == ((0.9, 0.95), 0.05)
     assert sum(p.numel() for p in load_model(folder, found, device=torch.device("cpu")).parameters()) > 0
-    published_checkpoint(store, composed(*SMALL, "checkpoint.step=2500", "model.batch_size=4"))
+    published_checkpoint(store, checkpoint_choice(composed(*SMALL, "checkpoint.step=2500", "model.batch_size=4")))
     assert len(hub) == 2, "another step is another checkpoint"
 
 
@@ -83,25 +84,25 @@ def test_the_optimizer_comes_along_where_it_is_gone_on_with(store: Store, hub: l
     ]
     torch.save({"state": {}, "param_groups": groups}, tmp_path / "snapshot" / "training" / "optim.pt")
     chosen = (*SMALL[:4], "checkpoint.step=1250")
-    folder = published_checkpoint(store, composed(*chosen))
+    folder = published_checkpoint(store, checkpoint_choice(composed(*chosen)))
     assert hub == ["allenai/DataDecide-dolma1_7-4M@step1250-seed-default and training/optim.pt"]
     found = read_config(folder)
     assert read_position(folder, found).lr == 3e-4, "its own word, as no schedule is known"
     assert (found.optimizer.decay_embeddings, found.optimizer.decay_norm_and_bias) == (True, False), "here too"
-    assert published_checkpoint(store, composed(*chosen, *FRESH)) != folder
+    assert published_checkpoint(store, checkpoint_choice(composed(*chosen, *FRESH))) != folder
     with pytest.raises(Refusal, match=r"anneal\.peak_lr=null takes the learning rate in force"):
         composed(*chosen, "anneal.optimizer=fresh", "anneal.warmup_steps=3")
 
 
 def test_a_batch_size_that_nobody_tells_is_asked_for(store: Store, hub: list[str]) -> None:
     with pytest.raises(Refusal, match=r"model\.batch_size=null: what the Hub doesn't tell of a training must be given"):
-        published_checkpoint(store, composed(*SMALL, "model.batch_size=null"))
+        published_checkpoint(store, checkpoint_choice(composed(*SMALL, "model.batch_size=null")))
 
 
 def test_what_ai2_olmo_has_not_is_refused_by_its_revision(store: Store, hub: list[str], tmp_path: Path) -> None:
     (tmp_path / "snapshot" / "config.json").write_text('{"model_type": "gemma"}')
     with pytest.raises(Refusal, match=r"allenai/DataDecide-dolma1_7-4M@step5725-seed-default: .*gemma"):
-        published_checkpoint(store, composed(*SMALL))
+        published_checkpoint(store, checkpoint_choice(composed(*SMALL)))
 
 
 @pytest.mark.parametrize(
@@ -115,4 +116,4 @@ def test_a_broken_snapshot_is_refused_by_its_revision(
     if content is not None:
         (tmp_path / "snapshot" / file).write_bytes(content)
     with pytest.raises(Refusal, match=r"allenai/DataDecide-dolma1_7-4M@step5725-seed-default: "):
-        published_checkpoint(store, composed(*SMALL))
+        published_checkpoint(store, checkpoint_choice(composed(*SMALL)))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from olmo.model import OLMo
 from tokenizers import Tokenizer, models
 
@@ -13,7 +14,7 @@ from sweep import evaluate
 from sweep.config import CORE8
 from sweep.domain.errors import Refusal
 from sweep.evaluate import protocols
-from sweep.run.score import Scoring, Spent, _pack_key, deltas, record_files, scores
+from sweep.run.score import Scorer, Scoring, _pack_key, deltas, record_files, scores
 from sweep.system.store import Store
 from tests.config.test_config import composed
 from tests.evaluate.conftest import MAX_LENGTH, core8, make_olmo, scoring_of, tokenizer
@@ -25,6 +26,10 @@ __all__ = ["core8", "tokenizer"]
 def scoring(tmp_path: Path) -> Scoring:
     Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
     return scoring_of(tmp_path, max_length=128)
+
+
+def scorer(store: Store, scoring: Scoring) -> Scorer:
+    return Scorer(store, scoring, torch.device("cpu"))
 
 
 def with_(scoring: Scoring, **changes: Any) -> Scoring:
@@ -54,9 +59,7 @@ def test_every_metric_comes_from_one_pass(
         return make_olmo(d_model=32 if when == "before" else 64)
 
     for when in ("before", "after"):
-        files[when] = record_files(
-            store, scoring, weights=when, model=lambda when=when: model(when), when=when, spent=Spent()
-        )
+        files[when] = record_files(scorer(store, scoring), when, lambda when=when: model(when), when=when)
     found = {(s.task, s.metric): s for s in scores(files["after"], tasks)}
     changed = {(s.task, s.metric): s for s in deltas(files["before"], files["after"], tasks)}
     assert set(found) == set(changed)
@@ -72,7 +75,7 @@ def test_every_metric_comes_from_one_pass(
     assert set(files["after"]) == set(tasks.metrics)
 
     asked = len(loads)
-    record_files(store, scoring, weights="after", model=lambda: model("again"), when="after", spent=Spent())
+    record_files(scorer(store, scoring), "after", lambda: model("again"), when="after")
     assert len(loads) == asked, "scores in the store need no model"
 
 
@@ -80,7 +83,7 @@ def test_mmlu_is_one_task_with_its_subjects_in_the_records(tokenizer: Tokenizer,
     tasks = composed("tasks=mmlu", "tasks.suites.mmlu.num_fewshot=0", "tasks.limit=2", "tasks.heldout=false").tasks
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     scoring = scoring_of(tmp_path, tasks=tasks)
-    files = record_files(store, scoring, weights="w", model=make_olmo, when="before", spent=Spent())
+    files = record_files(scorer(store, scoring), "w", make_olmo, when="before")
     table = evaluate.read_records(files["mmlu"])
     assert len(set(table["subject"].to_pylist())) == 57 and len(table) == 57 * 2 * 4
     found = {s.metric: s for s in scores(files, tasks) if s.task == "mmlu:2"}
@@ -99,8 +102,9 @@ def test_what_preparing_took_is_told(tokenizer: Tokenizer, scoring: Scoring, sto
     tokenizer.save(str(tmp_path / "own.json"))
     tasks = composed("tasks.limit=2").tasks
     own = with_(scoring, tokenizer=tmp_path / "own.json", tasks=tasks, max_length=MAX_LENGTH)
-    spent = Spent()
-    record_files(store, own, weights="w", model=make_olmo, when="before", spent=spent)
+    scoring_own = scorer(store, own)
+    record_files(scoring_own, "w", make_olmo, when="before")
+    spent = scoring_own.spent
     assert 0 < spent.preparing_s < spent.scoring_s
 
 
@@ -116,7 +120,7 @@ def test_a_task_whose_data_are_missing_is_refused_before_any_forward_pass(
         raise AssertionError("the model was loaded")
 
     with pytest.raises(Refusal, match="winogrande needs"):
-        record_files(store, scoring, weights="w", model=model, when="before", spent=Spent())
+        record_files(scorer(store, scoring), "w", model, when="before")
 
 
 @pytest.mark.parametrize("change", [{"eos_token_id": 1}, {"max_length": 64}])

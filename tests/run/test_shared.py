@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer
 
 from sweep.config import CORE8
@@ -15,7 +16,7 @@ from sweep.domain.errors import Refusal
 from sweep.evaluate import Pack, TaskRequests, likelihoods, prepare, read_records
 from sweep.evaluate.buffers import CPU
 from sweep.evaluate.transformer import Body
-from sweep.run.score import Spent, record_files, score_along
+from sweep.run.score import Scorer, record_files, score_along
 from sweep.system.ranks import ALONE, Ranks
 from sweep.system.store import Store
 from tests.evaluate.conftest import EOS, MAX_LENGTH, core8, make_olmo, scoring_of, tokenizer
@@ -54,16 +55,9 @@ def both_sides(ranks: Ranks, folder: Path, name: str) -> Any:
     """The story's part of scoring, on the first rank and on the others."""
     store = Store(folder / name)
     if not ranks.leads:
-        return score_along(store, model=make_olmo, ranks=ranks)
-    return record_files(
-        store,
-        scoring_of(folder, "tasks.limit=3", "tasks.heldout=false"),
-        weights="w",
-        model=make_olmo,
-        when="x",
-        spent=Spent(),
-        ranks=ranks,
-    )
+        return score_along(store, make_olmo, ranks=ranks)
+    scoring = scoring_of(folder, "tasks.limit=3", "tasks.heldout=false")
+    return record_files(Scorer(store, scoring, torch.device("cpu"), ranks), "w", make_olmo, when="x")
 
 
 def test_the_first_rank_writes_what_all_have_scored(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from sweep.data import FetchedWindow, Instances
 from sweep.data import window as original
 from sweep.domain.errors import Refusal
 from sweep.planning.plan import make_plan
-from sweep.run.checkpoint_source import Source
+from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.token_files import rooted
-from sweep.run.training_data import Reading, read_data
+from sweep.run.training_data import TrainingData, read_data
 from sweep.system.store import Store
 from tests.conftest import LENGTH
 from tests.run.test_prepare import configured
@@ -25,13 +25,15 @@ from tests.run.test_prepare import configured
 UPDATES = 5
 
 
-def reading(store: Store, source: Source, *overrides: str) -> Reading:
+def reading(store: Store, source: CheckpointFolder, *overrides: str) -> TrainingData:
     config = configured(source, *overrides)
     plan = make_plan(config, read_position(source.folder, source.config))
-    return read_data(store, config, source, plan, Path(source.config.tokenizer.identifier))
+    return read_data(
+        store, config.data, source, plan, seed=config.seed, tokenizer=Path(source.config.tokenizer.identifier)
+    )
 
 
-def batches(found: Reading) -> np.ndarray:
+def batches(found: TrainingData) -> np.ndarray:
     return np.array(list(found.window.batches(0, UPDATES)))
 
 
@@ -40,7 +42,9 @@ def memmap(path: Path, count: int = 100, low: int = 2, high: int = 64) -> Path:
     return path
 
 
-def test_the_checkpoints_own_data_go_on_from_its_position(store: Store, source: Source, instances: Instances) -> None:
+def test_the_checkpoints_own_data_go_on_from_its_position(
+    store: Store, source: CheckpointFolder, instances: Instances
+) -> None:
     found = reading(store, source)
     position = read_position(source.folder, source.config)
     indices = original(len(instances), position=position, batch_size=2, num_updates=UPDATES)
@@ -51,7 +55,7 @@ def test_the_checkpoints_own_data_go_on_from_its_position(store: Store, source: 
     assert found.facts["original"]["annealed_on"] == 10
 
 
-def test_a_fresh_order_begins_anew_and_has_a_name_of_its_own(store: Store, source: Source) -> None:
+def test_a_fresh_order_begins_anew_and_has_a_name_of_its_own(store: Store, source: CheckpointFolder) -> None:
     own, fresh, other = (
         reading(store, source, *words) for words in ([], ["data.position=fresh"], ["data.position=fresh", "seed=1"])
     )
@@ -60,7 +64,7 @@ def test_a_fresh_order_begins_anew_and_has_a_name_of_its_own(store: Store, sourc
     assert fresh.window.after(3, lr=0.0).instances == 60, "the place in the original order is kept"
 
 
-def test_data_behind_an_address_give_the_same_batches(store: Store, source: Source, served: Any) -> None:
+def test_data_behind_an_address_give_the_same_batches(store: Store, source: CheckpointFolder, served: Any) -> None:
     here = batches(reading(store, source))
     file = Path(source.config.data.paths[0])
     source.config.data.paths = ["s3://closed/preprocessed/train.npy"]
@@ -89,7 +93,7 @@ def test_a_root_takes_the_place_of_scheme_and_host(path: str, expected: str) -> 
     assert rooted(path, "/root/") == expected
 
 
-def test_own_data_that_are_not_here_are_named_with_the_way_out(store: Store, source: Source) -> None:
+def test_own_data_that_are_not_here_are_named_with_the_way_out(store: Store, source: CheckpointFolder) -> None:
     source.config.data.paths = [*source.config.data.paths, *(f"/gone/{i}.npy" for i in range(4)), "weka://b/x.npy"]
     complaint = (
         r"takes the 6 files .* 5 of them aren't here: /gone/0\.npy, /gone/1\.npy, /gone/2\.npy, \.\.\.; give data"
@@ -112,12 +116,14 @@ def test_own_data_that_are_not_here_are_named_with_the_way_out(store: Store, sou
         ("[a.jsonl]", r"data\.paths=\['a\.jsonl'\].*No such file"),
     ],
 )
-def test_files_that_can_not_be_read_are_refused(store: Store, source: Source, paths: str, complaint: str) -> None:
+def test_files_that_can_not_be_read_are_refused(
+    store: Store, source: CheckpointFolder, paths: str, complaint: str
+) -> None:
     with pytest.raises(Refusal, match=complaint):
         reading(store, source, "data=local", f"data.paths={paths}")
 
 
-def test_memmaps_of_ones_own_in_a_fresh_order(store: Store, source: Source, tmp_path: Path) -> None:
+def test_memmaps_of_ones_own_in_a_fresh_order(store: Store, source: CheckpointFolder, tmp_path: Path) -> None:
     for number in range(3):
         memmap(tmp_path / f"mine-{number}.npy", 5 + number)
     found = reading(store, source, "data=local", f"data.paths={tmp_path}/mine-*.npy")
@@ -135,14 +141,14 @@ def test_memmaps_of_ones_own_in_a_fresh_order(store: Store, source: Source, tmp_
 
 
 def test_token_ids_of_another_tokenizer_are_refused_before_anything_runs(
-    store: Store, source: Source, tmp_path: Path
+    store: Store, source: CheckpointFolder, tmp_path: Path
 ) -> None:
     other = memmap(tmp_path / "other.npy", high=60_000)
     with pytest.raises(Refusal, match=r"update 1 holds token id \d+, and the model has 64"):
         reading(store, source, "data=local", f"data.paths={other}")
 
 
-def test_text_is_tokenised_once_and_named_by_its_files(store: Store, source: Source, tmp_path: Path) -> None:
+def test_text_is_tokenised_once_and_named_by_its_files(store: Store, source: CheckpointFolder, tmp_path: Path) -> None:
     lines = tmp_path / "mine.jsonl"
     texts = [f"ABCDEFGH{number}" * 5 for number in range(30)]
     lines.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
@@ -160,7 +166,7 @@ def test_text_is_tokenised_once_and_named_by_its_files(store: Store, source: Sou
     assert reading(store, source, "data=local", f"data.paths={lines}").identity != found.identity
 
 
-def test_a_mixture_of_ones_own_and_the_checkpoints_data(store: Store, source: Source, tmp_path: Path) -> None:
+def test_a_mixture_of_ones_own_and_the_checkpoints_data(store: Store, source: CheckpointFolder, tmp_path: Path) -> None:
     small = memmap(tmp_path / "small.npy", 2)
     math = f"+data.sources.math={{paths: {small}, weight: 0.3}}"
     found = reading(store, source, "data=mixture", math)
@@ -175,6 +181,6 @@ def test_a_mixture_of_ones_own_and_the_checkpoints_data(store: Store, source: So
     assert other.identity != found.identity
 
 
-def test_a_part_of_a_mixture_is_refused_under_its_own_name(store: Store, source: Source) -> None:
+def test_a_part_of_a_mixture_is_refused_under_its_own_name(store: Store, source: CheckpointFolder) -> None:
     with pytest.raises(Refusal, match=r"data\.sources\.math\.paths=\['/nowhere'\].*No such file"):
         reading(store, source, "data=mixture", "+data.sources.math={paths: /nowhere, weight: 1}")

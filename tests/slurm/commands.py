@@ -17,8 +17,7 @@ from sweep.commands.main import CONF
 from sweep.config import RunConfig
 from sweep.launch.cluster import ask
 from sweep.planning.job_packing import Chosen
-from sweep.planning.keys import run_key
-from sweep.planning.names import run_folder
+from sweep.planning.names import run_folder, run_key
 from sweep.sweeps.run_folders import is_done
 from sweep.sweeps.run_states import Standing
 from sweep.sweeps.slurm import Runs

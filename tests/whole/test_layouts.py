@@ -151,10 +151,10 @@ def test_a_folder_on_disk_in_a_layout_of_the_hub(tokenizer: Path, tmp_path: Path
         (("checkpoint.step=1000", *FRESH), r"model\.batch_size=None: "),
     ):
         with pytest.raises(Refusal, match=complaint):
-            prepare(store, composed(*words, *own, *last), ALONE)
+            prepare(store, composed(*words, *own, *last), "run", ALONE)
     (mine / "config.json").write_text("{}")
     with pytest.raises(Refusal, match="model_type: 'none' is not one of"):
-        prepare(store, composed(*words, *own, "checkpoint.step=7", "model.batch_size=2", *FRESH), ALONE)
+        prepare(store, composed(*words, *own, "checkpoint.step=7", "model.batch_size=2", *FRESH), "run", ALONE)
 
 
 def anneal_and_export(root: Path, tokenizer: Path, *words: str, **environment: str) -> Any:

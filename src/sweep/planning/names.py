@@ -1,18 +1,71 @@
-"""What a thing is called, for people: a run, its folder, a task."""
+"""How a run is told from others: by its key, for programs, and by its name and folder, for people."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sweep.config import Anneal, RunConfig, params
-from sweep.planning.keys import run_key
+from sweep.config import Anneal, RunConfig, params, tree
+from sweep.domain import cache_versions
+from sweep.domain.digests import digest
 
 FOLDER_CHARS = 20
-"""Of a checkpoint's own folder, in a run's name: `step556000-unsharded` fits."""
+"""Characters of a local checkpoint's folder name that a run's name shows: `step556000-unsharded` fits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What a run is told from others by."""
+
+    sweep: str
+    """The sweep that it belongs to."""
+    key: str
+    """Digest of the choices that decide its numbers."""
+    name: str
+    """The run in a few words."""
+    params: Mapping[str, Any]
+    """Dotted name -> value of every choice that tables and MLflow show."""
+
+    @property
+    def folder(self) -> str:
+        """Its folder's name in its sweep's folder: readable, and different from every other run's."""
+        return folder_name(self.name, self.key)
+
+    @property
+    def checkpoint(self) -> str:
+        """The checkpoint in a few words: the first part of the name."""
+        return self.name.partition(" ")[0]
+
+
+def run_identity(config: RunConfig) -> Identity:
+    """The names that follow from a configuration."""
+    return Identity(sweep=config.name, key=run_key(config), name=run_name(config), params=params(config))
+
+
+def run_key(config: RunConfig) -> str:
+    """Digest of every choice that decides a run's numbers; the sweep's name, tracking and bookkeeping don't."""
+    choices = tree(config)
+    for ignored in ("name", "tracking", "controls"):
+        del choices[ignored]
+    for ignored in ("name", "save_interval", "keep"):
+        del choices["anneal"][ignored]
+    del choices["compute"]["activation_checkpointing"]
+    del choices["model"]["resources"]
+    if config.anneal.arm == "constant":  # what the decay would be doesn't matter
+        choices["anneal"] |= {"final_fraction": 0.0, "hold_steps": 0}
+    if not config.anneal.steps:  # nothing is trained: how it would be doesn't matter
+        choices["anneal"] = {"steps": 0, "merge": choices["anneal"]["merge"]}
+        choices["data"] = {name: choices["data"][name] for name in ("heldout", "tokenizer")}
+        choices["compute"] = {name: choices["compute"][name] for name in ("device", "threads")}
+        del choices["seed"]
+    trained = [cache_versions.CORPUS, cache_versions.NUMERICS, cache_versions.Z_LOSS]
+    code = [*trained, cache_versions.REQUESTS, cache_versions.PACK, cache_versions.ENGINE]
+    return digest("run", code, cache_versions.wheels(), choices)
 
 
 def run_name(config: RunConfig) -> str:
-    """The point in a few words: the model, the step, the anneal, and what differs from the plain default."""
+    """The run in a few words: model, checkpoint step, anneal, and all that differs from the plain default."""
     anneal, step, path = config.anneal, config.checkpoint.step, config.checkpoint.path
     model = (
         config.model.name
@@ -29,7 +82,7 @@ def run_name(config: RunConfig) -> str:
 
 
 def _untrained_words(anneal: Anneal) -> list[str]:
-    """Of a run without updates: none, or which average."""
+    """Words for a run without updates: none, or which average."""
     if (merge := anneal.merge) is None:
         return [anneal.arm]
     words = [anneal.arm, merge.weights, f"last={merge.last}"]
@@ -76,7 +129,7 @@ def _anneal_words(config: RunConfig) -> list[str]:
 
 
 def run_names(configs: Sequence[RunConfig]) -> list[str]:
-    """The names of a table's rows: where two are the same, with the choices that tell them apart."""
+    """The names of a table's rows. Equal names are extended by the choices in which their runs differ."""
     names = [run_name(config) for config in configs]
     chosen = [params(config) for config in configs]
     for name in {name for name in names if names.count(name) > 1}:
@@ -88,11 +141,16 @@ def run_names(configs: Sequence[RunConfig]) -> list[str]:
 
 
 def run_folder(config: RunConfig) -> str:
-    """Folder of the point inside its sweep's: readable, and unlike every other point's."""
-    readable = "".join(c if c.isalnum() or c in "=.-_" else "_" for c in run_name(config).replace("@", "-step"))
-    return f"{readable[:150]}-{run_key(config)[:8]}"
+    """The run's folder in its sweep's folder."""
+    return folder_name(run_name(config), run_key(config))
+
+
+def folder_name(name: str, key: str) -> str:
+    """A run's name in the characters that every file system takes, and the beginning of its key."""
+    readable = "".join(c if c.isalnum() or c in "=.-_" else "_" for c in name.replace("@", "-step"))
+    return f"{readable[:150]}-{key[:8]}"
 
 
 def label(task: str, limit: int | None) -> str:
-    """A task's name in scores and tables; a limited task is another task."""
+    """A task's name in scores and tables. A task with a limit is another task than the whole one."""
     return task if limit is None else f"{task}:{limit}"

@@ -27,7 +27,9 @@ class Plan:
     position: Position
     """Where the checkpoint stands."""
     learning_rates: np.ndarray
-    """(steps,) float64, one an update."""
+    """(steps,) float64, one for each update."""
+    peak_lr: float | None
+    """The learning rate that the decay starts from; None: nothing is trained."""
     tokens: int
     """Tokens the anneal consumes."""
     batch_size: int
@@ -53,6 +55,7 @@ def make_plan(config: RunConfig, position: Position) -> Plan:
     return Plan(
         position=position,
         learning_rates=rates,
+        peak_lr=planned_peak(anneal, position.lr) if anneal.steps else None,
         tokens=len(rates) * batch_size * length,
         batch_size=batch_size,
         sequence_length=length,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from sweep.checkpoints import average_folders, read_config, read_position, weights_key
-from sweep.config import Merge, RunConfig, merged_steps, trajectory_steps
+from sweep.config import Merge, merged_steps, trajectory_steps
 from sweep.domain.averaging import coefficients
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.gpu_memory import FP32
-from sweep.run.checkpoint_source import Source
-from sweep.run.embedded import embedded
+from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
 from sweep.run.prefix import KEPT
 from sweep.run.published import published_weights
 from sweep.system import files
@@ -25,22 +23,23 @@ from sweep.system.store import Store
 log = logging.getLogger(__name__)
 
 
-def merged(store: Store, config: RunConfig, source: Source, *, device: torch.device) -> Source:
-    """The chosen checkpoint `source` averaged with the ones before it; the key says which, and with which weights.
+def averaged_checkpoint(
+    store: Store, merge: Merge, last: CheckpointFolder, choice: CheckpointChoice, embedded: Callable[[int], Path]
+) -> CheckpointFolder:
+    """The chosen checkpoint `last` averaged with the ones before it; the key names them all and their weights.
 
-    Refusal where they aren't there, or aren't of one model.
+    `embedded` makes the checkpoint of an embedded trajectory at another step. Refusal where the checkpoints aren't
+    there, or aren't of one model.
     """
-    merge = config.anneal.merge
-    assert merge is not None
-    members = _members(store, config, merge, source, device)
-    steps = tuple(members)
+    folders = _folders(store, merge, last, choice, embedded)
+    steps = tuple(folders)
     shares = coefficients(steps, merge.weights)
-    key = digest("merge", [weights_key(folder, known=_known(store, folder)) for folder in members.values()], [*shares])
+    key = digest("merge", [weights_key(path, known=_digests(store, path)) for path in folders.values()], [*shares])
 
     def build(into: Path) -> None:
-        with Progress(f"merging {config.model.name} at steps {', '.join(map(str, steps))}", total=100) as bar:
+        with Progress(f"merging {choice.model.name} at steps {', '.join(map(str, steps))}", total=100) as bar:
             average_folders(
-                [*members.values()], shares, into, progress=lambda done: bar.advance(round(100 * done) - bar.done)
+                [*folders.values()], shares, into, progress=lambda done: bar.advance(round(100 * done) - bar.done)
             )
         facts = {"steps": steps, "weights": merge.weights, "coefficients": [*shares]}
         (into / "merge.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -49,50 +48,52 @@ def merged(store: Store, config: RunConfig, source: Source, *, device: torch.dev
         folder = store.make(KEPT, key, build)
     except ValueError as error:
         raise Refusal(f"anneal.merge: {error}") from error
-    return Source(key=key, folder=folder, config=source.config)
+    return CheckpointFolder(key=key, folder=folder, config=last.config)
 
 
-def _members(store: Store, config: RunConfig, merge: Merge, source: Source, device: torch.device) -> dict[int, Path]:
+def _folders(
+    store: Store, merge: Merge, last: CheckpointFolder, choice: CheckpointChoice, embedded: Callable[[int], Path]
+) -> dict[int, Path]:
     """Step -> folder of each averaged checkpoint, ascending; the chosen one is the last."""
-    model = config.model
+    model = choice.model
     if model.source == "local":
-        return _local(merge, source)
-    assert config.checkpoint.step is not None
-    *earlier, step = merged_steps(merge, model.name, config.checkpoint.step, trajectory_steps(model, merge.interval))
+        return _local_folders(merge, last)
+    assert choice.checkpoint.step is not None
+    *earlier, step = merged_steps(merge, model.name, choice.checkpoint.step, trajectory_steps(model, merge.interval))
     if model.source == "published":
         size = FP32 * (model.parameters or 0) * len(earlier) / 1e9
         log.info(
             "merging %s with steps %s: at most %.1f GB to download", model.name, ", ".join(map(str, earlier)), size
         )
-        found = {s: published_weights(store, config, s) for s in earlier}
+        folders = {s: published_weights(store, choice, s) for s in earlier}
     else:
-        found = {s: embedded(store, model, s, compute=config.compute, device=device).folder for s in earlier}
-    return {**found, step: source.folder}
+        folders = {s: embedded(s) for s in earlier}
+    return {**folders, step: last.folder}
 
 
-def _local(merge: Merge, source: Source) -> dict[int, Path]:
-    """Of the folders that were named, the last ones before the chosen checkpoint; each says its own step."""
-    found: dict[int, Path] = {}
-    for path in merge.paths or ():
-        if not (matching := files.expanded(path)):
-            raise Refusal(f"anneal.merge.paths={path} matches no folder")
+def _local_folders(merge: Merge, last: CheckpointFolder) -> dict[int, Path]:
+    """Of the named folders, the last ones before the chosen checkpoint; each folder says its own step."""
+    folders: dict[int, Path] = {}
+    for pattern in merge.paths or ():
+        if not (matching := files.expanded(pattern)):
+            raise Refusal(f"anneal.merge.paths={pattern} matches no folder")
         for folder in map(Path, matching):
             try:
                 step = read_position(folder, read_config(folder, optimizer=False)).step
             except (OSError, ValueError) as error:
-                raise Refusal(f"anneal.merge.paths={path}: {error}") from error
-            if step in found and found[step] != folder:
-                raise Refusal(f"anneal.merge.paths: {found[step]} and {folder} are both at step {step}")
-            found[step] = folder
-    last = read_position(source.folder, source.config).step
+                raise Refusal(f"anneal.merge.paths={pattern}: {error}") from error
+            if step in folders and folders[step] != folder:
+                raise Refusal(f"anneal.merge.paths: {folders[step]} and {folder} are both at step {step}")
+            folders[step] = folder
+    last_step = read_position(last.folder, last.config).step
     try:
-        steps = merged_steps(merge, str(source.folder), last, found)
+        steps = merged_steps(merge, str(last.folder), last_step, folders)
     except ValueError as error:
         raise Refusal(str(error)) from error
-    return {step: found[step] for step in steps[:-1]} | {last: source.folder}
+    return {step: folders[step] for step in steps[:-1]} | {last_step: last.folder}
 
 
-def _known(store: Store, folder: Path) -> dict[str, str] | None:
-    """SHA-256 of a stored folder's files; None of a folder elsewhere."""
+def _digests(store: Store, folder: Path) -> dict[str, str] | None:
+    """File -> SHA-256 of a folder of the store; None for a folder elsewhere."""
     kind, key = folder.parent.name, folder.name
     return store.digests(kind, key) if store.path(kind, key) == folder else None

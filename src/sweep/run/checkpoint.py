@@ -7,60 +7,59 @@ from pathlib import Path
 
 import torch
 
-from sweep.checkpoints import (
-    check_followed,
-    check_groups,
-    has_optimizer,
-    identity,
-    read_config,
-)
-from sweep.config import RunConfig
+from sweep.checkpoints import check_followed, check_groups, has_optimizer, identity, read_config
+from sweep.config import Compute
 from sweep.domain.errors import Refusal
-from sweep.run.checkpoint_source import Source
-from sweep.run.embedded import embedded
+from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
+from sweep.run.embedded import embedded_checkpoint
 from sweep.run.published import imported_checkpoint, published_checkpoint
 from sweep.system.store import Store
 
 
-def checkpoint(store: Store, config: RunConfig, *, device: torch.device) -> Source:
-    """The chosen checkpoint, pretrained on first use where it is an embedded one, downloaded where it is published."""
-    if config.model.source == "local":
-        folder, chosen = Path(config.checkpoint.path or ""), f"checkpoint.path={config.checkpoint.path}"
-        if (folder / "config.yaml").is_file():
-            return _opened(folder, chosen, config)
-        if config.anneal.needs_optimizer:
-            raise _no_optimizer(chosen)
-        return _stored(store, imported_checkpoint(store, config), chosen, config)
-    if config.model.source == "published":
-        return _stored(store, published_checkpoint(store, config), f"checkpoint.step={config.checkpoint.step}", config)
-    assert config.checkpoint.step is not None
-    return embedded(store, config.model, config.checkpoint.step, compute=config.compute, device=device)
+def open_checkpoint(
+    store: Store, choice: CheckpointChoice, *, compute: Compute, device: torch.device
+) -> CheckpointFolder:
+    """The chosen checkpoint: pretrained on first use if it is embedded, downloaded if it is published.
+
+    Refusal where it isn't a checkpoint that the anneal can go on from.
+    """
+    if choice.model.source == "embedded":
+        assert choice.checkpoint.step is not None
+        return embedded_checkpoint(store, choice.model, choice.checkpoint.step, compute=compute, device=device)
+    if choice.model.source == "published":
+        return _from_store(store, published_checkpoint(store, choice), choice)
+    folder = Path(choice.checkpoint.path or "")
+    if (folder / "config.yaml").is_file():
+        return _checked(folder, choice)
+    if choice.needs_optimizer:
+        raise _no_optimizer(choice)
+    return _from_store(store, imported_checkpoint(store, choice), choice)
 
 
-def _stored(store: Store, folder: Path, chosen: str, config: RunConfig) -> Source:
-    """A folder of the store, whose digests are known."""
-    return _opened(folder, chosen, config, known=store.digests(folder.parent.name, folder.name))
+def _from_store(store: Store, folder: Path, choice: CheckpointChoice) -> CheckpointFolder:
+    """A folder of the store, whose files' digests are known already."""
+    return _checked(folder, choice, digests=store.digests(folder.parent.name, folder.name))
 
 
-def _opened(folder: Path, chosen: str, config: RunConfig, *, known: Mapping[str, str] | None = None) -> Source:
-    """A folder that was not made here; Refusal where it is no checkpoint, or the training can't be gone on with."""
+def _checked(folder: Path, choice: CheckpointChoice, *, digests: Mapping[str, str] | None = None) -> CheckpointFolder:
+    """A folder that was not made here; Refusal where it is no checkpoint, or its training can't be continued."""
     try:
-        found = read_config(folder, optimizer=False)
-        check_followed(found)
-        if config.anneal.needs_optimizer:
+        config = read_config(folder, optimizer=False)
+        check_followed(config)
+        if choice.needs_optimizer:
             if not has_optimizer(folder):
-                raise _no_optimizer(chosen)
-            check_groups(folder, found)
-        return Source(key=identity(folder, known=known), folder=folder, config=found)
+                raise _no_optimizer(choice)
+            check_groups(folder, config)
+        return CheckpointFolder(key=identity(folder, known=digests), folder=folder, config=config)
     except Refusal:
         raise
     except (OSError, ValueError) as error:
-        raise Refusal(f"{chosen}: {error}") from error
+        raise Refusal(f"{choice.key_and_value}: {error}") from error
 
 
-def _no_optimizer(chosen: str) -> Refusal:
+def _no_optimizer(choice: CheckpointChoice) -> Refusal:
     return Refusal(
-        f"{chosen} has no optimizer state, optim.safetensors or .pt, which anneal.optimizer=keep goes on with "
-        "(some releases lost it: allenai/OLMo#796, #834): take one that has it, or start a new one with "
+        f"{choice.key_and_value} has no optimizer state, optim.safetensors or .pt, which anneal.optimizer=keep goes on "
+        "with (some releases lost it: allenai/OLMo#796, #834): take one that has it, or start a new one with "
         "anneal.optimizer=fresh, anneal.warmup_steps and anneal.peak_lr"
     )

@@ -20,7 +20,7 @@ from sweep.checkpoints import (
 from sweep.config import Compute, Model, tree
 from sweep.planning.keys import corpus_key, numerics, pretraining_base
 from sweep.planning.pretraining_schedule import pretraining_rates
-from sweep.run.checkpoint_source import Source
+from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.prefix import Training, train
 from sweep.system.progress import Progress
 from sweep.system.store import Store
@@ -45,8 +45,10 @@ EMBEDDED: dict[str, Any] = {
 """OLMo 1's architecture, which transformers' `OlmoForCausalLM` matches; sizes come from the model's YAML."""
 
 
-def embedded(store: Store, model: Model, step: int, *, compute: Compute, device: torch.device) -> Source:
-    """The checkpoint of an embedded trajectory at `step`: in fp32 and whole batches, however it is annealed."""
+def embedded_checkpoint(
+    store: Store, model: Model, step: int, *, compute: Compute, device: torch.device
+) -> CheckpointFolder:
+    """The checkpoint of an embedded trajectory at `step`, always trained in fp32 and whole batches."""
     pretraining = model.pretraining
     assert pretraining and model.vocab_size and model.sequence_length
     corpus = prepare_corpus(store, model.vocab_size)
@@ -69,7 +71,7 @@ def embedded(store: Store, model: Model, step: int, *, compute: Compute, device:
         compute=compute.plain,
     )
     trained = train(store, training)
-    return Source(key=trained.key, folder=trained.folder, config=train_config)
+    return CheckpointFolder(key=trained.key, folder=trained.folder, config=train_config)
 
 
 def prepare_corpus(store: Store, vocab_size: int) -> Path:

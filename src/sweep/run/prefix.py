@@ -1,11 +1,12 @@
-"""Training by prefix: find the longest prefix of an array of learning rates that the store holds, and go on from there.
+"""Training by prefix: find the longest stored prefix of an array of learning rates, and go on from there.
 
-Resuming a killed run, skipping a finished one and sharing a trunk between runs are this one act.
+This one mechanism resumes a killed run, skips a finished one, and lets runs share a trunk.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,16 +29,16 @@ from sweep.training.divergence import Diverged, check_losses, highest_sound
 from sweep.training.loop import anneal, prepare
 
 KEPT, INTERIM = "states", "interim"
-"""Kinds of the store: states to keep, and states that only an interrupted training goes on from."""
+"""Kinds of the store: states that are kept, and states that only an interrupted training goes on from."""
 STEPS = "steps.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One array of learning rates followed from one start."""
+    """One array of learning rates, followed from one start."""
 
     name: str
-    """For people, at the progress bar."""
+    """Shown at the progress bar."""
     base: str
     """Digest of all that decides the numbers besides the learning rates."""
     rates: np.ndarray
@@ -45,26 +46,26 @@ class Training:
     start: Callable[[], TrainingState]
     """Loads the state that update 1 starts from."""
     position: Position
-    """Where that state stands."""
+    """The position of that state in its training."""
     data: Window
-    """Where the batches come from."""
+    """The batches of every update."""
     max_grad_norm: float | None
     z_loss: float
     masked: Callable[[np.ndarray], np.ndarray] | None = None
-    """Which instances of a batch are in no loss; None: all are in it."""
+    """Marks the instances of a batch that are left out of the loss; None: no instance is."""
     save_interval: int
-    """An interim state every so many updates."""
+    """Updates between two interim states."""
     keep_interval: int | None
-    """A kept state every so many updates; None: the last alone."""
+    """Updates between two kept states; None: only the last state is kept."""
     device: torch.device
     compute: Compute
     ranks: Ranks = ALONE
-    """The processes that do it together; each calls `train` with the same training."""
+    """The processes that train together; each calls `train` with the same training."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Where a training ended."""
+    """The result of a training."""
 
     key: str
     """Store key of the last state."""
@@ -83,7 +84,7 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
     """
     keys, ranks = state_keys(training.base, training.rates), training.ranks
     with store.lease(KEPT, keys[-1]) if ranks.leads else contextlib.nullcontext() as lease:
-        done, steps, state = _begun(store, training, keys)
+        done, steps, state = _resume(store, training, keys)
         for record in steps:
             on_step(record)
         if state is not None:
@@ -105,10 +106,22 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
     return Trained(keys[-1], final, tuple(steps), len(training.rates) - done)
 
 
-def _begun(store: Store, training: Training, keys: list[str]) -> tuple[int, list[StepRecord], TrainingState | None]:
-    """(updates, records, state) of the longest prefix; no state where it is all. Looked for again where it vanished:
+def train_with_trunk(
+    store: Store, training: Training, trunk_steps: int, *, on_step: Callable[[StepRecord], None] = lambda record: None
+) -> Trained:
+    """`train`, where the first `trunk_steps` updates are a training of their own: runs that share them do them once."""
+    if not trunk_steps:
+        return train(store, training, on_step=on_step)
+    name, rates = f"{training.name}: hold", training.rates[:trunk_steps]
+    trunk = train(store, dataclasses.replace(training, name=name, rates=rates), on_step=on_step)
+    whole = train(store, training, on_step=on_step)
+    return dataclasses.replace(whole, updates_done=trunk.updates_done + whole.updates_done)
 
-    another run that shares it may have ended in between, and dropped its interim states.
+
+def _resume(store: Store, training: Training, keys: list[str]) -> tuple[int, list[StepRecord], TrainingState | None]:
+    """(updates, records, state) of the longest stored prefix; the state is None if nothing is left to train.
+
+    Looks again if another run that shares the prefix deletes its interim states meanwhile.
     """
     ranks = training.ranks
     while True:
@@ -122,7 +135,7 @@ def _begun(store: Store, training: Training, keys: list[str]) -> tuple[int, list
 
 
 def _finish(store: Store, keys: list[str]) -> Path:
-    """The folder of the last state, the interim ones gone."""
+    """The folder of the last state; the interim states are dropped."""
     if store.has(INTERIM, keys[-1]):
         store.move(INTERIM, keys[-1], KEPT)
     _drop_interim(store, keys)
@@ -137,7 +150,7 @@ def _drop_interim(store: Store, keys: list[str]) -> None:
 
 
 def longest_prefix(store: Store, keys: list[str]) -> tuple[int, Path | None]:
-    """(updates, folder) of the furthest sound state among `keys`; (0, None) where there is none."""
+    """(updates, folder) of the furthest undamaged state among `keys`; (0, None) if there is none."""
     present = {key: kind for kind in (INTERIM, KEPT) for key in store.keys(kind)}
     for updates in range(len(keys) - 1, 0, -1):
         if keys[updates] in present and (folder := store.get(present[keys[updates]], keys[updates])):
@@ -151,7 +164,7 @@ def read_steps(folder: Path) -> list[StepRecord]:
 
 
 def _start(training: Training, folder: Path | None) -> TrainingState:
-    """The state in `folder`, or else the training's start; over several ranks, this one's share of it."""
+    """The state in `folder`, or the training's start if that is None; with several ranks, this rank's shard of it."""
     compute, ranks = training.compute, training.ranks
     place = training.device if ranks.size == 1 else torch.device("cpu")
     state = load_state(folder, read_config(folder), device=place) if folder else training.start()
@@ -164,7 +177,7 @@ def _start(training: Training, folder: Path | None) -> TrainingState:
 
 
 def _updates(training: Training, state: TrainingState, done: int) -> Iterator[StepRecord]:
-    """Do the updates after the first `done`, keeping `state.position` true."""
+    """Does the updates after the first `done` and keeps `state.position` up to date."""
     rates, position, compute, ranks = training.rates, training.position, training.compute, training.ranks
     records = anneal(
         state.model,
@@ -188,7 +201,7 @@ def _updates(training: Training, state: TrainingState, done: int) -> Iterator[St
 
 
 def _due(training: Training, state: TrainingState, steps: list[StepRecord], *, stop: bool) -> bool:
-    """Whether the state after these updates is to be saved: never one that may be diverging, but as the last."""
+    """Whether to save the state after these updates. A state that may be diverging is saved only as the last."""
     updates = len(steps)
     if updates == len(training.rates):
         return True
@@ -205,7 +218,7 @@ def _kept(training: Training, updates: int) -> bool:
 def _save(
     store: Store, training: Training, state: TrainingState, key: str, steps: list[StepRecord], lease: Lease | None
 ) -> None:
-    """Put the state into the store; over several ranks the first one writes, the others wait."""
+    """Put the state into the store; of several ranks the first one writes and the others wait."""
     ranks = training.ranks
     if ranks.size > 1:
         from sweep.checkpoints.distributed import whole

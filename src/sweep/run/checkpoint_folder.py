@@ -1,0 +1,58 @@
+"""Which checkpoint a run starts from, and the folder that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from olmo.config import TrainConfig
+
+from sweep.checkpoints import shipped_tokenizer
+from sweep.config import Checkpoint, Model
+from sweep.domain.errors import Refusal
+from sweep.system.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointChoice:
+    """What a person chose that decides which checkpoint it is, and what the run needs of it."""
+
+    model: Model
+    checkpoint: Checkpoint
+    needs_optimizer: bool
+    """Whether the anneal goes on with the checkpoint's optimizer state."""
+    dtype: str | None
+    """Data type of the user's token files (`data.dtype`); None: as the checkpoint's own configuration says."""
+
+    @property
+    def key_and_value(self) -> str:
+        """The choice as a refusal names it."""
+        if self.model.source == "local":
+            return f"checkpoint.path={self.checkpoint.path}"
+        return f"checkpoint.step={self.checkpoint.step}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFolder:
+    """A checkpoint on disk, in ai2-olmo's unsharded format."""
+
+    key: str
+    """Digest that names its weights, optimizer state and position."""
+    folder: Path
+    config: TrainConfig
+    """The configuration of the training that made it."""
+
+
+def resolve(store: Store, path: str) -> Path:
+    """The file that a checkpoint's configuration names: in the store, on disk, or one of ai2-olmo's own tokenizers.
+
+    Refusal where it names an entry that the store doesn't have.
+    """
+    if path.startswith("store://"):
+        kind, key, name = path.removeprefix("store://").split("/")
+        folder = store.get(kind, key)
+        if folder is None:
+            raise Refusal(f"{path} is not in the store {store.root}")
+        return folder / name
+    file = Path(path)
+    return file if file.is_file() else shipped_tokenizer(path) or file

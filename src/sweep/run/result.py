@@ -1,0 +1,49 @@
+"""The result of a run, put together from its parts."""
+
+from __future__ import annotations
+
+from sweep.checkpoints import matrix_parameters
+from sweep.domain.records import Cost, RunResult, Score
+from sweep.planning.names import Identity
+from sweep.planning.plan import training_flops
+from sweep.run.anneal import Annealed
+from sweep.run.prepare import Prepared
+from sweep.run.provenance import versions
+from sweep.run.score import Spent
+
+
+def run_result(
+    identity: Identity, prepared: Prepared, annealed: Annealed, scores: dict[str, tuple[Score, ...]], cost: Cost
+) -> RunResult:
+    """The outcome of one run; `scores` are "before", "after" and "delta"."""
+    return RunResult(
+        key=identity.key,
+        name=identity.name,
+        params=dict(identity.params),
+        position=prepared.plan.position,
+        **scores,
+        final_state=annealed.checkpoint.key,
+        final_loss=annealed.steps[-1].loss if annealed.steps else None,
+        cost=cost,
+        versions=versions(),
+    )
+
+
+def run_cost(prepared: Prepared, annealed: Annealed, spent: Spent, seconds: float) -> Cost:
+    """What a run took: compute, and wall seconds of its parts."""
+    plan, model = prepared.plan, prepared.checkpoint.config.model
+    return Cost(
+        tokens=plan.tokens,
+        flops=training_flops(
+            matrix_parameters=matrix_parameters(model),
+            num_layers=model.n_layers,
+            d_model=model.d_model,
+            sequence_length=plan.sequence_length,
+            tokens=plan.tokens,
+        ),
+        anneal_s=sum(step.seconds for step in annealed.steps),
+        updates_done=annealed.updates_done,
+        scoring_s=spent.scoring_s,
+        preparing_s=spent.preparing_s,
+        seconds=seconds,
+    )
