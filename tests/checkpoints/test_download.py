@@ -180,7 +180,8 @@ from sweep.run.prepare import checkpoint_choice
 from sweep.run.published import published_checkpoint
 from sweep.system.store import Store
 from tests.config.test_config import composed
-print(published_checkpoint(Store(sys.argv[1]), checkpoint_choice(composed("model=olmo2-1b", "checkpoint.step=300"))), flush=True)
+choice = checkpoint_choice(composed("model=olmo2-1b", "checkpoint.step=300"))
+print(published_checkpoint(Store(sys.argv[1]), choice), flush=True)
 """
 
 

@@ -95,7 +95,7 @@ def test_what_trains_nothing_reads_no_data_and_stands_as_it_is(store: Store, sou
     config = configured(source, "anneal=none", "anneal.steps=0", "data.paths=[/nowhere.npy]")
     prepared = prepare(store, config, "run", ALONE)
     assert isinstance(prepared.work, CheckpointFolder)
-    assert (prepared.work.folder, prepared.work.key) == (source.folder, prepared.source.key)
+    assert (prepared.work.folder, prepared.work.key) == (source.folder, prepared.checkpoint.key)
     assert (prepared.plan.tokens, len(prepared.plan.learning_rates), prepared.data) == (0, 0, {})
 
 

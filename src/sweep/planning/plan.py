@@ -1,4 +1,4 @@
-"""What follows from a configuration: names, keys, learning rates, counts. No clock, disk, network or GPU."""
+"""What one run will do: learning rates, tokens and FLOPs, from its configuration and its checkpoint's position."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweep.planning.pretraining_schedule import check_peak, check_trained
 
 CORPUS_S = 30.0
 CORE_FLOPS = 3e10
-"""Training operations a second that one core of a 2021 server reached on the smallest embedded model."""
+"""Training FLOP/s that one core of a 2021 server reached on the smallest embedded model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,29 +25,29 @@ class Plan:
     """What one run will do."""
 
     position: Position
-    """Where the checkpoint stands."""
+    """The checkpoint's position in its training."""
     learning_rates: np.ndarray
     """(steps,) float64, one for each update."""
     peak_lr: float | None
     """The learning rate that the decay starts from; None: nothing is trained."""
     tokens: int
-    """Tokens the anneal consumes."""
+    """Tokens that the anneal trains on."""
     batch_size: int
-    """Instances an update of the anneal."""
+    """Instances per update of the anneal."""
     sequence_length: int
-    """Tokens an instance of the anneal."""
+    """Tokens per instance of the anneal."""
     max_grad_norm: float | None
     shared_steps: int
-    """Updates of warmup and hold, which runs that differ in their decay alone share; 0 without a hold."""
+    """Updates of warmup and hold, shared by runs that differ only in their decay; 0 if there is no hold."""
 
     @property
     def start(self) -> Position:
-        """The same place, counted in the anneal's own batch size and sequence length."""
+        """The same position, in units of the anneal's own batch size and sequence length."""
         return dataclasses.replace(self.position, batch_size=self.batch_size, sequence_length=self.sequence_length)
 
 
 def make_plan(config: RunConfig, position: Position) -> Plan:
-    """The plan of a run whose checkpoint stands at `position`; Refusal where the two contradict each other."""
+    """The plan of a run whose checkpoint is at `position`; Refusal where configuration and checkpoint contradict."""
     check(config, position)
     anneal = config.anneal
     batch_size, length = anneal.batch_size or position.batch_size, anneal.sequence_length or position.sequence_length
@@ -65,7 +65,7 @@ def make_plan(config: RunConfig, position: Position) -> Plan:
 
 
 def planned_rates(anneal: Anneal, lr: float) -> np.ndarray:
-    """Learning rates (steps,) float64, one an update, where `lr` is the one in force at the checkpoint."""
+    """Learning rates (steps,) float64, one for each update; `lr` is the current LR, that of the checkpoint."""
     if not anneal.steps:
         return np.empty(0)
     return learning_rates(
@@ -80,7 +80,7 @@ def planned_rates(anneal: Anneal, lr: float) -> np.ndarray:
 
 
 def planned_peak(anneal: Anneal, lr: float) -> float:
-    """The learning rate that the decay starts from; Refusal of an absurd one."""
+    """The learning rate that the decay starts from; Refusal above MAX_LR."""
     peak = anneal.peak_lr if anneal.peak_lr is not None else lr * (anneal.peak_scale or 1.0)
     if peak > MAX_LR:
         raise Refusal(
@@ -91,7 +91,7 @@ def planned_peak(anneal: Anneal, lr: float) -> float:
 
 
 def check(config: RunConfig, position: Position) -> None:
-    """Refusal naming both values where the checkpoint's own word contradicts the configuration."""
+    """Refusal, naming both values, where the checkpoint itself contradicts the configuration."""
     model = config.model
     expected: dict[str, tuple[Any, Any]] = {
         "checkpoint.step": (config.checkpoint.step, position.step),
@@ -104,11 +104,11 @@ def check(config: RunConfig, position: Position) -> None:
     check_trained(model, position)
     check_length(config, position.sequence_length)
     if position.lr <= 0:
-        check_peak(config, position.step, f"the checkpoint says is {position.lr}")
+        check_peak(model, config.anneal, position.step, f"the checkpoint says is {position.lr}")
 
 
 def check_length(config: RunConfig, own: int) -> None:
-    """Refusal of an `anneal.sequence_length` that the model or the order of its data can't have; `own` is theirs."""
+    """Refusal of an `anneal.sequence_length` that the model or its data order can't have; `own` is the checkpoint's."""
     length, chosen = config.anneal.sequence_length, config.data
     if length is None or length == own:
         return
@@ -123,16 +123,17 @@ def check_length(config: RunConfig, own: int) -> None:
 
 
 def preparation_s(model: Model, step: int) -> float:
-    """Rough seconds that one core takes to make an embedded checkpoint from nothing, its corpus included."""
+    """Estimated seconds that one core takes to make an embedded checkpoint, its corpus included."""
     assert model.parameters and model.batch_size and model.sequence_length
     flops = 6 * model.parameters * step * model.batch_size * model.sequence_length
     return CORPUS_S + flops / CORE_FLOPS
 
 
 def launch_order(config: RunConfig) -> tuple[int, int]:
-    """Sort key: what trains nothing; constant runs, short before long, as they share states; then the longest first.
+    """Sort key for launching: first runs that train nothing, then constant controls, then anneals.
 
-    The longest first, so that no long run is left alone at the end.
+    Controls go from short to long, because a longer one goes on from a shorter one's state. Anneals go from long to
+    short, so that no long run is left alone at the end.
     """
     steps = config.anneal.steps
     return (0, steps) if config.anneal.arm != "decay" else (1, -steps * (config.model.parameters or 1))
@@ -141,8 +142,8 @@ def launch_order(config: RunConfig) -> tuple[int, int]:
 def training_flops(
     *, matrix_parameters: int, num_layers: int, d_model: int, sequence_length: int, tokens: int
 ) -> float:
-    """Model FLOPs of training on so many tokens: 6 a matrix parameter and token, plus 12 L D T a token for attention.
+    """Model FLOPs of training: 6 per matrix parameter and token, plus 12 L D T per token for attention.
 
-    The count of Chowdhery et al. (PaLM, arXiv 2204.02311, app. B).
+    Counted as by Chowdhery et al. (PaLM, arXiv 2204.02311, app. B).
     """
     return float(tokens) * (6 * matrix_parameters + 12 * num_layers * d_model * sequence_length)

@@ -1,6 +1,6 @@
-"""What follows from how a model was pretrained: learning rate and tokens at a step, and whether a checkpoint agrees.
+"""Learning rate and tokens at a step of a pretraining, and whether a checkpoint agrees with them.
 
-What was written down is not always what ran: allenai/OLMo#849 (another learning rate than the configuration's), #865.
+The published configuration is not always the one that ran: allenai/OLMo#849 (another learning rate), #865.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import math
 
 import numpy as np
 
-from sweep.config import Model, RunConfig
+from sweep.config import Anneal, Checkpoint, Model
 from sweep.config.published import from_hub
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Position
 from sweep.domain.schedule import scheduled, warmup
 
 TOLERANCE = 0.01
-"""Relative, for published trainings: their learning rates are rounded, a few updates had another batch size."""
+"""Relative tolerance for published trainings: learning rates are rounded, and a few updates had another batch size."""
 WRITTEN_AND_RUN = "; what was written down is not always what ran (allenai/OLMo#849, #865): find out which one is right"
 
 
@@ -27,7 +27,7 @@ def pretraining_rates(model: Model, step: int) -> np.ndarray:
 
 
 def pretraining_lr(model: Model, step: int) -> float | None:
-    """Learning rate in force after `step` updates of the pretraining; None where it isn't known."""
+    """Learning rate after `step` updates of the pretraining; None if it isn't known."""
     if model.pretraining is not None:
         return float(pretraining_rates(model, step)[-1])
     if model.published is None:
@@ -49,24 +49,24 @@ def pretraining_lr(model: Model, step: int) -> float | None:
 
 
 def tokens_seen(model: Model, step: int) -> int | None:
-    """Tokens after `step` updates of a pretraining at one batch size; None where the model doesn't state it."""
+    """Tokens seen after `step` updates; None if the model's option doesn't state the batch size."""
     if model.source == "local" or model.batch_size is None or model.sequence_length is None:
         return None
     return step * model.batch_size * model.sequence_length
 
 
-def known_lr(config: RunConfig) -> float | None:
-    """Learning rate in force that the checkpoint will say; None where only the checkpoint knows, or has none."""
-    published, checkpoint = config.model.published, config.checkpoint
+def known_lr(model: Model, checkpoint: Checkpoint) -> float | None:
+    """The current LR that the checkpoint will report; None if only the checkpoint knows it, or has none."""
+    published = model.published
     if checkpoint.step is None or (published is not None and from_hub(published, checkpoint.source)):
         return None
-    return pretraining_lr(config.model, checkpoint.step)
+    return pretraining_lr(model, checkpoint.step)
 
 
 def expected_position(model: Model, step: int) -> Position:
-    """Where the checkpoint at `step` of an embedded or published model will stand, known before it is here.
+    """The position that an embedded or published checkpoint at `step` will report, known before it is downloaded.
 
-    Its first epoch alone; the learning rate is 0 where it isn't known.
+    True of the first epoch only. The learning rate is 0 if it isn't known.
     """
     assert model.batch_size and model.sequence_length
     if model.pretraining is not None:
@@ -87,28 +87,28 @@ def expected_position(model: Model, step: int) -> Position:
     )
 
 
-def check_peak(config: RunConfig, step: int, said: str) -> None:
-    """Refusal of an anneal from the learning rate in force, of which `said` tells that there is none."""
-    if not config.anneal.steps or config.anneal.peak_lr is not None:
+def check_peak(model: Model, anneal: Anneal, step: int, why: str) -> None:
+    """Refusal of an anneal from the current LR where the checkpoint has none; `why` says so."""
+    if not anneal.steps or anneal.peak_lr is not None:
         return
-    lr = pretraining_lr(config.model, step)
-    known = "" if lr is None else f", e.g. {lr:.4g}, which the schedule of {config.model.name} says for this step"
-    raise Refusal(f"anneal.peak_lr=null takes the learning rate in force, which {said}: give anneal.peak_lr{known}")
+    lr = pretraining_lr(model, step)
+    known = "" if lr is None else f", e.g. {lr:.4g}, which the schedule of {model.name} says for this step"
+    raise Refusal(f"anneal.peak_lr=null takes the learning rate in force, which {why}: give anneal.peak_lr{known}")
 
 
-def check_known(config: RunConfig) -> None:
-    """Refusal, before anything is fetched, of an anneal from a learning rate that its weights will not say."""
-    published, checkpoint = config.model.published, config.checkpoint
+def check_lr_is_known(model: Model, checkpoint: Checkpoint, anneal: Anneal) -> None:
+    """Refusal, before anything is downloaded, of an anneal from a current LR that the weights alone don't have."""
+    published = model.published
     if published is None or checkpoint.step is None or not from_hub(published, checkpoint.source):
         return
-    if published.hub_optimizer is None or not config.anneal.needs_optimizer:
-        check_peak(config, checkpoint.step, "weights without optimizer don't say")
+    if published.hub_optimizer is None or not anneal.needs_optimizer:
+        check_peak(model, anneal, checkpoint.step, "weights without optimizer don't say")
 
 
 def check_trained(model: Model, position: Position) -> None:
-    """Refusal naming both values where a checkpoint's learning rate or tokens contradict its model's description.
+    """Refusal, naming both values, where a checkpoint's learning rate or tokens contradict its model's option.
 
-    A learning rate of 0 is that of a checkpoint without an optimizer and says nothing.
+    A learning rate of 0 means a checkpoint without optimizer; it is not compared.
     """
     step, tolerance = position.step, TOLERANCE if model.published else 1e-6
     why = WRITTEN_AND_RUN if model.published else ""

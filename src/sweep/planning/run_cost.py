@@ -35,7 +35,12 @@ class Forecast:
 
 def forecast(config: RunConfig) -> Forecast:
     """What this point will do; Refusal where it can't, or where only its checkpoint knows the learning rate."""
-    model, anneal, step, lr = config.model, config.anneal, config.checkpoint.step, known_lr(config)
+    model, anneal, step, lr = (
+        config.model,
+        config.anneal,
+        config.checkpoint.step,
+        known_lr(config.model, config.checkpoint),
+    )
     asks = anneal.steps > 0 and (anneal.peak_lr is None or (anneal.warmup_steps > 0 and anneal.optimizer == "keep"))
     if lr is None and asks:
         where = model.name if step is None else f"{model.name} at step {step}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sweep import evaluate
@@ -61,10 +62,10 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
 
     `name` is the run's, for progress bars.
     """
-    compute, anneal, choice = config.compute, config.anneal, checkpoint_choice(config)
+    compute, choice = config.compute, checkpoint_choice(config)
     device = _use_device(compute)
     check_tasks(config.tasks)
-    if anneal.steps:
+    if config.anneal.steps:
         check_data_is_named(choice, config.data)
     checkpoint = ranks.from_first(lambda: open_checkpoint(store, choice, compute=compute, device=device))
     _check_sizes(config.model, checkpoint)
@@ -73,48 +74,63 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
     prepared = functools.partial(
         Prepared, choice=choice, checkpoint=checkpoint, plan=plan, scoring=scoring, device=device
     )
-    if anneal.merge is not None:
+    if config.anneal.merge is not None:
         embedded = functools.partial(_embedded_folder, store, config.model, compute, device)
-        average = functools.partial(averaged_checkpoint, store, anneal.merge, checkpoint, choice, embedded)
+        average = functools.partial(averaged_checkpoint, store, config.anneal.merge, checkpoint, choice, embedded)
         return prepared(work=ranks.from_first(average), data={})
-    if not anneal.steps:
+    if not config.anneal.steps:
         return prepared(work=checkpoint, data={})
     ranks.share(plan.batch_size)
     read = functools.partial(
         read_data, store, config.data, checkpoint, plan, seed=config.seed, tokenizer=scoring.tokenizer
     )
     data = read() if ranks.leads else None
-    ranks.from_first(lambda: None)
+    ranks.from_first(lambda: None)  # the others find in the store what the first one made
     data = data or read()
-    start = AnnealStart(checkpoint=checkpoint, anneal=anneal, device=device, alone=ranks.size == 1)
-    training = Training(
-        name=name,
-        base=_training_key(start, plan, data, compute, seed=config.seed),
-        rates=plan.learning_rates,
-        start=start.load,
-        position=plan.start,
-        data=data.window,
-        max_grad_norm=plan.max_grad_norm,
-        z_loss=start.z_loss,
-        masked=_instance_filter(checkpoint),
-        save_interval=anneal.save_interval,
-        keep_interval=None,
-        device=device,
+    setup = AnnealSetup(
+        checkpoint=checkpoint,
+        anneal=config.anneal,
+        plan=plan,
+        data=data,
+        seed=config.seed,
         compute=compute,
+        device=device,
         ranks=ranks,
     )
-    return prepared(work=training, data=data.facts)
+    return prepared(work=setup.training(name), data=data.facts)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnnealStart:
-    """The state that an anneal starts from: the checkpoint's, with the optimizer settings that were chosen instead."""
+class AnnealSetup:
+    """All that decides an anneal: where it starts, what it follows, and how it is computed."""
 
     checkpoint: CheckpointFolder
     anneal: Anneal
+    plan: Plan
+    data: TrainingData
+    seed: int
+    compute: Compute
     device: torch.device
-    alone: bool
-    """Whether one process trains it; several load it on the CPU first and shard it then."""
+    ranks: Ranks
+
+    def training(self, name: str) -> Training:
+        """The plan's learning rates followed from the checkpoint; `name` is shown at the progress bar."""
+        return Training(
+            name=name,
+            base=self.key(),
+            rates=self.plan.learning_rates,
+            start=self.load,
+            position=self.plan.start,
+            data=self.data.window,
+            max_grad_norm=self.plan.max_grad_norm,
+            z_loss=self.z_loss,
+            masked=_instance_filter(self.checkpoint),
+            save_interval=self.anneal.save_interval,
+            keep_interval=None,
+            device=self.device,
+            compute=self.compute,
+            ranks=self.ranks,
+        )
 
     @property
     def z_loss(self) -> float:
@@ -122,16 +138,34 @@ class AnnealStart:
         return z_loss(self.checkpoint.config) if self.anneal.z_loss is None else self.anneal.z_loss
 
     def load(self) -> TrainingState:
-        """The state before the first update."""
-        place = self.device if self.alone else torch.device("cpu")
+        """The state before the first update; several ranks load it on the CPU and shard it then."""
+        place = self.device if self.ranks.size == 1 else torch.device("cpu")
         keep = self.anneal.optimizer == "keep"
         state = load_state(self.checkpoint.folder, self.checkpoint.config, device=place, moments=keep)
         for group in state.optimizer.param_groups:
             group.update(self._changes(group))
         return state
 
-    def optimizer_changes(self) -> dict[str, Any]:
-        """Optimizer overrides that differ from the saved groups; Refusal of a weight decay that no group would get."""
+    def key(self) -> str:
+        """Digest of all that decides the updates besides the learning rates.
+
+        A choice that equals the checkpoint's own is left out, so that naming it changes no key.
+        """
+        plan = self.plan
+        decides: dict[str, Any] = {"weight_decay": None, "max_grad_norm": plan.max_grad_norm, "seed": self.seed}
+        decides |= self._optimizer_changes()
+        if self.z_loss:
+            decides["z_loss"] = [self.z_loss, cache_versions.Z_LOSS]
+        if self.anneal.optimizer == "fresh":
+            decides["optimizer"] = "fresh"
+        for name in ("batch_size", "sequence_length"):
+            if getattr(plan, name) != getattr(plan.position, name):
+                decides[name] = getattr(plan, name)
+        bits = anneal_numerics(self.compute, self.device.type, batch_size=plan.batch_size)
+        return digest("anneal", self.checkpoint.key, self.data.identity, self.data.dtype, decides, bits)
+
+    def _optimizer_changes(self) -> dict[str, Any]:
+        """Overrides that differ from the saved groups; Refusal of a weight decay that no group would get."""
         groups = hyperparameters(self.checkpoint.folder, self.checkpoint.config)
         if self.anneal.weight_decay and not any(group["weight_decay"] > 0 for group in groups):
             raise Refusal(
@@ -147,25 +181,7 @@ class AnnealStart:
         return {name: value for name, value in chosen.items() if value is not None and value != group[name]}
 
 
-def _training_key(start: AnnealStart, plan: Plan, data: TrainingData, compute: Compute, *, seed: int) -> str:
-    """Digest of all that decides the updates besides the learning rates.
-
-    A choice that equals the checkpoint's own is left out, so that naming it changes no key.
-    """
-    decides: dict[str, Any] = {"weight_decay": None, "max_grad_norm": plan.max_grad_norm, "seed": seed}
-    decides |= start.optimizer_changes()
-    if start.z_loss:
-        decides["z_loss"] = [start.z_loss, cache_versions.Z_LOSS]
-    if start.anneal.optimizer == "fresh":
-        decides["optimizer"] = "fresh"
-    for name in ("batch_size", "sequence_length"):
-        if getattr(plan, name) != getattr(plan.position, name):
-            decides[name] = getattr(plan, name)
-    bits = anneal_numerics(compute, start.device.type, batch_size=plan.batch_size)
-    return digest("anneal", start.checkpoint.key, data.identity, data.dtype, decides, bits)
-
-
-def _instance_filter(checkpoint: CheckpointFolder) -> Any:
+def _instance_filter(checkpoint: CheckpointFolder) -> Callable[[np.ndarray], np.ndarray] | None:
     """Marks the instances that ai2-olmo's filter keeps out of the loss; None if the training had no filter."""
     chosen = checkpoint.config.data.instance_filter
     if chosen is None:

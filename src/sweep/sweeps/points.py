@@ -20,7 +20,7 @@ from sweep.domain.errors import Refusal
 from sweep.planning.designs import Axis, ranged
 from sweep.planning.designs import points as points_of
 from sweep.planning.names import run_folder
-from sweep.planning.pretraining_schedule import check_known
+from sweep.planning.pretraining_schedule import check_lr_is_known
 from sweep.system import files
 
 
@@ -64,7 +64,7 @@ def typed(tree: DictConfig) -> RunConfig:
             f"checkpoint.path={path} is no checkpoint: it has neither config.yaml (an OLMo unsharded folder) nor "
             "config.json (a layout of the Hugging Face Hub)"
         )
-    check_known(config)
+    check_lr_is_known(config.model, config.checkpoint, config.anneal)
     if config.tracking.name == "server" and not (config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
         raise Refusal(
             "tracking=server needs an address: export MLFLOW_TRACKING_URI=http://… (sweep server starts a "
