@@ -27,12 +27,13 @@ from hydra import compose, initialize_config_dir
 
 from sweep.checkpoints import fresh_state
 from sweep.commands.main import CONF
-from sweep.commands.server import mlflow_server, postgresql
 from sweep.domain.records import to_json
 from sweep.run.embedded import embedded_config
 from sweep.sweeps.outcomes import read_outcomes
 from sweep.sweeps.points import typed
 from sweep.tracking import Journal, mlflow_values, read
+from sweep.tracking.mlflow_server import Address, mlflow_server
+from sweep.tracking.postgresql import postgresql
 from sweep.training.loop import anneal
 
 TASKS = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
@@ -110,7 +111,8 @@ def server(running: ExitStack, folder: Path, backend: str) -> tuple[str, Callabl
         database = f"sqlite:///{folder / 'mlflow.db'}"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    running.enter_context(mlflow_server(database, folder, host="127.0.0.1", port=port, workers=2))
+    place, files = Address("127.0.0.1", port), {"log": folder / "mlflow.log", "settings": {}}
+    running.enter_context(mlflow_server(database, folder / "artifacts", place, workers=2, **files))
     engine = sqlalchemy.create_engine(database)
 
     def count() -> int:

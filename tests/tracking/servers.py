@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from sweep.commands.server import DEBIAN
 from sweep.tracking import FILE, mlflow_values, read
+from sweep.tracking.postgresql import DEBIAN
 from tests.tools import missing
 
 

@@ -1,102 +1,78 @@
-"""`sweep ui [PORT]`: the MLflow UI on the outcomes here, on loopback, and the one link that opens it ready.
+"""`sweep ui [PORT]`: serve the MLflow UI on the results in this folder, and print the link to the last sweep.
 
-With MLFLOW_TRACKING_URI at a server it prints the link to that server; with a database, that is served.
+It listens on loopback. If MLFLOW_TRACKING_URI is a server's address, nothing is started and the link to that server is
+printed; if it is a database's address, that database is served.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from sweep.commands.command_line import command_parser, port, refusals
+from sweep.domain.errors import Refusal
+from sweep.sweeps.run_folders import MULTIRUN
+from sweep.tracking.mlflow_server import LOOPBACK, Address, check_free, mlflow_server
 from sweep.tracking.place import database, sqlite_file
 
-HOST = "127.0.0.1"
 NAME = "sweep.localhost"
 """Browsers take every name in .localhost for this machine. At 127.0.0.1 and localhost MLflow 3.17 opens its Assistant
 over a quarter of the page, the first time."""
-STARTING_S = 120.0
+EXAMPLES = """\
+sweep ui                                                on port 5000
+sweep ui 5001                                           on another port
+MLFLOW_TRACKING_URI=https://lab.example.org sweep ui    the link to the last sweep on that server
+"""
 
 
+@refusals()
 def main() -> None:
-    """Serve until interrupted, by Ctrl-C or SIGTERM; exits with the server's own code where it ends by itself."""
-    parser = argparse.ArgumentParser(prog="sweep ui", description=__doc__)
-    parser.add_argument("port", nargs="?", type=_port, default=5000, help="on loopback; 5000 where none is given")
-    port = parser.parse_args().port
-    multirun = Path("multirun").absolute()
+    """Serve until Ctrl-C or SIGTERM; exit with 1 if the server ends by itself."""
+    parser = command_parser("ui", __doc__, EXAMPLES)
+    parser.add_argument("port", nargs="?", type=port, default=5000, help="on loopback; default: 5000")
+    address = Address(LOOPBACK, parser.parse_args().port)
+    multirun = MULTIRUN.absolute()
     uri = os.environ.get("MLFLOW_TRACKING_URI") or database(multirun)
     if uri.startswith(("http://", "https://")):
-        sys.stdout.write(f"{_opening(uri, _without_secrets(uri))}\n")
+        sys.stdout.write(f"{_link(uri, _without_password(uri))}\n")
         return
     file = sqlite_file(uri)
     if file is not None and not file.is_file():
-        sys.exit(f"there are no outcomes yet: {file} is made by the first run, e.g. `make sweep`")
-    if _answers(port):
-        sys.exit(f"port {port} is taken by another program: try `sweep ui {port + 1}`")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    command += ["--artifacts-destination", str(multirun / "mlartifacts")]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": uri}
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # several processes for scorers of agents' traces
-    names = (NAME, HOST, "localhost")
-    environment.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", ",".join(f"{name}:*" for name in names))  # tunnels too
-    environment.setdefault("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", f"http://{NAME}:{port}")
+        raise Refusal(f"there are no results yet: the first run makes {file}; `make sweep` starts some")
+    check_free(address)
+    multirun.mkdir(exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    hosts = ",".join(f"{name}:*" for name in (NAME, LOOPBACK, "localhost"))  # any port: of a tunnel too
+    settings = {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": hosts,
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": f"http://{NAME}:{address.port}",
+    }
+    log = multirun / "mlflow-ui.log"
     try:
-        _wait(server, port)
-        sys.stdout.write(f"{_opening(uri, f'http://{NAME}:{port}')}\n")
-        sys.stdout.write(f"stop with Ctrl-C; a browser that doesn't find {NAME} finds {HOST}\n")
-        sys.stdout.flush()
-        if server.wait():
-            sys.exit(f"the MLflow server ended with code {server.returncode}")
+        with mlflow_server(uri, multirun / "mlartifacts", address, workers=1, log=log, settings=settings) as server:
+            sys.stdout.write(f"{_link(uri, f'http://{NAME}:{address.port}')}\n")
+            sys.stdout.write(f"stop with Ctrl-C; if the browser can't find {NAME}, give it {LOOPBACK}\n")
+            sys.stdout.flush()
+            if server.wait():
+                sys.exit(f"the MLflow server ended with code {server.returncode}: {log} says why")
     except KeyboardInterrupt:
         pass
-    finally:
-        server.terminate()
-        server.wait()
 
 
-def _opening(uri: str, address: str) -> str:
-    """The link, under `address`, to the view of the last sweep that the MLflow at `uri` has."""
+def _link(uri: str, address: str) -> str:
+    """The link, under `address`, to the view of the last sweep in the MLflow at `uri`; Refusal if it has none."""
     from sweep.tracking.newest import newest_view
     from sweep.tracking.view import link
 
-    found = newest_view(uri)
-    if found is None:
-        sys.exit(f"there are no outcomes yet at {address}: a sweep makes some, e.g. `make sweep`")
-    return link(address, *found)
+    view = newest_view(uri)
+    if view is None:
+        raise Refusal(f"there are no results yet at {address}: `make sweep` makes some")
+    return link(address, *view)
 
 
-def _without_secrets(uri: str) -> str:
-    """The address without user and password, which a browser asks for."""
+def _without_password(uri: str) -> str:
+    """The address without user and password; a browser asks for them."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 < port < 65536:
-        raise argparse.ArgumentTypeError(f"{port} is not a port: 1 to 65535")
-    return port
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
-
-
-def _wait(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + STARTING_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            sys.exit(f"the MLflow server did not start; is port {port} taken? try `sweep ui {port + 1}`")
-        if _answers(port):
-            return
-        time.sleep(0.3)
-    sys.exit(f"the MLflow server did not answer on port {port} within {STARTING_S:.0f} s")
