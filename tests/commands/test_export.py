@@ -166,7 +166,7 @@ def test_the_door(multirun: Path, tmp_path: Path) -> None:
         return subprocess.run(command, cwd=tmp_path, env=os.environ, text=True, capture_output=True, check=False)
 
     told = door("--help")
-    assert told.returncode == 0 and "AutoModelForCausalLM" in told.stdout and "example:" in told.stdout
+    assert told.returncode == 0 and "AutoModelForCausalLM" in told.stdout and "examples:" in told.stdout
     refused = door("nowhere", "out")
     assert refused.returncode == 1 and refused.stderr.startswith("refused: RUN=nowhere")
     assert "Traceback" not in refused.stderr

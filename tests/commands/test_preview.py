@@ -56,7 +56,7 @@ def test_no_heavy_package_is_loaded(words: list[str], tmp_path: Path) -> None:
 
 def test_every_point_of_a_sweep_has_a_row() -> None:
     text = shown("anneal.steps=250,1000", "anneal.shape=linear,sqrt")
-    assert "4 points" in text
+    assert "4 runs" in text
     for name in ("linear 250", "sqrt 250", "linear 1000", "sqrt 1000"):
         assert f"tiny-s@2000 {name} " in text
     assert len(points(["experiment=steps"])) == 10, "a standard sweep's own axes"
@@ -125,7 +125,7 @@ def test_what_only_a_checkpoint_knows_is_a_dash(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     text = shown("model=local", f"checkpoint.path={tmp_path}", "anneal.peak_lr=1e-4")
     table, _, sums = text.partition("\n\n")
-    assert table.count("–") == 4, "rate in force, tokens, share, FLOPs"
+    assert table.count("–") == 4, "current LR, tokens, share, FLOPs"
     assert "tokens    –" in sums and "– core-hours" in sums
     assert "local: on disk" in text
     text = shown("model=datadecide-4m", "anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-3")
@@ -164,7 +164,7 @@ def test_learning_rates_are_those_of_one_run() -> None:
 def test_recipes_of_one_name_are_models_of_their_own() -> None:
     words = ("anneal.steps=100", "anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-3")
     text = shown("model=datadecide-150m", "model.published.recipe=c4,dclm-baseline", *words)
-    assert "another point's state" not in text
+    assert "another run's state" not in text
     assert "2 before" in text and "2 after" in text, "each is scored"
 
 

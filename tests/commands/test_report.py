@@ -127,7 +127,7 @@ def test_any_table_of_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("words", "message"),
     [
         (["nowhere"], r"SWEEP=nowhere"),
-        ([], r"no SWEEP is given"),
+        ([], r"SWEEP=main"),
         (["--csv", "absent.csv", "--axes", "a", "--outcome", "y"], r"--csv=absent.csv: no such file"),
         (["--csv", "t.csv", "--axes", "lrr", "--outcome", "y"], r"--axes=lrr.*did you mean lr"),
         (["--csv", "t.csv", "--axes", "lr", "--outcome", "word"], r"--outcome=word: must be numbers"),

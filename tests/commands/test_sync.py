@@ -61,14 +61,14 @@ def test_a_sweep_is_brought_into_mlflow_checked_and_moved_on(
         make(multirun, name, status)
     assert main(monkeypatch, "--check", "steps") == 1
     assert "0 runs in MLflow instead of 1" in capsys.readouterr().out
-    assert main(monkeypatch) == 0
+    assert main(monkeypatch, "--all") == 0
     assert "3 runs, all there" in capsys.readouterr().out
     uri = f"sqlite:///{multirun}/mlflow.db"
     points, parent = there(uri)
     statuses = {name: run.info.status for name, run in points.items()}
     assert statuses == {"point a": "FINISHED", "point b": "FAILED", "point c": "KILLED"}
     assert parent.info.status == "FAILED"
-    assert main(monkeypatch, "--check") == 0
+    assert main(monkeypatch, "--all", "--check") == 0
     assert "no differences" in capsys.readouterr().out
 
     before = {name: run.to_dictionary() for name, run in points.items()}
@@ -88,7 +88,7 @@ def test_check_says_what_differs(
     multirun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make(multirun, "a")
-    assert main(monkeypatch) == 0
+    assert main(monkeypatch, "--all") == 0
     uri = f"sqlite:///{multirun}/mlflow.db"
     client, run_id = MlflowClient(uri), there(uri)[0]["point a"].info.run_id
     client.log_metric(run_id, "train/loss", 7.0, step=3, timestamp=1)
@@ -100,7 +100,7 @@ def test_check_says_what_differs(
         journal.write("scores", when="after", scores=[score("core8", "mean", 0.5)])
         journal.write("outcome", status="finished", error=None, result=None)
     capsys.readouterr()
-    assert main(monkeypatch, "--check") == 1
+    assert main(monkeypatch, "--all", "--check") == 1
     told = capsys.readouterr().out
     for line in (
         "status KILLED, journal FINISHED",
@@ -117,19 +117,19 @@ def test_scores_that_differ_in_a_later_attempt_are_shown_as_they_are_now(
 ) -> None:
     """As on a GPU, or where tasks were edited in between; the smaller value is shown too, where it is the later one."""
     folder = make(multirun, "a")
-    assert main(monkeypatch) == 0
+    assert main(monkeypatch, "--all") == 0
     with Journal(folder) as journal:
         journal.write("attempt", **ATTEMPT | {"key": "key-a", "config_yaml": CONFIG})
         now = [score("arc_easy", "acc", 0.25), score("core8", "mean", 0.41), score("heldout", "loss", 4.0)]
         journal.write("scores", when="after", scores=now)
-    assert main(monkeypatch, "--check") == 1
+    assert main(monkeypatch, "--all", "--check") == 1
     assert "metric after/arc_easy.acc: 1 points missing" in capsys.readouterr().out
     with Journal(folder) as journal:
         cost = {"tokens": 20480, "flops": 1e12, "anneal_s": 0.2, "updates_done": 0, "seconds": 0.5}
         result = {"key": "key-a", "params": ATTEMPT["params"], "final_state": "f" * 32, "cost": cost, "name": "a"}
         journal.write("outcome", status="finished", error=None, result=result)
-    assert main(monkeypatch) == 0
-    assert main(monkeypatch, "--check") == 0, capsys.readouterr().out
+    assert main(monkeypatch, "--all") == 0
+    assert main(monkeypatch, "--all", "--check") == 0, capsys.readouterr().out
     uri = f"sqlite:///{multirun}/mlflow.db"
     run = there(uri)[0]["point a"]
     metrics = run.data.metrics
@@ -138,8 +138,8 @@ def test_scores_that_differ_in_a_later_attempt_are_shown_as_they_are_now(
     assert [point.value for point in history] == [0.4, 0.25], "each at its own time"
     assert len(MlflowClient(uri).get_metric_history(run.info.run_id, "after/mean")) == 1
     (multirun / "mlflow.db").rename(multirun / "old.db")
-    assert main(monkeypatch) == 0
-    assert main(monkeypatch, "--check") == 0, "a fresh MLflow gets what holds now"
+    assert main(monkeypatch, "--all") == 0
+    assert main(monkeypatch, "--all", "--check") == 0, "a fresh MLflow gets what holds now"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_server_that_is_away_is_said_and_exits_with_one(
 ) -> None:
     make(multirun, "a")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
-    assert main(monkeypatch) == 1
+    assert main(monkeypatch, "steps") == 1
     told = capsys.readouterr().out
     assert "not sent: all: " in told
     assert "hunter2" not in told
@@ -170,7 +170,10 @@ def test_a_server_that_is_away_is_said_and_exits_with_one(
 def test_watch_goes_on_with_what_changes(multirun: Path) -> None:
     folder = make(multirun, "a", status=None)
     with subprocess.Popen(
-        [sys.executable, "-m", "sweep", "sync", "--watch"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "sweep", "sync", "steps", "--watch"],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as watching:
         assert watching.stdout is not None
         assert "1 runs, all there" in watching.stdout.readline()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.commands.preview import points, told
+from sweep.commands.preview import points, preview
 from sweep.planning.names import run_key
 from sweep.planning.run_cost import forecast
 from sweep.planning.sweep_cost import Bill, bill
@@ -74,8 +74,8 @@ def test_the_preview_marks_what_is_done(tmp_path: Path, monkeypatch: pytest.Monk
     first, second = points(["anneal.steps=10,20"])
     with Journal(expected_folder(first)) as journal:
         journal.write("outcome", status="finished", error=None, result={"key": run_key(first), "after": []})
-    text = told([first, second])
-    assert "2 points, 1 done, 1 to run" in text and "updates   20\n" in text
+    text = preview([first, second])
+    assert "2 runs, 1 done, 1 to run" in text and "steps     20\n" in text
     assert [line.rstrip("│ ").endswith("done") for line in text.splitlines() if "linear" in line] == [True, False]
     assert sorted(os.listdir(tmp_path)) == ["multirun"], "looking leaves nothing behind"
 

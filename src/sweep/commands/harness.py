@@ -1,6 +1,10 @@
-"""`sweep harness ARGUMENTS`: lm-eval's own command line with one more model, `sweep`.
+"""`sweep harness ARGUMENTS`: lm-eval's own command line with one more model, `sweep`, an OLMo checkpoint folder.
 
-sweep harness --model sweep --model_args checkpoint=FOLDER,tokenizer=FILE --tasks arc_easy
+examples:
+  sweep harness --model sweep --model_args checkpoint=FOLDER,tokenizer=FILE --tasks arc_easy
+  sweep harness ls tasks
+
+The arguments are those of `python -m lm_eval`, whose own help follows.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from lm_eval.api.registry import register_model
 from tokenizers import Tokenizer
 
 from sweep.checkpoints import load_model, read_config
+from sweep.commands.command_line import refusals
 from sweep.domain.errors import Refusal
 from sweep.evaluate.lm_eval_model import OLMoLM
 from sweep.run.checkpoint_folder import resolve
@@ -55,9 +60,9 @@ class CheckpointLM(OLMoLM):
         )
 
 
+@refusals()
 def main() -> None:
-    """Run lm-eval's command line; a refusal is printed without a traceback and exits with 1."""
-    try:
-        cli_evaluate()
-    except Refusal as refusal:
-        sys.exit(f"refused: {refusal}")
+    """Run lm-eval's command line, after our own lines where help is asked for."""
+    if sys.argv[1:2] in (["--help"], ["-h"]):
+        sys.stdout.write(f"{__doc__}\n")
+    cli_evaluate()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -21,6 +20,7 @@ from sweep.analysis.effects import effects
 from sweep.analysis.factors import axes
 from sweep.analysis.findings import findings, next_commands
 from sweep.analysis.gaussian_process import importances
+from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
 from sweep.page.figures import draw, plain
 from sweep.page.html import page
@@ -29,6 +29,12 @@ from sweep.sweeps.paired_documents import paired
 from sweep.tracking import FILE, read
 from sweep.tracking.place import database
 
+EXAMPLES = """\
+sweep report                                        the sweep called main
+sweep report steps grid --out both                  two sweeps as one report, in the folder both/
+sweep report main --mlflow sweep                    from what MLflow has in the experiment `sweep`
+sweep report --csv runs.csv --axes lr,frac --outcome loss
+"""
 PAGE, FIGURES = "report.html", "figures"
 WAIT_S = 20.0
 """For a lock of MLflow's."""
@@ -36,10 +42,11 @@ TAILS = 6
 """Runs whose updates are read for the norms along the anneal."""
 
 
+@refusals()
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the report and print its summary; a refusal is printed without a traceback and exits with 1."""
-    parser = argparse.ArgumentParser(prog="sweep report", description=__doc__)
-    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="folder of a sweep, or its name under multirun/")
+    parser = command_parser("report", __doc__, EXAMPLES)
+    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help=f"name or folder; default: {DEFAULT_SWEEP}")
     parser.add_argument(
         "--out", type=Path, help="folder of the report; the first sweep's own, report/, where none is given"
     )
@@ -49,17 +56,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--mlflow", metavar="EXPERIMENT", help="read the sweeps named from MLflow, not from folders")
     given = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s")
-    try:
-        if given.csv is not None:
-            where = report_csv(given.csv, given.axes, given.outcome, given.out)
-        elif given.mlflow is not None and given.sweeps:
-            where = report_mlflow(given.mlflow, given.sweeps, given.out)
-        elif given.sweeps:
-            where = report([found_sweep(name, Path("multirun")) for name in given.sweeps], given.out, attach=True)
-        else:
-            raise Refusal("no SWEEP is given: a folder or a name under multirun/, or --csv FILE --axes A,B --outcome C")
-    except Refusal as refusal:
-        sys.exit(str(refusal))
+    sweeps = given.sweeps or [DEFAULT_SWEEP]
+    if given.csv is not None:
+        where = report_csv(given.csv, given.axes, given.outcome, given.out)
+    elif given.mlflow is not None:
+        where = report_mlflow(given.mlflow, sweeps, given.out)
+    else:
+        where = report([found_sweep(name, Path("multirun")) for name in sweeps], given.out, attach=True)
     sys.stdout.write(f"report    {where}\n")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
+from sweep.commands.command_line import command_parser
 from sweep.system.store import store_at
 
+EXAMPLES = """\
+sweep space                        show what the store holds
+sweep space --free packs scores    drop these kinds first
+"""
 KINDS = {
     "checkpoints": "published checkpoints: downloaded again when needed",
     "corpus": "embedded corpora: rebuilt in half a minute",
@@ -24,10 +28,13 @@ KINDS = {
 
 def main() -> None:
     """Print the sizes; with --free, drop all entries of those kinds first."""
-    parser = argparse.ArgumentParser(prog="sweep space", description=__doc__)
+    parser = command_parser("space", __doc__, EXAMPLES)
     parser.add_argument("--free", nargs="+", choices=KINDS, default=[], help="drop all entries of these kinds")
     store = store_at(Path("multirun"))
     free = parser.parse_args().free
+    if not store.root.is_dir():
+        sys.stdout.write(f"there is no store at {store.root} yet: the first run makes it\n")
+        return
     freed = store.tidy()
     for entry in store.usage():
         if entry.kind in free:

@@ -1,37 +1,35 @@
-"""`sweep status [SWEEP]`: how every run of a sweep stands, by its journal and by Slurm's own word."""
+"""`sweep status [SWEEP]`: how every run of a sweep stands, by its journal and by Slurm's own word.
+
+Without an option it exits with 1 where a run is neither live nor finished, with --wait where one is not finished.
+"""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweep.commands.command_line import DEFAULT_SWEEP, command_parser
 from sweep.launch.cluster import Unreachable
 from sweep.sweeps.run_states import LIVE, Cluster, Standing, look, to_text
 from sweep.sweeps.slurm import cancel_jobs, watch
 
 MULTIRUN = Path("multirun")
 EVERY_S = 10.0
-HELP = """\
-examples:
-  sweep status                    the sweep called main
-  sweep status steps --watch      the same every 10 s, until no run is live
-  sweep status steps --wait       return when no run is live any more; what is not finished is named
-  sweep status steps --cancel     cancel its jobs of the cluster; the runs record that they were interrupted
-
-Without an option it exits with 1 where a run is neither live nor finished, with --wait where one is not finished.
+EXAMPLES = """\
+sweep status                    the sweep called main
+sweep status steps --watch      show it every 10 s, until no run is live
+sweep status steps --wait       wait until no run is live, then name the runs that are not finished
+sweep status steps --cancel     cancel its jobs of the cluster; the runs record that they were interrupted
 """
 
 
 def main() -> None:
     """Show, watch, wait for or cancel the runs of one sweep."""
-    parser = argparse.ArgumentParser(
-        prog="sweep status", description=__doc__, epilog=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("sweep", nargs="?", default="main", help="its name: a folder under multirun/; main")
+    parser = command_parser("status", __doc__, EXAMPLES)
+    parser.add_argument("sweep", nargs="?", metavar="SWEEP", default=DEFAULT_SWEEP, help="its name; default: main")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--watch", action="store_true", help="show the runs again and again, until no run is live")
     how.add_argument("--wait", action="store_true", help="say nothing until no run is live")

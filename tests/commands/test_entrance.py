@@ -1,0 +1,132 @@
+"""One entrance: `sweep COMMAND …` and `python -m sweep COMMAND …` are the commands, everything else is Hydra's."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweep.__main__ import COMMANDS, main
+from sweep.commands.main import CONF
+
+HEAVY = {"torch", "olmo", "mlflow", "lm_eval", "transformers"}
+SHARED = {"__init__", "command_line", "main"}
+"""Modules of `sweep.commands` that are no command of their own: `main` is Hydra's."""
+OF_SWEEPS = ("status", "report", "sync")
+
+
+def sweep(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sweep", *words]
+    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=False)
+
+
+def test_every_command_is_a_module_with_a_line_of_help() -> None:
+    package = Path(importlib.import_module("sweep.commands").__path__[0])
+    assert {path.stem for path in package.glob("*.py")} - SHARED == set(COMMANDS)
+    assert all(COMMANDS.values())
+
+
+def test_help_shows_the_commands_and_then_hydras_help(tmp_path: Path) -> None:
+    shown = sweep("--help", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    commands, _, hydras = shown.stdout.partition("sweep: how good is a checkpoint really?")
+    for name, line in COMMANDS.items():
+        assert f"sweep {name} " in commands and line in commands
+    assert "anneal.steps=250,1000,4000" in hydras
+    assert not list(tmp_path.iterdir()), "help leaves nothing behind"
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "harness"])
+def test_help_of_a_command_has_its_name_and_examples_and_loads_nothing_heavy(name: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.argv = ['sweep', {name!r}, '--help']\nfrom sweep.__main__ import main\n"
+        f"try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    text = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path)
+    assert text.startswith(f"usage: sweep {name} ")
+    assert f"`sweep {name}" in text, "what the command does"
+    assert f"sweep {name}" in text.partition("examples:\n")[2]
+    assert text.splitlines()[-1] == "[]"
+    assert not list(tmp_path.iterdir()), "help leaves nothing behind"
+
+
+def test_help_of_harness_is_lm_evals_after_our_example(tmp_path: Path) -> None:
+    """It loads torch: the model is made known to lm-eval when its class is defined."""
+    shown = sweep("harness", "--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    ours, _, lm_evals = shown.stdout.partition("usage:")
+    assert "sweep harness --model sweep --model_args checkpoint=FOLDER" in ours
+    assert "lm-eval" in lm_evals
+
+
+@pytest.mark.parametrize("name", OF_SWEEPS)
+def test_the_sweep_is_the_first_argument_and_main_by_default(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "multirun" / "steps" / "a").mkdir(parents=True)
+    (tmp_path / "multirun" / "steps" / "a" / "journal.jsonl").touch()
+    for words, wanted in (([], "main"), (["grid"], "grid")):
+        monkeypatch.setattr(sys, "argv", ["sweep", name, *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert wanted in str(end.value) and "steps" in str(end.value), "the sweeps that exist are named"
+    monkeypatch.setattr(sys, "argv", ["sweep", name, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    usage = capsys.readouterr().out.partition("\n\n")[0]
+    assert "SWEEP" in usage
+    assert "\nname: main" in (CONF / "config.yaml").read_text(), "the name that runs have by default"
+
+
+def test_all_sweeps_are_meant_only_without_a_name(tmp_path: Path) -> None:
+    refused = sweep("sync", "steps", "--all", cwd=tmp_path)
+    assert refused.returncode == 2 and "it takes no SWEEP" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["staus"], "did you mean status?"),
+        (["exprot", "RUN", "out"], "did you mean export?"),
+        (["multirun/main"], "'multirun/main' is not one of preview, status"),
+        (["Report"], "did you mean report?"),
+        (["wait-for"], "`sweep --help` says what each command does"),
+        (["7"], "'7' is not one of"),
+        (["anneal.steps=5", "status"], "status"),
+        (["-m", "status"], "status"),
+        (["+status"], "status"),
+        (["--hepl"], "unrecognized arguments: --hepl"),
+    ],
+)
+def test_an_unknown_word_is_a_message_and_no_traceback(words: list[str], message: str, tmp_path: Path) -> None:
+    refused = sweep(*words, cwd=tmp_path)
+    assert refused.returncode in (1, 2)
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not list(tmp_path.iterdir()), "nothing was started"
+
+
+def test_a_refusal_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
+    for words in (["export", "nowhere", "out"], ["report", "nowhere"], ["sync", "nowhere"], ["preview", "model=gpt"]):
+        refused = sweep(*words, cwd=tmp_path)
+        assert refused.returncode == 1, refused.stderr
+        assert refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_folder_without_a_store_has_nothing_to_show(tmp_path: Path) -> None:
+    shown = sweep("space", cwd=tmp_path)
+    assert shown.returncode == 0 and "the first run makes it" in shown.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_is_a_number_up_to_65535(tmp_path: Path) -> None:
+    for name in ("ui", "server"):
+        for given in ("70000", "0", "http"):
+            refused = sweep(name, given, cwd=tmp_path)
+            assert refused.returncode == 2 and f"{given} is not a port: 1 to 65535" in refused.stderr
+    assert not list(tmp_path.iterdir())
