@@ -106,7 +106,7 @@ def server(running: ExitStack, folder: Path, backend: str) -> tuple[str, Callabl
     """A server as `sweep server` starts it: its address, and what counts its points past MLflow."""
     folder.mkdir()
     if backend == "postgres":
-        _, database = running.enter_context(postgresql(folder / "postgres"))
+        database, _ = running.enter_context(postgresql(folder / "postgres"))
     else:
         database = f"sqlite:///{folder / 'mlflow.db'}"
     with socket.create_server(("127.0.0.1", 0)) as free:

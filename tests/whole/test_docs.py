@@ -1,4 +1,4 @@
-"""What the documents say is there: every module has its room in docs/architecture.md, and names, links and commands hold."""
+"""What the documents say is there: every module is in docs/architecture.md, and names, links and commands hold."""
 
 from __future__ import annotations
 

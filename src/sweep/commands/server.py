@@ -6,19 +6,19 @@ PostgreSQL is Debian's and listens on a Unix socket alone. Where you are root, i
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from sweep.commands.command_line import command_parser, port, refusals
-from sweep.domain.errors import Refusal
 from sweep.sweeps.run_folders import MULTIRUN
-from sweep.tracking.mlflow_server import LOOPBACK, Address, check_free, mlflow_server
+from sweep.system.processes import born
+from sweep.tracking.mlflow_server import LOOPBACK, Address, mlflow_server
 from sweep.tracking.postgresql import postgresql
 
 LOCK = ".server.lock"
@@ -46,42 +46,24 @@ def main() -> None:
     folder, address = chosen.folder.absolute(), Address(chosen.host, chosen.port)
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as running:
-        running.enter_context(_held(folder))
-        check_free(address)
-        servers = {}
-        database = f"sqlite:///{folder / 'mlflow.db'}"
+        try:
+            running.enter_context(FileLock(folder / LOCK, timeout=0))
+        except Timeout:
+            sys.exit(f"--folder={folder} is served by another process already: stop that one, or choose another folder")
+        database, process_id = f"sqlite:///{folder / 'mlflow.db'}", os.getpid()
         if chosen.backend == "postgres":
-            servers["PostgreSQL"], database = running.enter_context(postgresql(folder / "postgres"))
-        servers["MLflow"] = running.enter_context(
-            mlflow_server(
-                database,
-                folder / "artifacts",
-                address,
-                workers=chosen.workers,
-                log=folder / "mlflow.log",
-                settings=_allowed_hosts(address),
-            )
-        )
+            database, process_id = running.enter_context(postgresql(folder / "postgres"))
+        files = {"artifacts": folder / "artifacts", "log": folder / "mlflow.log"}
+        more = {"workers": chosen.workers, "settings": _allowed_hosts(address)}
+        mlflow = running.enter_context(mlflow_server(database, address=address, **files, **more))
         name = LOOPBACK if address.host == LOOPBACK else socket.gethostname()
         sys.stdout.write(f"export MLFLOW_TRACKING_URI=http://{name}:{address.port}\n")
         sys.stdout.write(f"kept in {folder}; stop with Ctrl-C\n")
         sys.stdout.flush()
-        while not (ended := [name for name, process in servers.items() if process.poll() is not None]):
+        while mlflow.poll() is None and born(process_id) is not None:
             time.sleep(0.2)
-        sys.exit(f"{ended[0]} ended by itself: the logs in {folder} say why")
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Keep other servers away from the folder; Refusal if one has it."""
-    try:
-        lock = FileLock(folder / LOCK, timeout=0).acquire()
-    except Timeout as held:
-        raise Refusal(
-            f"--folder={folder} is served by another process already: stop that one, or choose another folder"
-        ) from held
-    with lock:
-        yield
+        ended = "PostgreSQL" if mlflow.poll() is None else "MLflow"
+        sys.exit(f"{ended} ended by itself: the logs in {folder} say why")
 
 
 def _allowed_hosts(address: Address) -> dict[str, str]:

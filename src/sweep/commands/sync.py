@@ -13,10 +13,10 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, Never, TypeVar
 
 import yaml
 from rich.console import Console
@@ -42,6 +42,7 @@ EVERY_S = 5.0
 TRACKING = re.compile(r"^tracking:.*\n(?:[ #].*\n|\n)*", re.MULTILINE)
 """Of a configuration in YAML."""
 console = Console(stderr=True)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,7 @@ def sync(part: Part, *, verbose: bool = True) -> bool:
 
     try:
         to = Connection(part.where.tracking_uri, part.where.experiment, part.where.artifact_root)
-        results = track(
-            sync_runs(to, part.runs),
-            str(part),
-            total=len(part.runs),
-            console=console,
-            transient=True,
-            disable=not verbose,
-        )
+        results = _tracked(sync_runs(to, part.runs), part, verbose=verbose)
         errors = {result.folder.name: result.error for result in results if result.error}
         if (error := sync_parent(to, part.sweep_folder, journals(part.sweep_folder, part.runs))) is not None:
             errors["the sweep's own run"] = error
@@ -164,13 +158,18 @@ def check(part: Part) -> bool:
 
     try:
         to = Connection(part.where.tracking_uri, part.where.experiment, part.where.artifact_root)
-        results = track(compared(to, part.runs), str(part), total=len(part.runs), console=console, transient=True)
+        results = _tracked(compared(to, part.runs), part)
         lines = [f"{folder.name}: {line}" for folder, differences in results for line in differences]
     except Exception as failure:  # what can't be compared counts as a difference
         lines = [in_a_line(failure)]
     sys.stdout.write(f"{part}: {len(part.runs)} runs, {len(lines) or 'no'} differences\n")
     sys.stdout.write("".join(f"  {line}\n" for line in lines))
     return not lines
+
+
+def _tracked(results: Iterator[T], part: Part, *, verbose: bool = True) -> Iterable[T]:
+    """The results, with a bar on the terminal if `verbose`."""
+    return track(results, str(part), total=len(part.runs), console=console, transient=True, disable=not verbose)
 
 
 def watch(folders: list[Path]) -> Never:

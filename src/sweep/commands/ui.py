@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from sweep.commands.command_line import command_parser, port, refusals
 from sweep.domain.errors import Refusal
 from sweep.sweeps.run_folders import MULTIRUN
-from sweep.tracking.mlflow_server import LOOPBACK, Address, check_free, mlflow_server
+from sweep.tracking.mlflow_server import LOOPBACK, Address, mlflow_server
 from sweep.tracking.place import database, sqlite_file
 
 NAME = "sweep.localhost"
@@ -41,7 +41,6 @@ def main() -> None:
     file = sqlite_file(uri)
     if file is not None and not file.is_file():
         raise Refusal(f"there are no results yet: the first run makes {file}; `make sweep` starts some")
-    check_free(address)
     multirun.mkdir(exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     hosts = ",".join(f"{name}:*" for name in (NAME, LOOPBACK, "localhost"))  # any port: of a tunnel too

@@ -1,4 +1,4 @@
-"""Starts MLflow's own server, and stops it (and any other server process) again."""
+"""Starts MLflow's own server, and stops it again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sweep.domain.errors import Refusal
 
@@ -27,63 +27,35 @@ class Address(NamedTuple):
     port: int
 
 
-def check_free(address: Address) -> None:
-    """Raise Refusal if no server can listen there."""
-    try:
-        socket.create_server(address).close()
-    except OSError as error:
-        raise Refusal(
-            f"port {address.port} is taken by another program, or can't be had at {address.host} ({error}): "
-            f"try another one, such as {address.port + 1}"
-        ) from error
-
-
 @contextlib.contextmanager
 def mlflow_server(
     database: str, artifacts: Path, address: Address, *, workers: int, log: Path, settings: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`mlflow server` on that database, once it answers; it ends with the block.
+    """`mlflow server` on that database, from when it answers until the block ends; Refusal if it can't start.
 
     `settings` are MLflow's variables for the server; one that the person has set already is left as it is.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--host", address.host, "--port", str(address.port)]
-    command += ["--workers", str(workers), "--artifacts-destination", str(artifacts)]
-    command += ["--uvicorn-opts", "--log-level warning"]
+    host, port = address
+    try:
+        socket.create_server(address).close()
+    except OSError as error:
+        raise Refusal(f"port {port} is taken, or can't be had at {host} ({error}): try {port + 1}") from error
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", str(workers)]
+    command += ["--artifacts-destination", str(artifacts), "--uvicorn-opts", "--log-level warning"]
     environment = {**settings, **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     environment["MLFLOW_BACKEND_STORE_URI"] = database  # not an argument: everybody can read those, with its password
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # several processes that score traces of agents
-    health = f"http://{LOOPBACK if address.host == '0.0.0.0' else address.host}:{address.port}/health"
-    with serving(command, lambda: _healthy(health), "MLflow", log, env=environment) as process:
-        yield process
-
-
-@contextlib.contextmanager
-def serving(
-    command: Sequence[str],
-    is_ready: Callable[[], bool],
-    name: str,
-    log: Path,
-    *,
-    stop: signal.Signals = signal.SIGTERM,
-    **popen: Any,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A server's process, from when it is ready; Refusal if it never is.
-
-    It gets the signal `stop` when the block ends, and SIGKILL if it is still there 30 s later.
-    """
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, **popen)
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
     try:
         deadline = time.monotonic() + STARTING_S
-        while not is_ready():
-            if process.poll() is not None:
-                raise Refusal(f"{name} did not start: {log} says why")
-            if time.monotonic() > deadline:
-                raise Refusal(f"{name} did not answer within {STARTING_S:.0f} s: {log} says why")
+        while not _is_healthy(f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/health"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Refusal(f"the MLflow server did not start, or did not answer in time: {log} says why")
             time.sleep(0.1)
         yield process
     finally:
-        process.send_signal(stop)
+        process.terminate()
         try:
             process.wait(STOPPING_S)
         except subprocess.TimeoutExpired:
@@ -91,7 +63,7 @@ def serving(
             process.wait()
 
 
-def _healthy(address: str) -> bool:
+def _is_healthy(address: str) -> bool:
     """Whether a server answers there; the proxies of the environment are not asked."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
