@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from sweep.commands.main import CONF
 from sweep.config import RunConfig, params
-from sweep.config.model import OTHERS, SIZES
+from sweep.config.architecture import OTHERS, SIZES
 from sweep.domain.errors import Refusal
 from sweep.sweeps.points import typed
 
@@ -44,7 +44,7 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
             "anneal.peak_lr=1e-3 anneal.warmup_steps=400 anneal.hold_steps=600",
             "anneal.warmup_steps=400 and anneal.hold_steps=600 leave nothing of anneal.steps=1000",
         ),
-        ("anneal.warmup_steps=9", "anneal.warmup_steps=9 goes from the learning rate in force to the peak, .*give one"),
+        ("anneal.warmup_steps=9", "anneal.warmup_steps=9 goes from the current LR to the peak, .*give one"),
         ("anneal.optimizer=new", "anneal.optimizer=new: Input should be 'keep' or 'fresh'"),
         ("anneal.optimizer=fresh", "starts Adam from zero moments.*OLMo#796.*give anneal.warmup_steps above 0"),
         ("anneal.betas=[0.9,1.0]", r"anneal.betas=\[0.9, 1.0\]: must be two numbers from 0 to below 1"),

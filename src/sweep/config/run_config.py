@@ -1,0 +1,125 @@
+"""The whole configuration of one run, validated once; every refusal names the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, get_args, get_type_hints
+
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+
+from sweep.config.anneal import CONTROLS, Anneal
+from sweep.config.data import Data
+from sweep.config.machine import Compute
+from sweep.config.merge import merged_steps
+from sweep.config.model import Checkpoint, Model, check_on_trajectory, trajectory_steps
+from sweep.config.published import check_listed, check_optimizer
+from sweep.config.tasks import Tasks
+from sweep.config.tracking import Tracking
+from sweep.config.types import CHOICES
+from sweep.domain.errors import Refusal, explain, one_of, unknown
+
+RESERVED = ("store", "mlartifacts")
+"""Folders under multirun/ that are not sweeps."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CHOICES)
+class RunConfig:
+    """The choices of one run of a sweep."""
+
+    name: str
+    """The sweep this run belongs to: its folder under multirun/ and its parent run in MLflow."""
+    seed: NonNegativeInt
+    """0: the original data order; other seeds put the instances not yet seen in another order, to measure noise."""
+    model: Model
+    checkpoint: Checkpoint
+    data: Data
+    anneal: Anneal
+    tasks: Tasks
+    tracking: Tracking
+    compute: Compute
+    controls: tuple[str, ...] = ()
+    """Those of CONTROLS that a sweep (-m) runs beside each of its points."""
+    files: Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    """Files on this machine that the choices name -> (size in bytes, time of change in ns): new content makes another
+    run."""
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.=+-]*", name) or name in RESERVED:
+            raise ValueError(f"is a folder under multirun/: one word of letters, digits and _.=+-, not {RESERVED}")
+        return name
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _known_controls(cls, chosen: Any) -> Any:
+        if chosen == "all":
+            return CONTROLS
+        if isinstance(chosen, str):
+            raise ValueError(f"must be all, or a list of {', '.join(CONTROLS)}; [] adds none")
+        return [one_of(arm, CONTROLS) for arm in chosen or ()]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        _check_checkpoint(self.model, self.checkpoint)
+        if self.model.source == "embedded":
+            check_on_trajectory(self.model, self.checkpoint.step)
+        if (published := self.model.published) is not None:
+            step, source = self.checkpoint.step, self.checkpoint.source
+            check_listed(self.model.name, published, step, source)
+            if self.anneal.needs_optimizer:
+                check_optimizer(self.model.name, published, step or 0, source)
+        if self.anneal.merge is not None:
+            _check_merge(self)
+        return self
+
+
+def _check_checkpoint(model: Model, checkpoint: Checkpoint) -> None:
+    """ValueError where a choice of the checkpoint goes with models of another source."""
+    if model.source == "local" and checkpoint.path is None:
+        raise ValueError("model=local needs checkpoint.path, the folder of an OLMo unsharded checkpoint")
+    if model.source != "local" and checkpoint.path is not None:
+        raise ValueError(f"checkpoint.path={checkpoint.path} goes with model=local, not with model={model.name}")
+    if model.published is None and checkpoint.source != "auto":
+        raise ValueError(
+            f"checkpoint.source={checkpoint.source} goes with published models, not with "
+            f"model={model.name}: only auto is allowed"
+        )
+
+
+def _check_merge(config: RunConfig) -> None:
+    """ValueError where the model lacks a checkpoint that is to be averaged."""
+    merge, model = config.anneal.merge, config.model
+    assert merge is not None
+    if (model.source == "local") != (merge.paths is not None):
+        raise ValueError(
+            f"anneal.merge.paths={merge.paths} and model={model.name} don't go together: a local checkpoint "
+            "needs the folders of the earlier ones, other models know theirs"
+        )
+    if model.source != "local":
+        assert config.checkpoint.step is not None
+        merged_steps(merge, model.name, config.checkpoint.step, trajectory_steps(model, merge.interval))
+
+
+def load(plain: Mapping[str, Any]) -> RunConfig:
+    """The typed configuration of a plain tree; Refusal listing everything that is wrong with it."""
+    try:
+        return TypeAdapter(RunConfig).validate_python(plain)
+    except ValidationError as error:
+        raise Refusal("\n".join(_message(problem) for problem in error.errors())) from None
+
+
+def _message(problem: Mapping[str, Any]) -> str:
+    """One of pydantic's problems in our words; of an unknown key, with the keys that its group has."""
+    if problem["type"] != "unexpected_keyword_argument":
+        return explain(problem)
+    *above, key = problem["loc"]
+    group: Any = RunConfig
+    for name in above:
+        hint = get_type_hints(group)[name]
+        group = next((kind for kind in get_args(hint) if dataclasses.is_dataclass(kind)), hint)
+    allowed = [field.name for field in dataclasses.fields(group)]
+    return f"{'.'.join(problem['loc'])}={problem['input']}: {unknown(key, allowed)}"
