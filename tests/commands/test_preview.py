@@ -11,7 +11,8 @@ import pytest
 
 from sweep.commands.preview import draw, lrs, points
 from sweep.domain.errors import Refusal
-from sweep.planning.gpu_memory import memory_bytes
+from sweep.planning.gpu_memory import Pass, memory_bytes
+from sweep.planning.model_sizes import Sizes
 from sweep.planning.plan import make_plan
 from sweep.planning.pretraining_schedule import expected_position
 from sweep.planning.run_cost import forecast
@@ -96,19 +97,9 @@ def test_memory_is_that_of_the_chosen_settings() -> None:
     (config,) = points([*words, "compute.activation_checkpointing=true"])
     memory = forecast(config).memory
     assert memory is not None
-    by_hand = memory_bytes(
-        block_parameters=4 * 4096**2 + 4096 * 22016 + 11008 * 4096,
-        num_layers=32,
-        d_model=4096,
-        hidden_size=22016,
-        vocab_size=50304,
-        tied=False,
-        sequence_length=2048,
-        micro_batch_size=2,
-        bf16=True,
-        activation_checkpointing=True,
-        ranks=8,
-    )
+    sizes = Sizes(d_model=4096, num_layers=32, kv_width=4096, hidden_size=22016, embedding_size=50304, tied=False)
+    work = Pass(sequence_length=2048, micro_batch_size=2, bf16=True, activation_checkpointing=True)
+    by_hand = memory_bytes(sizes, work, ranks=8)
     assert memory[3] == by_hand.total
     assert memory == tuple(sorted((size for size in memory if size), reverse=True))
     text = shown(*words, "anneal.batch_size=4")
@@ -137,7 +128,10 @@ def test_what_only_a_checkpoint_knows_is_a_dash(tmp_path: Path) -> None:
     [
         ("anneal.steps=-3", "anneal.steps=-3: must not be negative"),
         ("anneal.steps=250,-3", "anneal.steps=-3: must not be negative"),
-        ("model=olmo-7b checkpoint.step=555000", "in force of olmo-7b at step 555000 is known .* give anneal.peak_lr"),
+        (
+            "model=olmo-7b checkpoint.step=555000",
+            "current LR of olmo-7b at step 555000 is known .* give anneal.peak_lr",
+        ),
         (
             "model=olmo-7b checkpoint.step=555000 anneal.peak_lr=1e-5 anneal.warmup_steps=3",
             "give anneal.peak_lr, without anneal.warmup_steps or with anneal.optimizer=fresh",

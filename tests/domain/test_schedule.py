@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from olmo.config import TrainConfig
 from olmo.optim import ConstantWithWarmupScheduler, CosLinearEnvelope, CosWithWarmup, LinearWithWarmup, build_scheduler
 
-from sweep.domain.schedule import SHAPES, learning_rates, warmup
+from sweep.domain.schedule import SHAPES, Warmup, learning_rates, warmup_then_constant
 from sweep.planning.plan import planned_rates
 from tests.config.test_config import composed
 
@@ -42,10 +42,9 @@ def chosen(draw: st.DrawFn) -> dict[str, Any]:
     peak = draw(PEAKS)
     return {
         "steps": sum(parts),
-        "warmup_steps": parts[0],
+        "warmup": Warmup(steps=parts[0], start=draw(st.floats(0, 2)) * peak),
         "hold_steps": parts[1],
         "peak": peak,
-        "start": draw(st.floats(0, 2)) * peak,
         "final_fraction": draw(FINALS),
     }
 
@@ -75,8 +74,8 @@ def test_it_never_rises_and_stays_between_the_final_fraction_and_one(
 @pytest.mark.parametrize("shape", SHAPES)
 @given(anneal=chosen())
 def test_an_array_is_a_line_to_the_peak_then_the_hold_then_the_decay(shape: str, anneal: dict[str, Any]) -> None:
-    rates, peak, start = learning_rates(shape, **anneal), anneal["peak"], anneal["start"]
-    rising, held, falling = np.split(rates, np.cumsum([anneal["warmup_steps"], anneal["hold_steps"]]))
+    rates, peak, start = learning_rates(shape, **anneal), anneal["peak"], anneal["warmup"].start
+    rising, held, falling = np.split(rates, np.cumsum([anneal["warmup"].steps, anneal["hold_steps"]]))
     assert len(rates) == anneal["steps"]
     close(rising, [start + (peak - start) * i / len(rising) for i in range(1, len(rising) + 1)], peak)
     assert all(rate == peak for rate in [*rising[-1:], *held]), "exactly"
@@ -89,7 +88,7 @@ def test_an_array_is_a_line_to_the_peak_then_the_hold_then_the_decay(shape: str,
 def test_arrays_share_their_warmup_and_hold_whatever_follows(
     shape: str, anneal: dict[str, Any], longer: int, other: str
 ) -> None:
-    shared = anneal["warmup_steps"] + anneal["hold_steps"]
+    shared = anneal["warmup"].steps + anneal["hold_steps"]
     further = learning_rates(other, **{**anneal, "steps": anneal["steps"] + longer, "final_fraction": 0.5})
     np.testing.assert_array_equal(learning_rates(shape, **anneal)[:shared], further[:shared])
     held = learning_rates(
@@ -123,7 +122,8 @@ def test_it_equals_ai2_olmos_scheduler(shape: str, scheduler: type, final: float
         alpha_f=final,
     )
     expected = [theirs.get_lr(3e-4, step, 100) for step in range(1, 101)]
-    rates = learning_rates(shape, steps=100, peak=3e-4, final_fraction=final, warmup_steps=rising, start=1e-5)
+    warmup = Warmup(steps=rising, start=1e-5)
+    rates = learning_rates(shape, steps=100, peak=3e-4, final_fraction=final, warmup=warmup)
     below = max(rising - 1, 0)
     np.testing.assert_array_equal(rates[:below], expected[:below], "what lies below the peak to the last bit")
     close(rates, expected, 3e-4)
@@ -157,12 +157,12 @@ def test_it_equals_olmo_cores_formulas(final: float) -> None:
     peak, low = 4e-4, 4e-4 * final
     expected = [core_wsd(peak, s, 100, warmup_steps=20, decay_steps=50, low=low) for s in range(1, 101)]
     close(
-        learning_rates("linear", steps=100, peak=peak, final_fraction=final, warmup_steps=20, hold_steps=30),
+        learning_rates("linear", steps=100, peak=peak, final_fraction=final, warmup=Warmup(steps=20), hold_steps=30),
         expected,
         peak,
     )
     expected = [core_cosine(peak, s, 100, warmup_steps=20, low=low) for s in range(1, 101)]
-    close(learning_rates("cosine", steps=100, peak=peak, final_fraction=final, warmup_steps=20), expected, peak)
+    close(learning_rates("cosine", steps=100, peak=peak, final_fraction=final, warmup=Warmup(steps=20)), expected, peak)
 
 
 def test_warmup_equals_ai2_olmos_scheduler() -> None:
@@ -170,7 +170,7 @@ def test_warmup_equals_ai2_olmos_scheduler() -> None:
         grad_clip_warmup_steps=None, grad_clip_warmup_factor=None, warmup_min_lr=None, warmup_steps=10
     )
     expected = [theirs.get_lr(4e-3, step, 50) for step in range(1, 51)]
-    np.testing.assert_allclose(warmup(50, peak=4e-3, warmup_steps=10), expected, rtol=1e-12)
+    np.testing.assert_allclose(warmup_then_constant(50, peak=4e-3, warmup_steps=10), expected, rtol=1e-12)
 
 
 def test_olmo1_is_the_published_recipe_update_for_update() -> None:
@@ -201,11 +201,13 @@ def test_hold_steps_run_at_the_peak_before_the_decay() -> None:
 
 def test_warmup_steps_run_from_the_start_to_the_peak() -> None:
     np.testing.assert_allclose(
-        learning_rates("linear", steps=7, peak=1.0, warmup_steps=4, start=0.2), [0.4, 0.6, 0.8, 1, 2 / 3, 1 / 3, 0]
+        learning_rates("linear", steps=7, peak=1.0, warmup=Warmup(steps=4, start=0.2)),
+        [0.4, 0.6, 0.8, 1, 2 / 3, 1 / 3, 0],
     )
 
 
 def test_a_longer_constant_array_begins_with_the_shorter_one() -> None:
     np.testing.assert_array_equal(
-        warmup(500, peak=1e-3, warmup_steps=100)[:250], warmup(250, peak=1e-3, warmup_steps=100)
+        warmup_then_constant(500, peak=1e-3, warmup_steps=100)[:250],
+        warmup_then_constant(250, peak=1e-3, warmup_steps=100),
     )

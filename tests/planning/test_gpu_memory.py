@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,18 +10,11 @@ import torch
 from olmo.config import ActivationCheckpointingStrategy, TrainConfig
 from olmo.model import OLMo
 
-from sweep.planning.gpu_memory import Memory, memory_bytes
+from sweep.planning.gpu_memory import Memory, Pass, memory_bytes
+from sweep.planning.model_sizes import Sizes
 
-OLMO_7B = {
-    "block_parameters": 4 * 4096**2 + 4096 * 22016 + 11008 * 4096,
-    "num_layers": 32,
-    "d_model": 4096,
-    "hidden_size": 22016,
-    "vocab_size": 50304,
-    "tied": False,
-    "sequence_length": 2048,
-    "micro_batch_size": 2,
-}
+OLMO_7B = Sizes(d_model=4096, num_layers=32, kv_width=4096, hidden_size=22016, embedding_size=50304, tied=False)
+PASS_7B = Pass(sequence_length=2048, micro_batch_size=2, bf16=True, activation_checkpointing=True)
 
 
 def kept_bytes(model: OLMo, ids: torch.Tensor, *, bf16: bool) -> int:
@@ -47,32 +41,26 @@ def test_the_formula_is_what_autograd_keeps(train_config: TrainConfig, bf16: boo
     sizes.d_model, sizes.n_heads, sizes.n_layers, sizes.mlp_ratio, sizes.max_sequence_length = 64, 4, 3, 8, 96
     model = OLMo(sizes)
     block_parameters = sum(p.numel() for p in model.transformer.blocks[0].parameters())
-    chosen: dict[str, Any] = {
-        "block_parameters": block_parameters,
-        "d_model": 64,
-        "hidden_size": 8 * 64,
-        "vocab_size": sizes.vocab_size,
-        "tied": True,
-        "sequence_length": 96,
-        "micro_batch_size": 2,
-        "bf16": bf16,
-        "activation_checkpointing": checkpointing,
-        "ranks": 1,
-    }
+    stated = Sizes(
+        d_model=64, num_layers=3, kv_width=64, hidden_size=8 * 64, embedding_size=sizes.vocab_size, tied=True
+    )
+    assert stated.block_parameters == block_parameters
+    work = Pass(sequence_length=96, micro_batch_size=2, bf16=bf16, activation_checkpointing=checkpointing)
     if checkpointing:
         model.set_activation_checkpointing(ActivationCheckpointingStrategy.whole_layer)
-    formula = memory_bytes(num_layers=3, **chosen)
+    formula = memory_bytes(stated, work, ranks=1)
     expected = formula.activations + formula.copies
     if checkpointing:  # the block that is computed again is not there yet
-        inside = memory_bytes(num_layers=1, **{**chosen, "activation_checkpointing": False})
-        nothing = memory_bytes(num_layers=0, **{**chosen, "activation_checkpointing": False})
+        plain = dataclasses.replace(work, activation_checkpointing=False)
+        inside = memory_bytes(dataclasses.replace(stated, num_layers=1), plain, ranks=1)
+        nothing = memory_bytes(dataclasses.replace(stated, num_layers=0), plain, ranks=1)
         expected -= inside.activations - nothing.activations + 2 * block_parameters * bf16
     found = kept_bytes(model, torch.ones(2, 96, dtype=torch.long), bf16=bf16)
     assert found == pytest.approx(expected, rel=0.1 if checkpointing else 0.02), "norms' statistics come on top"
 
 
-def of_7b(**chosen: Any) -> Memory:
-    return memory_bytes(**{**OLMO_7B, "bf16": True, "activation_checkpointing": True, "ranks": 1, **chosen})
+def of_7b(*, ranks: int = 1, **chosen: Any) -> Memory:
+    return memory_bytes(OLMO_7B, dataclasses.replace(PASS_7B, **chosen), ranks=ranks)
 
 
 def test_olmo_7b_by_hand() -> None:

@@ -14,7 +14,7 @@ from sweep.analysis.factors import Axis
 from sweep.analysis.gaussian_process import Surface
 from sweep.analysis.laws import LAWS, Curve, Fit, Fitted
 from sweep.analysis.outcomes import Outcome
-from sweep.domain.schedule import learning_rates
+from sweep.domain.schedule import Warmup, learning_rates
 
 MOST_LEFT_OUT = 12
 """Cells that a law is fitted without, one at a time, to see its error."""
@@ -68,8 +68,9 @@ def curve(row: pd.Series, loss: float) -> Curve:
             peak=peak_of(row),
             final_fraction=float(row["anneal.final_fraction"]),
             hold_steps=int(row["anneal.hold_steps"]),
-            warmup_steps=int(row["anneal.warmup_steps"]),
-            start=0.0 if row["anneal.optimizer"] == "fresh" else lr,
+            warmup=Warmup(
+                steps=int(row["anneal.warmup_steps"]), start=0.0 if row["anneal.optimizer"] == "fresh" else lr
+            ),
         )
     whole = np.concatenate([[lr], rates])
     before = (float(row["position/step"]) - 1) * lr

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, mod
 from pydantic.dataclasses import dataclass
 
 from sweep.config.types import CHOICES, Betas, Count, LearningRate, Message
+from sweep.domain.schedule import SHAPES
 
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)
@@ -38,6 +39,14 @@ class Scheduler:
     """Last learning rate over the peak."""
     warmup_min_lr: float | None
     """Learning rate at which the warmup starts; None: a tenth of the peak."""
+
+    def lr_at(self, t: float) -> float:
+        """Learning rate at `t`, in `units`; from t_max on it stays, as in ai2-olmo's `CosWithWarmup`."""
+        if t < self.t_warmup:
+            start = 0.1 * self.peak_lr if self.warmup_min_lr is None else self.warmup_min_lr
+            return start + (self.peak_lr - start) * t / self.t_warmup
+        progress = min((t - self.t_warmup) / (self.t_max - self.t_warmup), 1.0)
+        return self.peak_lr * SHAPES[self.name.removesuffix("_with_warmup")](progress, self.alpha_f)
 
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)

@@ -1,12 +1,13 @@
-"""A schedule is data: shapes are pure functions of progress, and a plan turns one into an array of learning rates.
+"""A schedule is data: a shape is a pure function of progress, and `learning_rates` turns it into an array.
 
-Update i of N runs at progress i/N, i = 1..N, as OLMo and OLMo-core count: the last update of a decay to zero runs at 0.
+Update i of N has progress i/N, i = 1..N, as OLMo and OLMo-core count: the last update of a decay to zero has LR 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,17 +31,17 @@ def sqrt(progress: float, final: float) -> float:
 
 
 def square(progress: float, final: float) -> float:
-    """1 - progress squared: stays high for long."""
+    """1 - progress squared: it stays high for a long time."""
     return _between(1 - progress**2, final)
 
 
 def exponential(progress: float, final: float) -> float:
-    """A straight line in the logarithm; needs a positive final fraction."""
+    """A straight line in the logarithm; it needs a positive final fraction."""
     return final**progress
 
 
 def mirror_cosine(progress: float, final: float) -> float:
-    """The cosine mirrored in the straight line: falls fast at both ends."""
+    """The cosine mirrored at the straight line: it falls fast at both ends."""
     return _between(2 * (1 - progress) - (1 + math.cos(math.pi * progress)) / 2, final)
 
 
@@ -50,7 +51,7 @@ def cosine_linear(progress: float, final: float) -> float:
 
 
 def constant(progress: float, final: float) -> float:
-    """No decay: the control that tells annealing apart from more data."""
+    """No decay: the control that separates the effect of annealing from that of more data."""
     return 1.0
 
 
@@ -65,6 +66,18 @@ SHAPES: dict[str, Shape] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """A straight line to the peak."""
+
+    steps: int = 0
+    start: float = 0.0
+    """Learning rate before the first of the steps."""
+
+
+NO_WARMUP = Warmup()
+
+
 def learning_rates(
     shape: str,
     *,
@@ -72,39 +85,25 @@ def learning_rates(
     peak: float,
     final_fraction: float = 0.0,
     hold_steps: int = 0,
-    warmup_steps: int = 0,
-    start: float = 0.0,
+    warmup: Warmup = NO_WARMUP,
 ) -> np.ndarray:
-    """Learning rates (steps,) float64, one an update: warmup, hold, and the decay over the rest.
+    """Learning rates (steps,) float64, one per update: the warmup, the hold, and the decay over the other steps.
 
-    The warmup is a straight line whose update i of W is at i/W of the way from `start` to the peak, the last one at it,
-    as in ai2-olmo's and OLMo-core's `_linear_warmup`.
+    Update i of W warmup steps is at i/W of the way from the start to the peak, and the last one is at the peak, as in
+    `_linear_warmup` of ai2-olmo and OLMo-core.
     """
-    decay = steps - warmup_steps - hold_steps
+    decay = steps - warmup.steps - hold_steps
     fraction = SHAPES[shape]
-    rising = [start + (peak - start) * i / warmup_steps for i in range(1, warmup_steps)]
+    rising = [warmup.start + (peak - warmup.start) * i / warmup.steps for i in range(1, warmup.steps)]
     falling = [fraction(i / decay, final_fraction) * peak for i in range(1, decay + 1)]
-    return np.array([*rising, *[peak] * (hold_steps + min(warmup_steps, 1)), *falling], dtype=np.float64)
+    return np.array([*rising, *[peak] * (hold_steps + min(warmup.steps, 1)), *falling], dtype=np.float64)
 
 
-def warmup(steps: int, *, peak: float, warmup_steps: int) -> np.ndarray:
+def warmup_then_constant(steps: int, *, peak: float, warmup_steps: int) -> np.ndarray:
     """Learning rates (steps,) of a training from scratch: linear from a tenth of the peak, then constant.
 
-    The tenth is ai2-olmo's `_linear_warmup` start, so that its schedulers give the same trace.
+    ai2-olmo's `_linear_warmup` starts at a tenth too, so that its schedulers give the same learning rates.
     """
     start = 0.1 * peak
     rising = start + (peak - start) * np.arange(1, steps + 1) / warmup_steps
     return np.where(np.arange(1, steps + 1) < warmup_steps, rising, peak)
-
-
-def scheduled(
-    t: float, *, shape: str, peak: float, t_warmup: float, t_max: float, final_fraction: float, start: float
-) -> float:
-    """Learning rate at `t` of a training from scratch: linear from `start` to the peak at t_warmup, `shape` to t_max.
-
-    From t_max on it stays at its last value, as ai2-olmo's `CosWithWarmup` and `LinearWithWarmup` do.
-    """
-    if t < t_warmup:
-        return start + (peak - start) * t / t_warmup
-    progress = min((t - t_warmup) / (t_max - t_warmup), 1.0)
-    return peak * SHAPES[shape](progress, final_fraction)

@@ -12,7 +12,7 @@ from sweep.config import Anneal, Model, RunConfig
 from sweep.config.anneal import MAX_LR
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Position
-from sweep.domain.schedule import learning_rates
+from sweep.domain.schedule import Warmup, learning_rates
 from sweep.planning.pretraining_schedule import check_peak, check_trained
 
 CORPUS_S = 30.0
@@ -74,8 +74,7 @@ def planned_rates(anneal: Anneal, lr: float) -> np.ndarray:
         peak=planned_peak(anneal, lr),
         final_fraction=anneal.final_fraction,
         hold_steps=anneal.hold_steps,
-        warmup_steps=anneal.warmup_steps,
-        start=0.0 if anneal.optimizer == "fresh" else lr,
+        warmup=Warmup(steps=anneal.warmup_steps, start=0.0 if anneal.optimizer == "fresh" else lr),
     )
 
 

@@ -13,7 +13,7 @@ from sweep.config import Anneal, Checkpoint, Model
 from sweep.config.published import from_hub
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Position
-from sweep.domain.schedule import scheduled, warmup
+from sweep.domain.schedule import warmup_then_constant
 
 TOLERANCE = 0.01
 """Relative tolerance for published trainings: learning rates are rounded, and a few updates had another batch size."""
@@ -23,7 +23,7 @@ WRITTEN_AND_RUN = "; what was written down is not always what ran (allenai/OLMo#
 def pretraining_rates(model: Model, step: int) -> np.ndarray:
     """Learning rates (step,) of the embedded trajectory up to `step`."""
     assert model.pretraining
-    return warmup(step, peak=model.pretraining.peak_lr, warmup_steps=model.pretraining.warmup_steps)
+    return warmup_then_constant(step, peak=model.pretraining.peak_lr, warmup_steps=model.pretraining.warmup_steps)
 
 
 def pretraining_lr(model: Model, step: int) -> float | None:
@@ -37,15 +37,7 @@ def pretraining_lr(model: Model, step: int) -> float | None:
     scheduler, tokens = model.published.scheduler, tokens_seen(model, step)
     if scheduler is None or tokens is None:
         return None
-    return scheduled(
-        tokens if scheduler.units == "tokens" else step,
-        shape=scheduler.name.removesuffix("_with_warmup"),
-        peak=scheduler.peak_lr,
-        t_warmup=scheduler.t_warmup,
-        t_max=scheduler.t_max,
-        final_fraction=scheduler.alpha_f,
-        start=0.1 * scheduler.peak_lr if scheduler.warmup_min_lr is None else scheduler.warmup_min_lr,
-    )
+    return scheduler.lr_at(tokens if scheduler.units == "tokens" else step)
 
 
 def tokens_seen(model: Model, step: int) -> int | None:

@@ -10,7 +10,7 @@ from sweep.config import RunConfig, tree
 from sweep.domain.digests import digest
 from sweep.planning.job_packing import minutes
 from sweep.planning.plan import launch_order
-from sweep.planning.run_cost import Forecast, training_cost
+from sweep.planning.run_cost import Forecast, pretraining_flops
 
 SCHEDULE = ("name", "steps", "shape", "peak_lr", "peak_scale", "final_fraction", "hold_steps", "warmup_steps")
 KEPT_AS = ("save_interval", "keep", "merge")
@@ -136,7 +136,7 @@ def _pretraining(found: Sequence[Forecast]) -> Iterable[float | None]:
         known = furthest.setdefault(model, one)
         if (one.tokens_seen or 0) > (known.tokens_seen or 0):
             furthest[model] = one
-    return (training_cost(one.config.model, one.tokens_seen) for one in furthest.values())
+    return (pretraining_flops(one.config.model, one.tokens_seen) for one in furthest.values())
 
 
 def _sum(parts: Iterable[float | None]) -> float | None:
