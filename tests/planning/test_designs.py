@@ -84,12 +84,12 @@ def test_seeds_are_crossed_with_draws_as_they_are_noise() -> None:
 @settings(max_examples=50, deadline=None)
 def test_a_number_drawn_is_inside_its_range(low: float, factor: float, log: bool, shares: list[float]) -> None:
     axis = Range(low=low, high=low * factor, log=log, whole=False)
-    for text in axis.at(np.array(shares)):
+    for text in axis.values(np.array(shares)):
         assert low * (1 - 1e-11) <= float(text) <= axis.high * (1 + 1e-11)
 
 
 def test_whole_numbers_are_drawn_alike_ends_included() -> None:
-    drawn = Counter(Range(low=1, high=4, log=False, whole=True).at((np.arange(400) + 0.5) / 400))
+    drawn = Counter(Range(low=1, high=4, log=False, whole=True).values((np.arange(400) + 0.5) / 400))
     assert drawn == {"1": 100, "2": 100, "3": 100, "4": 100}
 
 

@@ -1,11 +1,11 @@
-"""Control arms of a sweep's points: what tells an anneal apart from more data, an average, and nothing (pure)."""
+"""Controls of a sweep: they separate the effect of an anneal from that of more data, or of an average (pure)."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 from sweep.config import Anneal, RunConfig
 from sweep.domain.errors import Refusal
@@ -22,44 +22,45 @@ CONSTANT: dict[str, Any] = {
     "warmup_steps": 0,
     "hold_steps": 0,
 }
-"""Of an anneal's choices, what the same updates at the learning rate in force have."""
+"""The choices of an anneal that its matched control, at the constant current LR, has instead."""
 UNTRAINED = ("anneal", "seed", "controls")
-"""Choices that a run without updates doesn't have."""
-Words = tuple[str, ...]
-"""Overrides of one point."""
+"""Choices that a run without training doesn't have."""
+Overrides = tuple[str, ...]
+"""The overrides of one point."""
 
 
 def constant_of(config: RunConfig) -> RunConfig:
-    """The same updates on the same data at the learning rate in force."""
-    anneal = dataclasses.replace(cast(Any, config.anneal), **_constant(config.anneal))
-    return cast(RunConfig, dataclasses.replace(cast(Any, config), anneal=anneal, controls=()))
+    """The matched control: the same updates on the same data at the constant current LR."""
+    anneal = dataclasses.replace(config.anneal, **_constant(config.anneal))
+    return dataclasses.replace(config, anneal=anneal, controls=())
 
 
 def _constant(anneal: Anneal) -> dict[str, Any]:
-    """What an anneal's constant arm has; with a fresh optimizer the anneal's own way up, as none is at a rate yet."""
+    """What the matched control has instead; a fresh optimizer has no current LR, so the anneal's own warmup stays."""
     kept = () if anneal.optimizer == "keep" else ("peak_lr", "peak_scale", "warmup_steps")
     return {key: value for key, value in CONSTANT.items() if key not in kept}
 
 
 def expanded(
-    points: Sequence[Words], typed: Callable[[Words], RunConfig], *, known: set[tuple[str, str]]
-) -> Iterator[tuple[Words, RunConfig]]:
-    """The points, before each the controls it asks for that `known` lacks; it takes the (sweep, run key) of all.
+    points: Sequence[Overrides], typed: Callable[[Overrides], RunConfig], *, known: set[tuple[str, str]]
+) -> Iterator[tuple[Overrides, RunConfig]]:
+    """The points, and before each the controls that it asks for and that `known` lacks.
 
-    `typed` composes and validates. The words of each make exactly this run, also alone. A merge that the trajectory is
-    too short for is left out and said; any other control that can't be run is a Refusal.
+    The overrides of each make exactly this run, also alone. `typed` composes and validates them. `known` collects the
+    (sweep, run key) of all runs. A warning tells of a merge that is left out because the trajectory is too short; any
+    other control that can't be run is a Refusal.
     """
-    configs = [typed(words) for words in points]
+    configs = [typed(overrides) for overrides in points]
     known |= {_identity(config) for config in configs}
-    tried: set[Words] = set()
-    for words, config in zip(points, configs, strict=True):
+    tried: set[Overrides] = set()
+    for overrides, config in zip(points, configs, strict=True):
         for arm in config.controls:
-            wanted = control_words(words, config, arm)
-            if wanted is None or wanted in tried:
+            changed = control_overrides(overrides, config, arm)
+            if changed is None or changed in tried:
                 continue
-            tried.add(wanted)
+            tried.add(changed)
             try:
-                control = typed(wanted)
+                control = typed(changed)
             except Refusal as refusal:
                 if arm != "merge":
                     raise
@@ -67,30 +68,30 @@ def expanded(
                 continue
             if _identity(control) not in known:
                 known.add(_identity(control))
-                yield wanted, control
-        alone = words if not config.controls else (*_without(words, "controls"), "controls=[]")
-        yield alone, cast(RunConfig, dataclasses.replace(cast(Any, config), controls=()))
+                yield changed, control
+        alone = overrides if not config.controls else (*_without(overrides, "controls"), "controls=[]")
+        yield alone, dataclasses.replace(config, controls=())
 
 
-def control_words(words: Words, config: RunConfig, arm: str) -> Words | None:
-    """Overrides of a point's control; None where there is no such: nothing trained has no constant arm."""
+def control_overrides(overrides: Overrides, config: RunConfig, arm: str) -> Overrides | None:
+    """Overrides of a point's control; None for the constant control of a point that trains nothing."""
     if arm != "constant":
-        return (*_without(words, *UNTRAINED), f"anneal={arm}", "anneal.steps=0", "controls=[]")
+        return (*_without(overrides, *UNTRAINED), f"anneal={arm}", "anneal.steps=0", "controls=[]")
     if not config.anneal.steps:
         return None
     constant = _constant(config.anneal)
     changed = {f"anneal.{key}": v for key, v in constant.items() if getattr(config.anneal, key) != v}
-    set_ = (f"{key}={'null' if value is None else value}" for key, value in changed.items())
-    return (*_without(words, "controls", *changed), *set_, "controls=[]")
+    new = (f"{key}={'null' if value is None else value}" for key, value in changed.items())
+    return (*_without(overrides, "controls", *changed), *new, "controls=[]")
 
 
-def _without(words: Words, *keys: str) -> Words:
-    """The overrides that set none of the keys, nor what is below them."""
-    return tuple(w for w in words if not any(f"{_key(w)}.".startswith(f"{key}.") for key in keys))
+def _without(overrides: Overrides, *keys: str) -> Overrides:
+    """The overrides that set none of the keys, nor anything below them."""
+    return tuple(o for o in overrides if not any(f"{_key(o)}.".startswith(f"{key}.") for key in keys))
 
 
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
 def _identity(config: RunConfig) -> tuple[str, str]:

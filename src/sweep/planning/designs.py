@@ -1,6 +1,6 @@
-"""Which points a sweep's axes make: all combinations, pairs, draws over ranges, or a fraction of all (pure).
+"""The points that a sweep's axes make: all combinations, pairs, draws over ranges, or a fraction of all (pure).
 
-The same axes, design, runs and seed give the same points, so that the same command finds its runs done.
+The same axes, design, runs and seed give the same points, so that a repeated command finds its runs done.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Floats = NDArray[np.float64]
 LISTED, DRAWN = ("product", "zip"), ("random", "sobol", "lhs")
 DESIGNS = (*LISTED, *DRAWN, "fractional")
 CROSSED = "seed"
-"""Every point of a design is run with each of its values: it is the noise, not an axis."""
+"""Every point of a design is run with each value of this key: it is noise, not an axis."""
 LOG_SPAN = 3.0
-"""Positive numbers that span at least this factor are drawn, and looked at, in the logarithm."""
+"""A range of positive numbers is drawn and plotted in the logarithm if high / low is at least this factor."""
 DIGITS = 4
-"""Significant ones of a number drawn, so that names and overrides stay readable."""
+"""Significant digits of a drawn number, so that names and overrides stay readable."""
 KEY = "hydra.sweeper"
 
 
@@ -36,43 +36,44 @@ class Range:
     high: float
     """Included."""
     log: bool
-    """Whether ratios are drawn evenly, not differences."""
+    """Drawn evenly in the logarithm."""
     whole: bool
-    """Whole numbers alone."""
+    """Only whole numbers."""
 
-    def at(self, shares: Floats) -> tuple[str, ...]:
-        """The numbers so far along the range, each share in [0, 1), as overrides are typed."""
+    def values(self, shares: Floats) -> tuple[str, ...]:
+        """The numbers at these shares of the range, each in [0, 1), as they are typed in overrides."""
         low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
-        found = low * (high / low) ** shares if self.log else low + (high - low) * shares
-        inside = np.clip(found, self.low, self.high)
+        numbers = low * (high / low) ** shares if self.log else low + (high - low) * shares
+        inside = np.clip(numbers, self.low, self.high)
         if self.whole:
             return tuple(str(round(value)) for value in inside)
         return tuple(f"{min(max(float(f'{v:.{DIGITS}g}'), self.low), self.high):.12g}" for v in inside)
 
 
 Axis = tuple[str, ...] | Range
-"""Values as overrides are typed, or a range of numbers."""
+"""Values as they are typed in overrides, or a range of numbers."""
 
 
 def points(axes: Mapping[str, Axis], *, design: str, runs: int | None, seed: int) -> list[tuple[str, ...]]:
-    """The different points, a value of each axis in the order of `axes`; Refusal where the design can't be made.
+    """The points, each once, with a value of each axis in the order of `axes`; Refusal where the design can't be made.
 
-    `runs` is the number of points of a design that draws or takes a fraction, before they are crossed with CROSSED.
+    `runs` is the number of points that a design draws, or takes as a fraction, before they are crossed with CROSSED.
     """
     _check(axes, design, runs)
     inner = {name: axis for name, axis in axes.items() if name != CROSSED or design == "product"}
     columns = dict(zip(inner, zip(*_inner(inner, design, runs or 0, seed), strict=True), strict=True))
     size = len(next(iter(columns.values()), ("",)))
     crossed = {name: axis for name, axis in axes.items() if name not in inner and not isinstance(axis, Range)}
-    made = []
+    rows = []
     for i in range(size):
         for values in product(*crossed.values()):
             point = {**{name: column[i] for name, column in columns.items()}, **dict(zip(crossed, values, strict=True))}
-            made.append(tuple(point[name] for name in axes))
-    return list(dict.fromkeys(made))
+            rows.append(tuple(point[name] for name in axes))
+    return list(dict.fromkeys(rows))
 
 
 def _inner(axes: Mapping[str, Axis], design: str, runs: int, seed: int) -> list[tuple[str, ...]]:
+    """The points of the design itself, before they are crossed."""
     if design in DRAWN:
         columns = zip(axes.values(), _shares(design, len(axes), runs, seed).T, strict=True)
         return list(zip(*(_drawn(axis, shares) for axis, shares in columns), strict=True))
@@ -87,14 +88,14 @@ def _inner(axes: Mapping[str, Axis], design: str, runs: int, seed: int) -> list[
 
 
 def _drawn(axis: Axis, shares: Floats) -> tuple[str, ...]:
-    return axis.at(shares) if isinstance(axis, Range) else tuple(axis[int(share * len(axis))] for share in shares)
+    return axis.values(shares) if isinstance(axis, Range) else tuple(axis[int(share * len(axis))] for share in shares)
 
 
 def _shares(design: str, axes: int, runs: int, seed: int) -> Floats:
-    """(runs, axes) in [0, 1); more runs of a random or Sobol design go on from the fewer."""
+    """(runs, axes) in [0, 1); a random or Sobol design of more runs begins with that of fewer."""
     if design == "random" or not axes:
         return np.random.default_rng(seed).random((runs, axes))
-    from scipy.stats import qmc  # half a second, which listed sweeps don't wait for
+    from scipy.stats import qmc  # its import takes half a second, which other designs don't need
 
     if design == "lhs":
         return np.asarray(qmc.LatinHypercube(axes, rng=seed).random(runs))
@@ -102,6 +103,20 @@ def _shares(design: str, axes: int, runs: int, seed: int) -> Floats:
 
 
 def _check(axes: Mapping[str, Axis], design: str, runs: int | None) -> None:
+    """Refusal where the design can't be made of these axes, or of so many runs."""
+    _check_runs(design, runs)
+    for name, axis in axes.items():
+        if isinstance(axis, Range):
+            _check_range(name, axis, design)
+    sizes = {name: len(a) for name, a in axes.items() if name != CROSSED and not isinstance(a, Range) and len(a) > 1}
+    if design == "zip" and len(set(sizes.values())) > 1:
+        lengths = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise Refusal(f"{KEY}.design=zip: pairs need axes of as many values each, or of one; {lengths}")
+    if design == "fractional":
+        _check_fraction(sizes, runs or 0)
+
+
+def _check_runs(design: str, runs: int | None) -> None:
     if design not in DESIGNS:
         raise Refusal(f"{KEY}.design={design}: {unknown(design, DESIGNS)}")
     if design in LISTED and runs is not None:
@@ -110,19 +125,15 @@ def _check(axes: Mapping[str, Axis], design: str, runs: int | None) -> None:
         raise Refusal(
             f"{KEY}.runs={'null' if runs is None else runs}: {KEY}.design={design} needs a number, at least 1"
         )
-    for name, axis in axes.items():
-        if isinstance(axis, Range) and (design not in DRAWN or name == CROSSED):
-            raise Refusal(
-                f"{name}=interval({axis.low:g},{axis.high:g}): "
-                + (f"the values of {name} are listed, as in {name}=0,1" if name == CROSSED else
-                   f"{KEY}.design={design} takes listed values; allowed: {KEY}.design={'|'.join(DRAWN)} {KEY}.runs=N")
-            )  # fmt: skip
-    sizes = {name: len(a) for name, a in axes.items() if name != CROSSED and not isinstance(a, Range) and len(a) > 1}
-    if design == "zip" and len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise Refusal(f"{KEY}.design=zip: pairs need axes of as many values each, or of one; {told}")
-    if design == "fractional":
-        _check_fraction(sizes, runs or 0)
+
+
+def _check_range(name: str, axis: Range, design: str) -> None:
+    interval = f"{name}=interval({axis.low:g},{axis.high:g})"
+    if name == CROSSED:
+        raise Refusal(f"{interval}: the values of {name} are listed, as in {name}=0,1")
+    if design not in DRAWN:
+        allowed = f"{KEY}.design={'|'.join(DRAWN)} {KEY}.runs=N"
+        raise Refusal(f"{interval}: {KEY}.design={design} takes listed values; allowed: {allowed}")
 
 
 def _check_fraction(sizes: Mapping[str, int], runs: int) -> None:
@@ -135,20 +146,20 @@ def _check_fraction(sizes: Mapping[str, int], runs: int) -> None:
 
 
 def log_by_rule(low: float, high: float) -> bool:
-    """Whether a range is looked at in the logarithm where nothing else is said."""
+    """Whether a range without a tag is drawn and plotted in the logarithm."""
     return low > 0 and high / low >= LOG_SPAN
 
 
 def ranged(name: str, low: float, high: float, tags: Sequence[str], *, whole: bool) -> Range:
-    """The axis of Hydra's `interval(low,high)`, tagged log or linear or not at all; Refusal naming it."""
+    """The axis of Hydra's `interval(low,high)`, which may have the tag log or linear; Refusal where it is no range."""
     interval = f"interval({low:g},{high:g})"
-    said = f"{name}={interval}" if not tags else f"{name}=tag({','.join(tags)},{interval})"
+    override = f"{name}={interval}" if not tags else f"{name}=tag({','.join(tags)},{interval})"
     if not low < high:
-        raise Refusal(f"{said}: the first number must be below the second")
+        raise Refusal(f"{override}: the first number must be below the second")
     if other := set(tags) - {"log", "linear"}:
-        raise Refusal(f"{said}: {unknown(min(other), ('log', 'linear'))}")
+        raise Refusal(f"{override}: {unknown(min(other), ('log', 'linear'))}")
     if len(tags) > 1 or ("log" in tags and low <= 0):
-        raise Refusal(f"{said}: one of log and linear, and log of numbers above 0 alone")
+        raise Refusal(f"{override}: only one of log and linear is allowed, and log of numbers above 0 alone")
     if whole and not (float(low).is_integer() and float(high).is_integer()):
-        raise Refusal(f"{said}: {name} takes whole numbers")
+        raise Refusal(f"{override}: {name} takes whole numbers")
     return Range(low=low, high=high, log="log" in tags or (not tags and log_by_rule(low, high)), whole=whole)

@@ -1,7 +1,7 @@
-"""A fraction of a factorial: the points of a grid that tell its axes apart best, by their number.
+"""A fractional factorial design: the points of a grid from which so many runs estimate the effects best.
 
-Bayesian D-optimal exchange (DuMouchel and Jones 1994, Technometrics 36): main effects are estimated, two-way
-interactions as far as the runs allow; at two levels this finds the classical fractions (resolution IV, V).
+Bayesian D-optimal exchange (DuMouchel and Jones 1994, Technometrics 36): main effects are estimated, and two-way
+interactions as far as the number of runs allows; at two levels it finds the classical fractions (resolution IV, V).
 """
 
 from __future__ import annotations
@@ -15,31 +15,32 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 MOST_CANDIDATES = 4096
-"""Of a larger grid, so many points drawn at random are chosen from."""
+"""From a larger grid, this many candidate points are drawn at random."""
 MOST_COLUMNS = 200
-"""Of a larger model main effects are looked at alone."""
+"""With more columns than this, only main effects are estimated."""
 STARTS, BUDGET = 8, 4e9
-"""Searches from other starts, as many as cost so many operations a pass: a second or a few."""
+"""The search starts from at most STARTS random designs, fewer where all together cost more than BUDGET operations per
+pass: it takes a few seconds at most."""
 WEAK = 16.0
-"""Prior precision of an interaction, in runs: it is told apart where that costs the main effects little."""
+"""Prior precision of an interaction, in runs: interactions count less than main effects."""
 TINY = 1e-3
-"""Prior precision of all else, so that a start which can't tell the main effects can be bettered too."""
+"""Prior precision of the main effects: it keeps the matrix regular for a start that can't estimate all of them."""
 
 
 def fraction(levels: Sequence[int], runs: int, seed: int) -> list[tuple[int, ...]]:
-    """So many different points of the grid, each a place among every axis's levels, in the order of the grid."""
+    """`runs` different points of the grid in its order, each with the index of a level for every axis."""
     grid = _candidates(levels, runs, seed)
     columns, main = _columns(grid, levels)
     prior = np.where(np.arange(columns.shape[1]) < main, TINY, WEAK)
     rng = np.random.default_rng(seed)
     starts = max(1, min(STARTS, int(BUDGET / (columns.size * columns.shape[1] * runs))))
-    found = [_exchanged(columns, prior, rng.permutation(len(grid))[:runs]) for _ in range(starts)]
-    best = max(found, key=lambda rows: round(_information(columns[rows], prior), 9))
-    return [tuple(int(place) for place in grid[i]) for i in sorted(best)]
+    designs = [_exchanged(columns, prior, rng.permutation(len(grid))[:runs]) for _ in range(starts)]
+    best = max(designs, key=lambda rows: round(_information(columns[rows], prior), 9))
+    return [tuple(int(level) for level in grid[i]) for i in sorted(best)]
 
 
 def _candidates(levels: Sequence[int], runs: int, seed: int) -> NDArray[np.int64]:
-    """(C, K) points of the grid."""
+    """(C, K) candidate points of the grid, for K axes."""
     size, most = prod(levels), max(MOST_CANDIDATES, runs)
     drawn = np.random.default_rng(seed).choice(size, min(size, most), replace=False)
     chosen = np.sort(drawn)
@@ -47,11 +48,12 @@ def _candidates(levels: Sequence[int], runs: int, seed: int) -> NDArray[np.int64
 
 
 def _columns(grid: NDArray[np.int64], levels: Sequence[int]) -> tuple[Floats, int]:
-    """(C, P) the constant, main effects and two-way interactions, orthonormal over the grid; how many are main."""
+    """(C, P) constant, main effects and two-way interactions, orthonormal over the grid; then how many are not
+    interactions."""
     coded = []
-    for place, size in enumerate(levels):
+    for axis, size in enumerate(levels):
         contrasts = np.linalg.qr(np.vander(np.arange(size) - (size - 1) / 2, size, increasing=True))[0][:, 1:]
-        coded.append(np.sqrt(size) * contrasts[grid[:, place]])
+        coded.append(np.sqrt(size) * contrasts[grid[:, axis]])
     blocks = [np.ones((len(grid), 1)), *coded]
     main = sum(block.shape[1] for block in blocks)
     if main + sum(a.shape[1] * b.shape[1] for a, b in combinations(coded, 2)) > MOST_COLUMNS:
@@ -61,21 +63,22 @@ def _columns(grid: NDArray[np.int64], levels: Sequence[int]) -> tuple[Floats, in
 
 
 def _exchanged(columns: Floats, prior: Floats, start: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row by row the exchange with an unused point that adds most information, until none adds any."""
-    rows, bettered = start.copy(), True
-    while bettered:
-        bettered = False
-        for place in range(len(rows)):
+    """The rows after each has been exchanged for the unused one that adds most information, until none adds any."""
+    rows, improved = start.copy(), True
+    while improved:
+        improved = False
+        for i in range(len(rows)):
             inverse = np.linalg.inv(columns[rows].T @ columns[rows] + np.diag(prior))
-            old = columns[rows[place]] @ inverse
-            away, cross = old @ columns[rows[place]], columns @ old
+            old = columns[rows[i]] @ inverse
+            away, cross = old @ columns[rows[i]], columns @ old
             own = ((columns @ inverse) * columns).sum(1)
             ratio = (1 + own) * (1 - away) + cross**2
             ratio[rows] = 0.0
             if ratio.max() > 1 + 1e-9:
-                rows[place], bettered = int(ratio.argmax()), True
+                rows[i], improved = int(ratio.argmax()), True
     return rows
 
 
 def _information(columns: Floats, prior: Floats) -> float:
+    """Log-determinant of the information matrix."""
     return float(np.linalg.slogdet(columns.T @ columns + np.diag(prior))[1])

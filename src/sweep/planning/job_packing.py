@@ -1,4 +1,4 @@
-"""What runs ask of a cluster, and which of them share a job: arithmetic on choices (pure)."""
+"""What runs ask of a cluster, and which runs share a job: arithmetic on choices (pure)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from sweep.config import RunConfig
 from sweep.domain.errors import Refusal
 from sweep.planning.plan import launch_order, preparation_s
 
-STEPS_MIN = (5, 10, 15, 30, 60, 120, 240, 480, 720, 1440)
-"""Time limits asked for, so that runs of about the same length are one array; above, whole days."""
+TIME_LIMITS_MIN = (5, 10, 15, 30, 60, 120, 240, 480, 720, 1440)
+"""Time limits are rounded up to these, so that runs of about the same length are one array; longer ones to whole days.
+"""
 SLACK, START_MIN = 2.0, 5.0
-"""A time limit is so many times what is stated of the model, and so many minutes for imports and waiting."""
+"""A time limit is SLACK times the minutes that the model states, and START_MIN for imports and waiting."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What one job asks for; None: it is left to Slurm."""
+class JobRequest:
+    """What one job asks for; None: Slurm decides."""
 
     nodes: int
     tasks_per_node: int
-    """Processes that share a run: one a GPU."""
+    """Processes that share a run: one per GPU."""
     gpus_per_node: int | None
     cpus_per_task: int
     mem_gb: float | None
@@ -31,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """What the user asks for instead of what follows from the model; None: nothing."""
+    """What the user asks for; None: it follows from the model."""
 
     nodes: int | None
     tasks_per_node: int | None
@@ -42,87 +43,96 @@ class Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pack:
-    """Runs of one job, by their place among all, in the order in which they are done."""
+class PackedJob:
+    """The runs of one job, as indices into all runs, in the order in which they are done."""
 
-    request: Request
+    request: JobRequest
     runs: tuple[int, ...]
 
 
-def minutes(config: RunConfig, *, updates: int | None = None, scorings: int = 2) -> float | None:
-    """What this run should take, by what is stated of its model; None: nothing is. `updates` None: all of its own."""
+def run_minutes(config: RunConfig, *, updates: int | None = None, scorings: int = 2) -> float | None:
+    """Estimated minutes of a run, from `model.resources`; None where the model states none.
+
+    `updates` are those that it has to do itself; None: all of its anneal.
+    """
     resources, model, anneal = config.model.resources, config.model, config.anneal
     if resources is None:
         return None
-    larger = (anneal.batch_size or model.batch_size or 1) * (anneal.sequence_length or model.sequence_length or 1)
-    scale = larger / ((model.batch_size or 1) * (model.sequence_length or 1))
-    scored = scorings * max(1, len(config.tasks.suites)) * resources.minutes_per_task_set
-    return (anneal.steps if updates is None else updates) / 1000 * scale * resources.minutes_per_1000_updates + scored
+    update_tokens = (anneal.batch_size or model.batch_size or 1) * (
+        anneal.sequence_length or model.sequence_length or 1
+    )
+    scale = update_tokens / ((model.batch_size or 1) * (model.sequence_length or 1))
+    training = (anneal.steps if updates is None else updates) / 1000 * scale * resources.minutes_per_1000_updates
+    return training + scorings * max(1, len(config.tasks.suites)) * resources.minutes_per_task_set
 
 
-def packed(configs: Sequence[RunConfig], chosen: Chosen, *, pack: int | str, pack_min: float) -> list[Pack]:
+def packed(configs: Sequence[RunConfig], chosen: Chosen, *, pack: int | str, pack_min: float) -> list[PackedJob]:
     """All runs, `pack` to a job, or for "auto" as many as take `pack_min` minutes; equal requests are neighbours.
 
     Runs of one checkpoint and one set of tasks stay together, in the order in which they share most. Refusal where
     neither the model nor the user says how long a run takes.
     """
-    order = sorted(range(len(configs)), key=lambda i: (_shared(configs[i]), launch_order(configs[i])))
-    packs: list[list[int]] = []
+    order = sorted(range(len(configs)), key=lambda i: (_sharing_order(configs[i]), launch_order(configs[i])))
+    groups: list[list[int]] = []
     for i in order:
-        if packs and _fits([configs[j] for j in packs[-1]], configs[i], pack=pack, pack_min=pack_min):
-            packs[-1].append(i)
+        if groups and _fits([configs[j] for j in groups[-1]], configs[i], pack=pack, pack_min=pack_min):
+            groups[-1].append(i)
         else:
-            packs.append([i])
-    made = [Pack(request=_request([configs[i] for i in runs], chosen), runs=tuple(runs)) for runs in packs]
-    first = {request: i for i, request in reversed(list(enumerate(pack.request for pack in made)))}
-    return sorted(made, key=lambda pack: first[pack.request])
+            groups.append([i])
+    jobs = [PackedJob(request=_request([configs[i] for i in runs], chosen), runs=tuple(runs)) for runs in groups]
+    requests = [job.request for job in jobs]
+    return sorted(jobs, key=lambda job: requests.index(job.request))
 
 
-def _shared(config: RunConfig) -> tuple[str, str, int, str, int]:
-    """What runs of a job have in common: the node, then checkpoint and tasks."""
-    return (config.model.name, config.checkpoint.path or "", config.checkpoint.step or 0, config.tasks.name,
-            config.compute.threads)  # fmt: skip
+def _sharing_order(config: RunConfig) -> tuple[str, str, int, str, int]:
+    """Sort key: runs of one model, checkpoint and set of tasks are neighbours."""
+    checkpoint = config.checkpoint
+    return config.model.name, checkpoint.path or "", checkpoint.step or 0, config.tasks.name, config.compute.threads
 
 
-def _fits(together: Sequence[RunConfig], one: RunConfig, *, pack: int | str, pack_min: float) -> bool:
-    """Whether one more run goes into a job."""
-    if _asked(together[0]) != _asked(one):
+def _fits(runs: Sequence[RunConfig], another: RunConfig, *, pack: int | str, pack_min: float) -> bool:
+    """Whether a job of these runs takes another one."""
+    if _node(runs[0]) != _node(another):
         return False
     if pack != "auto":
-        return len(together) < int(pack)
-    total = [minutes(config) for config in (*together, one)]
+        return len(runs) < int(pack)
+    total = [run_minutes(config) for config in (*runs, another)]
     return None not in total and sum(t for t in total if t) <= pack_min
 
 
-def _asked(config: RunConfig) -> tuple[object, ...]:
+def _node(config: RunConfig) -> tuple[object, ...]:
+    """What a run needs of a node; the runs of a job need the same."""
     resources = config.model.resources
     node = resources and (resources.nodes, resources.gpus_per_node, resources.mem_gb)
     return node, config.compute.threads, config.compute.device
 
 
-def _request(runs: Sequence[RunConfig], chosen: Chosen) -> Request:
+def _request(runs: Sequence[RunConfig], chosen: Chosen) -> JobRequest:
     first = runs[0]
     resources, gpus = first.model.resources, chosen.gpus_per_node
     if gpus is None and resources is not None and first.compute.device != "cpu":
         gpus = resources.gpus_per_node or None
-    return Request(
+    return JobRequest(
         nodes=chosen.nodes or (resources.nodes if resources else 1),
         tasks_per_node=chosen.tasks_per_node or gpus or 1,
         gpus_per_node=gpus,
         cpus_per_task=chosen.cpus_per_task or first.compute.threads,
         mem_gb=chosen.mem_gb or (resources.mem_gb if resources else None),
-        timeout_min=chosen.timeout_min or _limit(runs),
+        timeout_min=chosen.timeout_min or _time_limit_min(runs),
     )
 
 
-def _limit(runs: Sequence[RunConfig]) -> int:
-    stated = [minutes(run) for run in runs]
+def _time_limit_min(runs: Sequence[RunConfig]) -> int:
+    """Time limit of a job of these runs; the embedded checkpoint is made once, up to the furthest step."""
+    stated = [run_minutes(run) for run in runs]
     if None in stated:
         raise Refusal(
             "hydra.launcher.timeout_min=null takes the time limit from model.resources, and "
             f"model={runs[0].model.name} states none: give hydra.launcher.timeout_min, in minutes"
         )
     furthest = max(runs, key=lambda run: run.checkpoint.step or 0)
-    made = preparation_s(furthest.model, furthest.checkpoint.step or 0) if furthest.model.source == "embedded" else 0.0
-    needed = START_MIN + SLACK * (sum(t for t in stated if t) + made / 60)
-    return next((step for step in STEPS_MIN if step >= needed), 1440 * math.ceil(needed / 1440))
+    pretraining_s = 0.0
+    if furthest.model.source == "embedded":
+        pretraining_s = preparation_s(furthest.model, furthest.checkpoint.step or 0)
+    needed = START_MIN + SLACK * (sum(t for t in stated if t) + pretraining_s / 60)
+    return next((limit for limit in TIME_LIMITS_MIN if limit >= needed), 1440 * math.ceil(needed / 1440))

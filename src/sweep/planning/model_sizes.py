@@ -9,7 +9,7 @@ from sweep.config import Model
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Sizes of ai2-olmo's SwiGLU transformer; norms and biases, at most a thousandth of the parameters, are left out."""
+    """Of ai2-olmo's SwiGLU transformer; norms and biases, at most a thousandth of the parameters, are left out."""
 
     d_model: int
     num_layers: int

@@ -1,4 +1,4 @@
-"""What a sweep will do and cost in all, and what its points share: sums over forecasts (pure)."""
+"""What a sweep will do and cost in all, and what its runs share: sums over forecasts (pure)."""
 
 from __future__ import annotations
 
@@ -8,141 +8,152 @@ from typing import Any
 
 from sweep.config import RunConfig, tree
 from sweep.domain.digests import digest
-from sweep.planning.job_packing import minutes
+from sweep.planning.job_packing import run_minutes
 from sweep.planning.plan import launch_order
 from sweep.planning.run_cost import Forecast, pretraining_flops
 
 SCHEDULE = ("name", "steps", "shape", "peak_lr", "peak_scale", "final_fraction", "hold_steps", "warmup_steps")
-KEPT_AS = ("save_interval", "keep", "merge")
-"""Of an anneal's choices those that its learning rates tell, and those that decide no update's numbers."""
+"""Choices of an anneal that act through its learning rates alone."""
+BOOKKEEPING = ("save_interval", "keep", "merge")
+"""Choices of an anneal that decide no update's numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """Of the points that are not done; None: a model doesn't state what it takes."""
+    """Sums over the runs that are not done; None where a model doesn't state what it takes."""
 
     points: int
-    """All of them."""
+    """All of the sweep, the done ones too."""
     done: int
     updates: int
     shared_updates: int
-    """Of `updates`, those that another point's state has behind it, where one point runs after another."""
+    """Updates already contained in another run's state, where one run follows another."""
     before: int
-    """Scorings of checkpoints as they are: one for all points that start there."""
+    """Scorings of checkpoints as they are: one for all runs that start there."""
     after: int
-    """Scorings of what was made of them."""
+    """Scorings of annealed or averaged checkpoints."""
     tokens: int | None
-    """Of the updates that are not shared, and so on."""
+    """Tokens of the updates that are not shared; `flops` and the hours are of these updates too."""
     flops: float | None
     share: float | None
-    """`flops` over those of pretraining each model up to the furthest of its checkpoints here."""
+    """`flops` over the FLOPs of pretraining each model up to the furthest of its checkpoints here."""
     core_hours: float | None
-    """By `model.resources`, of runs on CPUs; those on GPUs are the others'."""
+    """Of the runs on CPUs, from `model.resources`."""
     gpu_hours: float | None
+    """Of the runs on GPUs, from `model.resources`."""
 
 
-def bill(found: Sequence[Forecast], done: Collection[int] = ()) -> Bill:
-    """The bill of these points, `done` being the places of those that are; what they left is shared too."""
-    order = sorted(range(len(found)), key=lambda i: (i not in done, launch_order(found[i].config)))
-    left = _left([found[i] for i in order])
-    rest = [(found[i], n) for i, n in zip(order, left, strict=True) if i not in done]
-    scored = {_start(found[i].config): None for i in done}
-    ends: dict[tuple[str, bytes], None] = {}
-    hours: dict[bool, float | None] = {False: 0.0, True: 0.0}
-    for one, n in rest:
-        new = [_new(scored, _start(one.config)), _new(ends, _end(one))]
-        resources = one.config.model.resources
-        spent = minutes(one.config, updates=n, scorings=sum(new))
-        on_gpus = bool(resources and resources.gpus_per_node)
-        devices = resources.nodes * (resources.gpus_per_node or one.config.compute.threads) if resources else 1
-        known = hours[on_gpus]
-        hours[on_gpus] = None if spent is None or known is None else known + spent * devices / 60
-    flops = _sum(_part(one.flops, one, n) for one, n in rest)
-    pretraining = _sum(_pretraining(found))
+@dataclass(frozen=True, kw_only=True)
+class _Share:
+    """The part of a run's work that no earlier run does."""
+
+    forecast: Forecast
+    updates: int
+    scorings: int
+
+    def of(self, total: float | None) -> float | None:
+        """The part of the run's total over updates."""
+        return None if total is None else total * self.updates / max(1, len(self.forecast.learning_rates))
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether the model asks for GPUs."""
+        resources = self.forecast.config.model.resources
+        return resources is not None and resources.gpus_per_node > 0
+
+    @property
+    def device_hours(self) -> float | None:
+        """Hours times cores or GPUs."""
+        config = self.forecast.config
+        minutes, resources = run_minutes(config, updates=self.updates, scorings=self.scorings), config.model.resources
+        if minutes is None or resources is None:
+            return None
+        return minutes / 60 * resources.nodes * (resources.gpus_per_node or config.compute.threads)
+
+
+def bill(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> Bill:
+    """The bill of these runs. `done` has the indices of those that are done; their states and scores are shared too."""
+    order = sorted(range(len(forecasts)), key=lambda i: (i not in done, launch_order(forecasts[i].config)))
+    updates = _own_updates([forecasts[i] for i in order])
+    scored = {_before_key(forecasts[i].config) for i in done}
+    before: set[str] = set()
+    after: set[tuple[str, bytes]] = set()
+    shares = []
+    for i, own in zip(order, updates, strict=True):
+        if i in done:
+            continue
+        known = len(before) + len(after)
+        before |= {_before_key(forecasts[i].config)} - scored
+        after |= _after_keys(forecasts[i])
+        shares.append(_Share(forecast=forecasts[i], updates=own, scorings=len(before) + len(after) - known))
+    flops = _sum(share.of(share.forecast.flops) for share in shares)
+    pretraining = _sum(_pretraining(forecasts))
+    tokens = _sum(share.of(share.forecast.tokens) for share in shares)
     return Bill(
-        points=len(found),
+        points=len(forecasts),
         done=len(done),
-        updates=sum(len(one.learning_rates) for one, _ in rest),
-        shared_updates=sum(len(one.learning_rates) - n for one, n in rest),
-        before=len(scored) - len({_start(found[i].config) for i in done}),
-        after=len(ends),
-        tokens=None if (tokens := _sum(_part(one.tokens, one, n) for one, n in rest)) is None else round(tokens),
+        updates=sum(len(share.forecast.learning_rates) for share in shares),
+        shared_updates=sum(len(share.forecast.learning_rates) - share.updates for share in shares),
+        before=len(before),
+        after=len(after),
+        tokens=None if tokens is None else round(tokens),
         flops=flops,
         share=flops / pretraining if flops is not None and pretraining else None,
-        core_hours=hours[False],
-        gpu_hours=hours[True],
+        core_hours=_sum(share.device_hours for share in shares if not share.on_gpus),
+        gpu_hours=_sum(share.device_hours for share in shares if share.on_gpus),
     )
 
 
-def _left(found: Sequence[Forecast]) -> list[int]:
-    """Of each, in the order in which they run, the updates that no kept state of an earlier one has behind it."""
+def _own_updates(forecasts: Sequence[Forecast]) -> list[int]:
+    """For each run, in this order, its updates that are not contained in a kept state of an earlier run."""
     kept: dict[str, dict[int, set[bytes]]] = {}
-    left = []
-    for one in found:
-        rates, anneal = one.learning_rates, one.config.anneal
-        mine = kept.setdefault(_base(one.config), {})
-        behind = (n for n, states in mine.items() if n <= len(rates) and rates[:n].tobytes() in states)
-        left.append(len(rates) - max(behind, default=0))
+    own = []
+    for forecast in forecasts:
+        rates, anneal = forecast.learning_rates, forecast.config.anneal
+        states = kept.setdefault(_base_key(forecast.config), {})
+        prefixes = (n for n, known in states.items() if n <= len(rates) and rates[:n].tobytes() in known)
+        own.append(len(rates) - max(prefixes, default=0))
         trunk = anneal.warmup_steps + anneal.hold_steps if anneal.hold_steps else 0
         for n in {trunk, len(rates) if anneal.keep else 0} - {0}:
-            mine.setdefault(n, set()).add(rates[:n].tobytes())
-    return left
+            states.setdefault(n, set()).add(rates[:n].tobytes())
+    return own
 
 
-def _start(config: RunConfig) -> str:
-    """The checkpoint and what it is scored on."""
-    scored = (tree(config.tasks), tree(config.data)["heldout"])
-    return digest("start", _model(config), tree(config.checkpoint), *scored)
+def _before_key(config: RunConfig) -> str:
+    """Digest of the checkpoint and of what it is scored on."""
+    return digest("start", _model(config), tree(config.checkpoint), tree(config.tasks), config.data.heldout)
 
 
 def _model(config: RunConfig) -> dict[str, Any]:
-    """All that says which model it is; a name is that of several recipes of pretraining."""
+    """All choices that decide which model it is; recipes of pretraining may share a model's name."""
     return {key: value for key, value in tree(config.model).items() if key != "resources"}
 
 
-def _base(config: RunConfig) -> str:
-    """All that decides an update's numbers besides the learning rates."""
-    chosen = {key: value for key, value in tree(config.anneal).items() if key not in SCHEDULE + KEPT_AS}
-    where = (_model(config), tree(config.checkpoint), tree(config.data), config.seed, tree(config.compute))
-    return digest("base", chosen, *where)
+def _base_key(config: RunConfig) -> str:
+    """Digest of everything that decides an update's numbers besides the learning rates."""
+    anneal = {key: value for key, value in tree(config.anneal).items() if key not in SCHEDULE + BOOKKEEPING}
+    others = (_model(config), tree(config.checkpoint), tree(config.data), config.seed, tree(config.compute))
+    return digest("base", anneal, *others)
 
 
-def _end(one: Forecast) -> tuple[str, bytes] | None:
-    """What is scored after; None where nothing was made of the checkpoint."""
-    merge = one.config.anneal.merge
-    if not len(one.learning_rates) and merge is None:
-        return None
-    made = digest("merge", tree(merge)) if merge else _base(one.config)
-    return f"{_start(one.config)} {made}", one.learning_rates.tobytes()
+def _after_keys(forecast: Forecast) -> set[tuple[str, bytes]]:
+    """The annealed or averaged state and what it is scored on; empty where nothing is done to the checkpoint."""
+    merge = forecast.config.anneal.merge
+    if not len(forecast.learning_rates) and merge is None:
+        return set()
+    state = digest("merge", tree(merge)) if merge else _base_key(forecast.config)
+    return {(f"{_before_key(forecast.config)} {state}", forecast.learning_rates.tobytes())}
 
 
-def _new(known: dict[Any, None], one: Any) -> bool:
-    """Whether it is something not yet known; it is then."""
-    if one is None or one in known:
-        return False
-    known[one] = None
-    return True
-
-
-def _part(whole: float | None, one: Forecast, updates: int) -> float | None:
-    """Of a run's whole, what falls to so many of its updates."""
-    return None if whole is None else whole * updates / max(1, len(one.learning_rates))
-
-
-def _pretraining(found: Sequence[Forecast]) -> Iterable[float | None]:
+def _pretraining(forecasts: Sequence[Forecast]) -> Iterable[float | None]:
+    """FLOPs of the pretraining of each model up to the furthest checkpoint."""
     furthest: dict[str, Forecast] = {}
-    for one in found:
-        model = digest("model", _model(one.config))
-        known = furthest.setdefault(model, one)
-        if (one.tokens_seen or 0) > (known.tokens_seen or 0):
-            furthest[model] = one
-    return (pretraining_flops(one.config.model, one.tokens_seen) for one in furthest.values())
+    for forecast in sorted(forecasts, key=lambda forecast: forecast.tokens_seen or 0):
+        furthest[digest("model", _model(forecast.config))] = forecast
+    return (pretraining_flops(forecast.config.model, forecast.tokens_seen) for forecast in furthest.values())
 
 
 def _sum(parts: Iterable[float | None]) -> float | None:
-    total = 0.0
-    for part in parts:
-        if part is None:
-            return None
-        total += part
-    return total
+    """The sum; None where a part is not known."""
+    known = list(parts)
+    return None if None in known else sum((part for part in known if part is not None), 0.0)

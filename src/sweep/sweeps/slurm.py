@@ -16,7 +16,7 @@ from sweep.launch.job_log import FOLDER, record
 from sweep.launch.local import Watch
 from sweep.launch.preflight import check_accepted, check_request
 from sweep.launch.slurm import submit
-from sweep.planning.job_packing import Chosen, Pack, packed
+from sweep.planning.job_packing import Chosen, PackedJob, packed
 from sweep.sweeps.run_states import LIVE, Cluster, Standing, jobs_left, standings, to_text
 from sweep.tracking.background import together
 
@@ -76,7 +76,7 @@ class Runs:
     def _submit(
         self,
         work: Callable[..., Any],
-        packs: Sequence[Pack],
+        packs: Sequence[PackedJob],
         arguments: Mapping[int, tuple[Any, ...]],
         *,
         folder: Path,
