@@ -66,11 +66,11 @@ class SlurmLauncher(BaseSubmititLauncher):
         return [done_before(folder) if failure is None else _job_return(failure) for folder, failure in failed]
 
     def _submit(self, runs: Any, todo: list[int], job_overrides: Sequence[Sequence[str]]) -> None:
-        from sweep.planning.job_packing import Chosen
+        from sweep.planning.job_packing import JobRequest
 
         if not todo:
             return
-        chosen = Chosen(**{field.name: self.params[field.name] for field in dataclasses.fields(Chosen)})
+        chosen = JobRequest(**{field.name: self.params[field.name] for field in dataclasses.fields(JobRequest)})
         assert self.config is not None
         state = Singleton.get_state()
         arguments = {i: (list(job_overrides[i]), "hydra.sweep.dir", i, str(i), state) for i in todo}

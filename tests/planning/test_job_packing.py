@@ -14,10 +14,10 @@ from sweep.commands.main import CONF
 from sweep.domain.errors import Refusal
 from sweep.launch.cluster import HELD, Queued, minutes
 from sweep.launch.slurm import _shares
-from sweep.planning.job_packing import Chosen, packed
+from sweep.planning.job_packing import JobRequest, packed
 from tests.config.test_config import composed
 
-NOTHING = Chosen(
+NOTHING = JobRequest(
     nodes=None, tasks_per_node=None, gpus_per_node=None, cpus_per_task=None, mem_gb=None, timeout_min=None
 )  # fmt: skip
 SPELLED = {"job_name": "name", "time": "timeout_min", "ntasks_per_node": "tasks_per_node", "mem": "mem_gb"}
@@ -61,7 +61,7 @@ def test_a_longer_anneal_asks_for_a_longer_time_limit_and_the_users_word_counts(
     short, long = composed("anneal.steps=250"), composed("anneal.steps=100000")
     times = [pack.request.timeout_min for pack in packed([short, long], NOTHING, pack=1, pack_min=0)]
     assert sorted(times) == [30, 240], "minutes for 250 updates, scoring and the pretraining, twice, rounded up"
-    mine = Chosen(nodes=2, tasks_per_node=4, gpus_per_node=4, cpus_per_task=8, mem_gb=64, timeout_min=33)
+    mine = JobRequest(nodes=2, tasks_per_node=4, gpus_per_node=4, cpus_per_task=8, mem_gb=64, timeout_min=33)
     [pack] = packed([short], mine, pack=1, pack_min=0)
     assert pack.request.__dict__ == mine.__dict__
 

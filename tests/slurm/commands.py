@@ -16,7 +16,7 @@ import yaml
 from sweep.commands.main import CONF
 from sweep.config import RunConfig
 from sweep.launch.cluster import ask
-from sweep.planning.job_packing import Chosen
+from sweep.planning.job_packing import JobRequest
 from sweep.planning.names import run_folder, run_key
 from sweep.sweeps.run_folders import is_done
 from sweep.sweeps.run_states import Standing
@@ -56,7 +56,7 @@ class Sweep:
         runs = Runs(configs, [self.home / run_folder(config) for config in configs], is_done)
         parameters = self.parameters | {k: v for k, v in changed.items() if k not in self.own}
         own = self.own | {k: v for k, v in changed.items() if k in self.own}
-        chosen = Chosen(
+        chosen = JobRequest(
             nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1,
             mem_gb=parameters["mem_gb"], timeout_min=parameters["timeout_min"],
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is known of a published training before anything of it is loaded, in its authors' own numbers and names."""
+"""What is known of a published training before anything is downloaded, in its authors' own numbers and names."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Published:
     hub: str | None
     """Repository on the Hugging Face Hub."""
     revision: str | None
-    """Its revisions: {step} to fill in, * for what the Hub alone knows."""
+    """Name of a revision there, with {step} to fill in; * matches what only the Hub knows."""
     steps: tuple[tuple[int, int, int, str], ...]
-    """The checkpoints there are: from the first step to the last, one every so many, all in {folder}."""
+    """The checkpoints: (first step, last step, interval, {folder}) for each part of the list."""
     tokenizer: str
     """`identifier` as ai2-olmo spells it."""
     data: str
@@ -38,19 +38,19 @@ class Published:
     scheduler: Scheduler | None
     """None: not known well enough to compute the learning rate at a step."""
     known_lrs: dict[int, float]
-    """Learning rates on record as in force at a step, where the scheduler above does not give them."""
+    """Step -> recorded current LR, where the scheduler above does not give it."""
     recipe: str | None
-    """Data recipe, of a suite that trains one model on many."""
+    """Data recipe, in a suite that trains one model on many recipes."""
     recipes: tuple[str, ...]
-    """The recipes there are."""
+    """All recipes of the suite."""
     run: str | None
-    """Which of several seeds."""
+    """Name of the training run, where there are several seeds."""
     instance_filter: dict[str, int] | None = None
-    """ai2-olmo's `InstanceFilterConfig`, its own names; None: no instance was kept out of the loss."""
+    """Fields of ai2-olmo's `InstanceFilterConfig`; None: no instance was kept out of the loss."""
     size: str | None = None
-    """As the repository's name spells it."""
+    """The model's size as the repository's name spells it."""
     hub_optimizer: str | None = None
-    """File with the optimizer state, as ai2-olmo writes it, that some of the Hub's revisions have; None: none has."""
+    """File with ai2-olmo's optimizer state, which some revisions on the Hub have; None: no revision has one."""
 
     @model_validator(mode="after")
     def _a_known_recipe(self) -> Published:
@@ -68,15 +68,15 @@ def folder_of(published: Published, step: int) -> str | None:
 
 
 def listed_steps(published: Published) -> list[int]:
-    """The steps of all checkpoints there are, ascending."""
+    """The steps of all checkpoints, ascending."""
     return sorted({s for first, last, every, _ in published.steps for s in range(first, last + 1, every)})
 
 
 def nearest_steps(published: Published, step: int) -> list[int]:
-    """The listed checkpoints before and after `step`."""
+    """The steps of the nearest checkpoints before and after `step`."""
     listed = listed_steps(published)
-    place = bisect_left(listed, step)
-    return listed[max(0, place - 1) : place + 1]
+    index = bisect_left(listed, step)
+    return listed[max(0, index - 1) : index + 1]
 
 
 def from_hub(published: Published, source: str) -> bool:
@@ -85,7 +85,7 @@ def from_hub(published: Published, source: str) -> bool:
 
 
 def check_optimizer(name: str, published: Published, step: int, source: str) -> None:
-    """ValueError where an anneal that keeps the optimizer gets a checkpoint that has none (allenai/OLMo#796)."""
+    """ValueError where the checkpoint has no optimizer state for an anneal to keep (allenai/OLMo#796)."""
     if not from_hub(published, source) or published.hub_optimizer is not None:
         return
     assert published.hub and published.revision
@@ -98,7 +98,7 @@ def check_optimizer(name: str, published: Published, step: int, source: str) -> 
 
 
 def check_listed(name: str, published: Published, step: int | None, source: str) -> None:
-    """ValueError with the nearest ones where the chosen source has no checkpoint at `step`."""
+    """ValueError with the nearest steps where the chosen source has no checkpoint at `step`."""
     if step is None:
         raise ValueError(f"checkpoint.step=None: give the step of {name}, e.g. {published.steps[-1][1]}")
     if source == "http" and published.http is None:

@@ -1,1 +1,1 @@
-"""Pure words: records, schedules, errors, digests. No clock, disk, network or environment."""
+"""Words that every folder shares: records, schedules, errors, digests. No clock, disk, network or environment."""

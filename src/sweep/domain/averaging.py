@@ -1,6 +1,7 @@
-"""Averages of checkpoints that stand in for a decay: what each of them weighs (pure).
+"""Weights of the checkpoints in an average that emulates a decay (pure).
 
-True to the theorem of WSM (Tian et al., arXiv 2507.17634); uniform weights are those of PMA (Li et al., 2505.12082).
+They follow the theorem of WSM (Tian et al., arXiv 2507.17634); uniform weights are those of PMA (Li et al.,
+2505.12082).
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from sweep.domain.schedule import SHAPES, learning_rates
 
 UNIFORM = "uniform"
 WEIGHTS = (UNIFORM, *(name for name in SHAPES if name not in ("constant", "exponential")))
-"""A constant rate would leave the last checkpoint alone, and an exponential never reaches 0."""
+"""Without constant, which would give all weight to the last checkpoint, and exponential, which never reaches 0."""
 
 
 def fractions(steps: Sequence[int], shape: str) -> np.ndarray:
-    """Fraction (k - 1,) of the learning rate that a decay over all of the ascending `steps` has in each interval.
+    """Mean fraction (k - 1,) of the peak that a decay has in each interval between k checkpoints at ascending `steps`.
 
-    The mean over the interval's updates; the decay begins at the first checkpoint and ends at the last.
+    The decay begins at the first checkpoint and ends at the last.
     """
     since = np.asarray(steps) - steps[0]
     rates = learning_rates(shape, steps=int(since[-1]), peak=1.0)
@@ -28,12 +29,12 @@ def fractions(steps: Sequence[int], shape: str) -> np.ndarray:
 
 
 def coefficients(steps: Sequence[int], weights: str) -> np.ndarray:
-    """Weight (k,) float64 of each of k >= 2 checkpoints at ascending `steps`: not negative, 1 in all.
+    """Weight (k,) float64 of each of k >= 2 checkpoints at ascending `steps`: not negative, with sum 1.
 
-    From t_0 the training moved by d_i = t_i - t_{i-1} in interval i. With the same gradients at learning rates scaled
+    From t_0 the training moved by d_i = t_i - t_{i-1} in interval i. With the same gradients and learning rates scaled
     by w_i, plain SGD would have ended at t_0 + sum_i w_i d_i, which is sum_j c_j t_j with c_0 = 1 - w_1,
-    c_j = w_j - w_{j+1} and c_K = w_K. So any decay w is an average; it leaves out that a decayed training would have
-    met other gradients, and what Adam makes of them. Uniform weights 1/k are those of a straight line, w_i = 1 - i/k.
+    c_j = w_j - w_{j+1} and c_K = w_K. So any decay w is an average. This ignores that a decayed training would have
+    met other gradients, and how Adam scales them. Uniform weights 1/k are those of a straight line, w_i = 1 - i/k.
     """
     if weights == UNIFORM:
         return np.full(len(steps), 1 / len(steps))

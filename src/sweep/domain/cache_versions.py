@@ -1,4 +1,7 @@
-"""Revisions of our own code: raise one when the same choices would give other numbers, and old entries stay unused."""
+"""Versions of our own code in the store's keys: raise one when the same choices would give other numbers.
+
+Entries of older versions are then no longer used.
+"""
 
 from __future__ import annotations
 

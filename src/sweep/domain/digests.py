@@ -1,4 +1,4 @@
-"""Digests: the names of things by all that decides them."""
+"""Digests: the store's names of things, made of everything that decides their content."""
 
 from __future__ import annotations
 

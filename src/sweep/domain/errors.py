@@ -10,18 +10,18 @@ from typing import Any
 
 
 class Refusal(ValueError):
-    """A choice that can't be run; its message is for the person who made it."""
+    """A choice that can't be run; the message is for the person who made it."""
 
 
 def one_of(value: str, allowed: Collection[str]) -> str:
-    """`value` where it is allowed; ValueError listing the allowed ones where not."""
+    """`value` itself; ValueError listing the allowed values where it is not one of them."""
     if value not in allowed:
         raise ValueError(unknown(value, allowed))
     return value
 
 
 def unknown(value: str, allowed: Collection[str]) -> str:
-    """What to say of a value that isn't among the allowed ones."""
+    """Message for a value that isn't one of the allowed ones, with the nearest of them."""
     near = difflib.get_close_matches(value, list(allowed), n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{value!r} is not one of {', '.join(allowed)}{hint}"

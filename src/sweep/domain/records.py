@@ -1,4 +1,4 @@
-"""What came out: frozen records, plain enough for JSON and Parquet, that every room may read and none may change."""
+"""Results: frozen records of plain values, which fit JSON and Parquet."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """What a checkpoint itself says of where it stands in its training."""
+    """The place in its training that a checkpoint itself states."""
 
     step: int
     """Optimizer updates done."""
     epoch: int
-    """Epoch the data order is in, from 0."""
+    """Epoch of the data order, from 0."""
     instances: int
-    """Instances of this epoch already consumed."""
+    """Instances of this epoch that are already consumed."""
     tokens: int
-    """Tokens seen over the whole training."""
+    """Tokens seen in the whole training."""
     lr: float
-    """Learning rate in force, from the optimizer's `param_groups`."""
+    """Current LR, from the optimizer's `param_groups`; 0 without an optimizer."""
     batch_size: int
     """Instances per update."""
     sequence_length: int
@@ -28,7 +28,7 @@ class Position:
     data_seed: int
     """Seed of the data order: epoch e is shuffled by PCG64(data_seed + e)."""
     max_grad_norm: float | None
-    """Gradient-norm clip of the training; None: no clipping."""
+    """Bound of the gradient norm in the training; None: no clipping."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class StepRecord:
     """One optimizer update, measured."""
 
     update: int
-    """Updates since the checkpoint, from 1."""
+    """Number of updates since the checkpoint, from 1."""
     lr: float
     loss: float
     """The training objective as OLMo counts it: summed cross-entropy in nats over all B*T input tokens of the batch."""
@@ -45,16 +45,16 @@ class StepRecord:
     param_norm: float
     """L2 norm of all parameters after the update."""
     tokens: int
-    """Tokens consumed since the checkpoint, this update included."""
+    """Tokens consumed since the checkpoint, with this update's."""
     seconds: float
-    """Wall seconds of this update; the one field that two equal runs may differ in."""
+    """Wall seconds of this update; only this field may differ between two equal runs."""
     update_norm: float | None = None
-    """L2 norm of the change of all parameters by this update; None: not measured (`anneal.UPDATE_NORM_INTERVAL`)."""
+    """L2 norm of the change of all parameters in this update; None: not measured at this update."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceRecord:
-    """One row of a score's `records.parquet`: a choice of a document of a task, or a held-out document."""
+    """One row of a score's `records.parquet`: a choice of a task's document, or a held-out document."""
 
     document: int
     """Index in the scored split."""
@@ -71,13 +71,13 @@ class ChoiceRecord:
     gold: bool
     """Whether this choice is the right one; true for held-out text."""
     delimiter: int = 1
-    """Characters in front that `characters` and `bytes` leave out: 1 for a space."""
+    """Characters in front of the choice that `characters` and `bytes` don't count: 1 for a space."""
     unconditional_log_probability: float | None = None
-    """Log-probability of the choice after "Answer:" alone; None: not asked for."""
+    """Log-probability of the choice after only "Answer:"; None: the task's metric doesn't need it."""
     greedy: bool | None = None
-    """Whether each token was the likeliest; None: not asked for."""
+    """Whether every token was the most likely one; None: the task's metric doesn't need it."""
     subject: str | None = None
-    """Part of the task that is averaged by itself; None: the task has no parts."""
+    """Subject of the document, whose mean enters the task's mean; None: the task has no subjects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,47 +93,47 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a run took."""
+    """The cost of a run."""
 
     tokens: int
     """Tokens annealed."""
     flops: float
     """Model floating-point operations of the anneal."""
     anneal_s: float
-    """Seconds of the updates in the result, whichever run did them."""
+    """Seconds of all updates behind the final state, whichever run did them."""
     updates_done: int
-    """Updates this run did itself; the rest came from the store."""
+    """Updates that this run did itself; the others came from the store."""
     scoring_s: float
-    """Wall seconds this run took for its scores before and after; what was in the store took none."""
+    """Wall seconds of scoring before and after; scores from the store take none."""
     preparing_s: float
-    """Of those, seconds for what no checkpoint changes: requests and tokens, made or read."""
+    """Seconds of `scoring_s` that went into making or reading requests and their tokens."""
     seconds: float
     """Wall seconds of the whole run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """The outcome of one point of a sweep."""
+    """The result of one run."""
 
     key: str
-    """Digest of the choices that decide the numbers."""
+    """Digest of all choices that decide the numbers."""
     name: str
-    """The point in a few words."""
+    """The run in a few words, for people."""
     params: dict[str, Any]
     """Dotted name -> value."""
     position: Position
     before: tuple[Score, ...]
     after: tuple[Score, ...]
     delta: tuple[Score, ...]
-    """after - before, the standard error paired over documents; empty where nothing was done to the checkpoint."""
+    """after - before, with the paired standard error over documents; empty where nothing is done to the checkpoint."""
     final_state: str
-    """Store key of the annealed or averaged state; where nothing was done, the checkpoint's own."""
+    """Store key of the annealed or averaged state, or else of the checkpoint itself."""
     final_loss: float | None
-    """Training loss of the last update; None: there was none."""
+    """Training loss of the last update; None: nothing was trained."""
     cost: Cost
     versions: dict[str, str]
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """A record as JSON-ready dict."""
+    """The record as a dict for JSON."""
     return dataclasses.asdict(record)

@@ -1,1 +1,1 @@
-"""What follows from a configuration: keys, names, learning rates, designs, controls and costs. Pure."""
+"""What follows from a configuration alone: keys, names, learning rates, designs, controls and costs. Pure."""

@@ -19,23 +19,11 @@ SLACK, START_MIN = 2.0, 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """What one job asks for; None: Slurm decides."""
-
-    nodes: int
-    tasks_per_node: int
-    """Processes that share a run: one per GPU."""
-    gpus_per_node: int | None
-    cpus_per_task: int
-    mem_gb: float | None
-    timeout_min: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """What the user asks for; None: it follows from the model."""
+    """What a job asks for. None: it follows from the model, and where the model states nothing Slurm decides."""
 
     nodes: int | None
     tasks_per_node: int | None
+    """Processes that share a run: one per GPU."""
     gpus_per_node: int | None
     cpus_per_task: int | None
     mem_gb: float | None
@@ -66,7 +54,7 @@ def run_minutes(config: RunConfig, *, updates: int | None = None, scorings: int 
     return training + scorings * max(1, len(config.tasks.suites)) * resources.minutes_per_task_set
 
 
-def packed(configs: Sequence[RunConfig], chosen: Chosen, *, pack: int | str, pack_min: float) -> list[PackedJob]:
+def packed(configs: Sequence[RunConfig], chosen: JobRequest, *, pack: int | str, pack_min: float) -> list[PackedJob]:
     """All runs, `pack` to a job, or for "auto" as many as take `pack_min` minutes; equal requests are neighbours.
 
     Runs of one checkpoint and one set of tasks stay together, in the order in which they share most. Refusal where
@@ -107,7 +95,8 @@ def _node(config: RunConfig) -> tuple[object, ...]:
     return node, config.compute.threads, config.compute.device
 
 
-def _request(runs: Sequence[RunConfig], chosen: Chosen) -> JobRequest:
+def _request(runs: Sequence[RunConfig], chosen: JobRequest) -> JobRequest:
+    """What the user chose, and else what follows from the model."""
     first = runs[0]
     resources, gpus = first.model.resources, chosen.gpus_per_node
     if gpus is None and resources is not None and first.compute.device != "cpu":

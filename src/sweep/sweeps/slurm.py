@@ -16,7 +16,7 @@ from sweep.launch.job_log import FOLDER, record
 from sweep.launch.local import Watch
 from sweep.launch.preflight import check_accepted, check_request
 from sweep.launch.slurm import submit
-from sweep.planning.job_packing import Chosen, PackedJob, packed
+from sweep.planning.job_packing import JobRequest, PackedJob, packed
 from sweep.sweeps.run_states import LIVE, Cluster, Standing, jobs_left, standings, to_text
 from sweep.tracking.background import together
 
@@ -52,7 +52,7 @@ class Runs:
         self,
         work: Callable[..., Any],
         arguments: Mapping[int, tuple[Any, ...]],
-        chosen: Chosen,
+        chosen: JobRequest,
         parameters: Mapping[str, Any],
         own: Mapping[str, Any],
     ) -> None:
