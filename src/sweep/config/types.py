@@ -46,13 +46,18 @@ SequenceLength = Annotated[int, Field(ge=2)]
 """Tokens; a model predicts the second token from the first."""
 Fraction = Annotated[float, Field(ge=0, le=1), Message("must be between 0 and 1")]
 LearningRate = Annotated[float, Field(gt=0, le=MAX_LR), Message(f"must be above 0 and at most {MAX_LR}")]
-Beta = Annotated[float, Field(ge=0, lt=1)]
+Beta = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Betas = Annotated[tuple[Beta, Beta], Message("must be two numbers from 0 to below 1, e.g. [0.9, 0.95]")]
 """Decay rates of Adam's two moments."""
 PathText = Annotated[str, Field(min_length=1), Message("must be a path, or null")]
 OneOrMorePaths = Annotated[tuple[str, ...], BeforeValidator(as_sequence)]
 """A single path may be given without brackets."""
-Paths = Annotated[tuple[PathText, ...], Field(min_length=1), BeforeValidator(as_sequence), Message("must name files")]
+Paths = Annotated[
+    tuple[PathText, ...],
+    Field(min_length=1),
+    BeforeValidator(as_sequence),
+    Message("must name files or folders, or be null"),
+]
 DocumentLimit = Annotated[
     int,
     Field(ge=2),

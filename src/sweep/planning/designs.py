@@ -61,19 +61,16 @@ def points(axes: Mapping[str, Axis], *, design: str, runs: int | None, seed: int
     """
     _check(axes, design, runs)
     inner = {name: axis for name, axis in axes.items() if name != CROSSED or design == "product"}
-    columns = dict(zip(inner, zip(*_inner(inner, design, runs or 0, seed), strict=True), strict=True))
-    size = len(next(iter(columns.values()), ("",)))
     crossed = {name: axis for name, axis in axes.items() if name not in inner and not isinstance(axis, Range)}
-    rows = []
-    for i in range(size):
-        for values in product(*crossed.values()):
-            point = {**{name: column[i] for name, column in columns.items()}, **dict(zip(crossed, values, strict=True))}
-            rows.append(tuple(point[name] for name in axes))
-    return list(dict.fromkeys(rows))
+    rows = product(_inner(inner, design, runs or 0, seed), product(*crossed.values()))
+    named = (dict(zip([*inner, *crossed], [*point, *values], strict=True)) for point, values in rows)
+    return list(dict.fromkeys(tuple(point[name] for name in axes) for point in named))
 
 
 def _inner(axes: Mapping[str, Axis], design: str, runs: int, seed: int) -> list[tuple[str, ...]]:
     """The points of the design itself, before they are crossed."""
+    if not axes:
+        return [()]
     if design in DRAWN:
         columns = zip(axes.values(), _shares(design, len(axes), runs, seed).T, strict=True)
         return list(zip(*(_drawn(axis, shares) for axis, shares in columns), strict=True))
@@ -93,7 +90,7 @@ def _drawn(axis: Axis, shares: Floats) -> tuple[str, ...]:
 
 def _shares(design: str, axes: int, runs: int, seed: int) -> Floats:
     """(runs, axes) in [0, 1); a random or Sobol design of more runs begins with that of fewer."""
-    if design == "random" or not axes:
+    if design == "random":
         return np.random.default_rng(seed).random((runs, axes))
     from scipy.stats import qmc  # its import takes half a second, which other designs don't need
 

@@ -49,7 +49,10 @@ class _Share:
 
     forecast: Forecast
     updates: int
-    scorings: int
+    before: bool
+    """Whether it scores the checkpoint."""
+    after: bool
+    """Whether it scores the annealed or averaged checkpoint."""
 
     def of(self, total: float | None) -> float | None:
         """The part of the run's total over updates."""
@@ -65,7 +68,8 @@ class _Share:
     def device_hours(self) -> float | None:
         """Hours times cores or GPUs."""
         config = self.forecast.config
-        minutes, resources = run_minutes(config, updates=self.updates, scorings=self.scorings), config.model.resources
+        minutes = run_minutes(config, updates=self.updates, scorings=self.before + self.after)
+        resources = config.model.resources
         if minutes is None or resources is None:
             return None
         return minutes / 60 * resources.nodes * (resources.gpus_per_node or config.compute.threads)
@@ -73,35 +77,36 @@ class _Share:
 
 def bill(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> Bill:
     """The bill of these runs. `done` has the indices of those that are done; their states and scores are shared too."""
-    order = sorted(range(len(forecasts)), key=lambda i: (i not in done, launch_order(forecasts[i].config)))
-    updates = _own_updates([forecasts[i] for i in order])
-    scored = {_before_key(forecasts[i].config) for i in done}
-    before: set[str] = set()
-    after: set[tuple[str, bytes]] = set()
-    shares = []
-    for i, own in zip(order, updates, strict=True):
-        if i in done:
-            continue
-        known = len(before) + len(after)
-        before |= {_before_key(forecasts[i].config)} - scored
-        after |= _after_keys(forecasts[i])
-        shares.append(_Share(forecast=forecasts[i], updates=own, scorings=len(before) + len(after) - known))
+    shares = _shares(forecasts, done)
+    tokens = _sum(share.of(share.forecast.tokens) for share in shares)
     flops = _sum(share.of(share.forecast.flops) for share in shares)
     pretraining = _sum(_pretraining(forecasts))
-    tokens = _sum(share.of(share.forecast.tokens) for share in shares)
     return Bill(
         points=len(forecasts),
         done=len(done),
         updates=sum(len(share.forecast.learning_rates) for share in shares),
         shared_updates=sum(len(share.forecast.learning_rates) - share.updates for share in shares),
-        before=len(before),
-        after=len(after),
+        before=sum(share.before for share in shares),
+        after=sum(share.after for share in shares),
         tokens=None if tokens is None else round(tokens),
         flops=flops,
         share=flops / pretraining if flops is not None and pretraining else None,
         core_hours=_sum(share.device_hours for share in shares if not share.on_gpus),
         gpu_hours=_sum(share.device_hours for share in shares if share.on_gpus),
     )
+
+
+def _shares(forecasts: Sequence[Forecast], done: Collection[int]) -> list[_Share]:
+    """The part of each run that is not done, in the order in which they run."""
+    order = sorted(range(len(forecasts)), key=lambda i: (i not in done, launch_order(forecasts[i].config)))
+    updates = _own_updates([forecasts[i] for i in order])
+    scored: set[object] = {None, *(_before_key(forecasts[i].config) for i in done)}
+    shares = []
+    for forecast, own in [(forecasts[i], own) for i, own in zip(order, updates, strict=True) if i not in done]:
+        before, after = _before_key(forecast.config), _after_key(forecast)
+        shares.append(_Share(forecast=forecast, updates=own, before=before not in scored, after=after not in scored))
+        scored |= {before, after}
+    return shares
 
 
 def _own_updates(forecasts: Sequence[Forecast]) -> list[int]:
@@ -136,13 +141,13 @@ def _base_key(config: RunConfig) -> str:
     return digest("base", anneal, *others)
 
 
-def _after_keys(forecast: Forecast) -> set[tuple[str, bytes]]:
-    """The annealed or averaged state and what it is scored on; empty where nothing is done to the checkpoint."""
+def _after_key(forecast: Forecast) -> tuple[str, bytes] | None:
+    """The annealed or averaged state and what it is scored on; None where nothing is done to the checkpoint."""
     merge = forecast.config.anneal.merge
     if not len(forecast.learning_rates) and merge is None:
-        return set()
+        return None
     state = digest("merge", tree(merge)) if merge else _base_key(forecast.config)
-    return {(f"{_before_key(forecast.config)} {state}", forecast.learning_rates.tobytes())}
+    return f"{_before_key(forecast.config)} {state}", forecast.learning_rates.tobytes()
 
 
 def _pretraining(forecasts: Sequence[Forecast]) -> Iterable[float | None]:
