@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.data import remote
+from sweep.system import http
 
 
 class Served:
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(http, "BACKOFF_S", 0.001)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     folder = tmp_path / "served"
     folder.mkdir()

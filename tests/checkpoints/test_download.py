@@ -22,6 +22,7 @@ from sweep.data import Instances
 from sweep.domain.errors import Refusal
 from sweep.run.prepare import checkpoint_choice
 from sweep.run.published import KIND, published_checkpoint
+from sweep.system import http
 from sweep.system.store import Store
 from sweep.training.loop import anneal
 from tests.checkpoints.server import Served, serving
@@ -47,7 +48,7 @@ def server(
     save_state(folder, state)
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
     safetensors.numpy.save_file({**weights, "transformer.more": np.ones((1000, 500))}, folder / "model.safetensors")
-    monkeypatch.setattr(download, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(http, "BACKOFF_S", 0.01)
     with serving(tmp_path / "served") as served:
         monkeypatch.setenv(download.MIRROR, served.url)
         yield served
@@ -80,8 +81,8 @@ def test_a_cut_connection_goes_on_from_there(store: Store, config: RunConfig, se
     size = (server.root / PLACE / "model.safetensors").stat().st_size
     ranges = [asked for path, asked in server.gets if path.endswith("model.safetensors")]
     assert len(ranges) == 2 and ranges[0] is None
-    assert 1_000_000 - download.CHUNK <= int(str(ranges[1]).removeprefix("bytes=").rstrip("-")) <= 1_000_000
-    assert server.sent["model.safetensors"] < size + download.CHUNK
+    assert 1_000_000 - http.CHUNK <= int(str(ranges[1]).removeprefix("bytes=").rstrip("-")) <= 1_000_000
+    assert server.sent["model.safetensors"] < size + http.CHUNK
 
 
 def test_a_server_without_ranges_sends_the_file_again(store: Store, config: RunConfig, server: Served) -> None:
@@ -99,7 +100,7 @@ def test_a_lasting_fault_ends_after_some_tries(store: Store, config: RunConfig, 
     server.failures = [503] * 20
     with pytest.raises(Refusal, match=r"config.yaml: HTTP 503, 5 times in a row"):
         published_checkpoint(store, checkpoint_choice(config))
-    assert len(server.gets) == download.TRIES
+    assert len(server.gets) == http.TRIES
     assert not entries(store)
 
 
@@ -202,7 +203,7 @@ def test_a_killed_process_leaves_no_entry_and_the_next_goes_on(store: Store, con
     server.hold = threading.Event()
     killed = process(store)
     size = (server.root / PLACE / "model.safetensors").stat().st_size
-    while part_bytes(store) < size // 2 - download.CHUNK:
+    while part_bytes(store) < size // 2 - http.CHUNK:
         assert killed.poll() is None
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)

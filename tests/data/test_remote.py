@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep.data import Instances, listing, public_url
-from sweep.data import remote as http
+from sweep.data import Instances, listing, public_url, remote
 from sweep.data.remote import RemoteFile, Wanted, probe, spans
+from sweep.system import http
 
 LENGTH = 16
 
@@ -39,14 +39,14 @@ def test_instances_equal_local_ones_and_ai2_olmos_over_http(served, store, tmp_p
         for name, n, extra in zip(names, (30, 1, 0, 200), (5, 3, 0, 15), strict=True)
     ]
     urls = [f"{served.url}/{name}" for name in names]
-    remote = Instances(listing(store, urls), sequence_length=LENGTH)
+    behind_http = Instances(listing(store, urls), sequence_length=LENGTH)
     local = Instances(paths, sequence_length=LENGTH)
     theirs = MemMapDataset(*[url for url in urls if "empty" not in url], chunk_size=LENGTH)
-    assert len(remote) == len(local) == len(theirs) == 231
+    assert len(behind_http) == len(local) == len(theirs) == 231
     indices = np.random.default_rng(1).permutation(231)[:100]
     expected = np.stack([theirs[int(i)]["input_ids"].numpy() for i in indices])
-    np.testing.assert_array_equal(remote.read(indices), expected)
-    np.testing.assert_array_equal(remote.read(indices), local.read(indices))
+    np.testing.assert_array_equal(behind_http.read(indices), expected)
+    np.testing.assert_array_equal(behind_http.read(indices), local.read(indices))
     mixed = Instances([paths[0], *listing(store, urls)[1:]], sequence_length=LENGTH)
     np.testing.assert_array_equal(mixed.read(indices), expected)
 
@@ -60,8 +60,8 @@ def test_the_listing_is_made_once(served, store):
 
 
 def test_near_instances_share_a_request_and_far_ones_do_not(monkeypatch):
-    monkeypatch.setattr(http, "GAP", 64)
-    monkeypatch.setattr(http, "LONGEST", 320)
+    monkeypatch.setattr(remote, "GAP", 64)
+    monkeypatch.setattr(remote, "LONGEST", 320)
     file = RemoteFile("u", 10**6, "")
     rows = np.array([50, 3, 4, 3, 7, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111])
     cut = [span.rows.tolist() for span in spans(Wanted(file, rows, np.arange(len(rows))), 32)]
@@ -98,10 +98,10 @@ def test_a_file_that_changed_after_it_was_listed_is_not_read(served, store):
 
 def test_what_can_not_be_read_is_told_before_anything_else(served):
     with pytest.raises(OSError, match=r"absent\.npy, bytes 0 to 5: status 404"):
-        probe(f"{served.url}/absent.npy")
+        probe(http.session(), f"{served.url}/absent.npy")
     np.save(served.folder / "saved.npy", np.arange(64, dtype=np.uint16))
     with pytest.raises(OSError, match="has a NumPy header"):
-        probe(f"{served.url}/saved.npy")
+        probe(http.session(), f"{served.url}/saved.npy")
     served.ignores_ranges = True
     with pytest.raises(OSError, match="ignores range requests"):
-        probe(f"{served.url}/saved.npy")
+        probe(http.session(), f"{served.url}/saved.npy")

@@ -40,7 +40,8 @@ OWNERS = {
     "transformers": set(),
     "datasets": {"evaluate"},
     "pyarrow": {"data", "evaluate", "sweeps"},
-    "requests": {"checkpoints", "data"},
+    "requests": {"system"},
+    "urllib3": {"system"},
     "psutil": {"system"},
     "pynvml": {"system"},
 }
