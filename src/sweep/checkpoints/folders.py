@@ -16,7 +16,7 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer
 
 from sweep.checkpoints.huggingface import architecture, config_json, from_native, to_native
-from sweep.checkpoints.olmo import load_model, write_position
+from sweep.checkpoints.olmo import compatible, load_model, write_position
 from sweep.checkpoints.tensors import read_pt, save_file, write_tensors
 from sweep.domain.errors import Refusal
 
@@ -96,7 +96,7 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 def _checked(weights: dict[str, torch.Tensor], sizes: ModelConfig, snapshot: Path) -> dict[str, torch.Tensor]:
     """The weights under the names of this architecture's model; ValueError where names or shapes are not its own."""
     model = OLMo(dataclasses.replace(sizes, init_device="meta"), init_params=False)
-    weights, _ = model._make_state_dict_compatible(weights)
+    weights = compatible(model, weights)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wrong = [name for name in sorted({*shapes, *found}) if shapes.get(name) != found.get(name)]

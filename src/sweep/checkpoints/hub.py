@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -21,7 +21,8 @@ from huggingface_hub.file_download import repo_folder_name
 
 from sweep.domain.errors import Refusal
 
-UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError, httpx.HTTPError)
+UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError, TimeoutError, HTTPError)
+"""What the client raises without a network. HTTPError is that of its own HTTP library, by the name it has there."""
 OFFLINE = (
     "no Hub could be reached: fetch it once where there is a network (the cache is at HF_HOME), name a mirror in "
     "HF_ENDPOINT, or take an OLMo unsharded folder on disk with model=local checkpoint.path=FOLDER"
@@ -68,9 +69,10 @@ def _without(optimizer: str, place: str) -> Refusal:
 
 
 def _verified(place: str, fetch: Callable[[], Path]) -> Path:
-    """The folder that `fetch` gives, its files of the digests they are cached under; wrong ones are fetched once more.
+    """The folder that `fetch` gives, its files checked against the digests that name them in the cache.
 
-    The client itself compares sizes alone.
+    Wrong files are fetched once more. The client itself compares sizes alone, and its `verify_repo_checksums` asks the
+    Hub for the digests, so that it can't check a cache offline.
     """
     for _ in range(2):
         folder = fetch()

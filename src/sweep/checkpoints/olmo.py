@@ -6,6 +6,7 @@ them. A training state in the store is such a folder, so an annealed model is a 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,14 @@ import torch
 from olmo.config import ActivationType, ModelConfig, TrainConfig
 from olmo.model import OLMo
 
-from sweep.checkpoints.optimizer import MOMENTS, adamw, has_optimizer, restore_moments, restore_settings, saved_groups
+from sweep.checkpoints.optimizer import (
+    adamw,
+    has_optimizer,
+    named_state,
+    restore_moments,
+    restore_settings,
+    saved_groups,
+)
 from sweep.checkpoints.settings import check_clipping
 from sweep.checkpoints.tensors import FILES, has_file, read_pt, read_tensors, write_tensors
 from sweep.domain.digests import digest
@@ -79,22 +87,36 @@ def read_position(folder: Path, config: TrainConfig) -> Position:
 
 
 def load_model(folder: Path, config: TrainConfig, *, device: torch.device) -> OLMo:
-    """The checkpoint's weights in ai2-olmo's model, on `device`; nothing else is read."""
-    model = OLMo(_here(config).model, init_params=False)
-    weights, _ = model._make_state_dict_compatible(read_tensors(folder, "model"))
-    model.load_state_dict(weights)
+    """ai2-olmo's model with the checkpoint's weights on `device`; on "meta" it has only shapes, and nothing is read."""
+    if device.type == "meta":
+        return empty_model(config, device=device)
+    model = empty_model(config, device=torch.device("cpu"))
+    model.load_state_dict(compatible(model, read_tensors(folder, "model")))
     return model.to(device)
 
 
-def load_state(folder: Path, config: TrainConfig, *, device: torch.device, moments: bool = True) -> TrainingState:
-    """The training as the checkpoint left it: weights, Adam's settings and moments, on `device`.
+def empty_model(config: TrainConfig, *, device: torch.device) -> OLMo:
+    """ai2-olmo's model with parameters that are not set."""
+    return OLMo(_on(device, config), init_params=False)
 
-    Without `moments` Adam starts anew, its moments and step count zero; its settings are still those of the checkpoint,
-    or of config.yaml where the checkpoint has no optimizer.
+
+def compatible(model: OLMo, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights under the names that `model` has: older releases and FSDP trainings named some of them otherwise.
+
+    This is the one use of ai2-olmo's private `_make_state_dict_compatible`, which its own `from_checkpoint` calls too.
+    """
+    return model._make_state_dict_compatible(weights)[0]
+
+
+def load_state(folder: Path, config: TrainConfig, *, device: torch.device, moments: bool = True) -> TrainingState:
+    """The training as the checkpoint left it, on `device`: weights, and Adam's settings and moments.
+
+    Without `moments` Adam starts anew with moments and step count of zero; its settings are still the checkpoint's, or
+    those of config.yaml if the checkpoint has no optimizer. On the device "meta" no tensors are read.
     """
     model = load_model(folder, config, device=device)
     optimizer = adamw(model, config)
-    if moments:
+    if moments and device.type != "meta":
         saved = read_tensors(folder, "optim")
         restore_settings(optimizer.param_groups, saved["param_groups"])
         restore_moments(optimizer, saved)
@@ -107,7 +129,7 @@ def fresh_state(config: TrainConfig, *, device: torch.device) -> TrainingState:
     """A training before its first update, its weights drawn from `config.seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = OLMo(_here(config).model).to(device)
+        model = OLMo(_on(torch.device("cpu"), config)).to(device)
     return TrainingState(model, adamw(model, config), fresh_position(config), config)
 
 
@@ -131,14 +153,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
     position = state.position
     state.config.save(folder / "config.yaml")
     write_tensors(state.model.state_dict(), folder / "model.safetensors")
-    groups = [{k: v for k, v in g.items() if k != "params"} for g in state.optimizer.param_groups]
-    moments = {
-        name: {moment: state.optimizer.state[parameter][moment] for moment in MOMENTS}
-        for group in state.optimizer.param_groups
-        for name, parameter in zip(group["param_names"], group["params"], strict=True)
-    }
-    named = [{**group, "params": list(group["param_names"])} for group in groups]
-    write_tensors({"state": moments, "param_groups": named}, folder / "optim.safetensors")
+    write_tensors(named_state(state.optimizer), folder / "optim.safetensors")
     write_position(
         folder, step=position.step, epoch=position.epoch, instances=position.instances, tokens=position.tokens
     )
@@ -183,9 +198,6 @@ def matrix_parameters(sizes: ModelConfig) -> int:
     return sizes.n_layers * (attention + feed_forward) + sizes.d_model * (sizes.embedding_size or sizes.vocab_size)
 
 
-def _here(config: TrainConfig) -> TrainConfig:
-    """The configuration with what depends on the machine and not on the training set for this one."""
-    here = config.update_with()
-    here.model.init_device = "cpu"
-    here.model.flash_attention = False
-    return here
+def _on(device: torch.device, config: TrainConfig) -> ModelConfig:
+    """The architecture, set up for this machine; flash attention changes no weights."""
+    return dataclasses.replace(config.model, init_device=device.type, flash_attention=False)

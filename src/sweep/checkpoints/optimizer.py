@@ -101,6 +101,23 @@ def restore_moments(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> N
             optimizer.state[parameter] = state
 
 
+def named_state(optimizer: torch.optim.AdamW) -> dict[str, Any]:
+    """The optimizer's state dict with parameters by name; moments are zero before the first step."""
+    groups = [{**group, "params": list(group["param_names"])} for group in optimizer.param_groups]
+    parameters = {
+        name: parameter
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["param_names"], group["params"], strict=True)
+    }
+    return {"state": {name: _moments(optimizer, p) for name, p in parameters.items()}, "param_groups": groups}
+
+
+def _moments(optimizer: torch.optim.AdamW, parameter: torch.nn.Parameter) -> dict[str, torch.Tensor]:
+    if parameter not in optimizer.state:
+        return {"step": torch.zeros(()), **{name: torch.zeros_like(parameter) for name in MOMENTS[1:]}}
+    return {name: optimizer.state[parameter][name] for name in MOMENTS}
+
+
 def _names(group: Mapping[str, Any]) -> list[str]:
     """A saved group's parameters by name: DDP trainings number them in this order, FSDP trainings name them."""
     return [str(name).replace("_fsdp_wrapped_module.", "") for name in group.get("param_names", group["params"])]

@@ -166,7 +166,7 @@ def read_steps(folder: Path) -> list[StepRecord]:
 def _start(training: Training, folder: Path | None) -> TrainingState:
     """The state in `folder`, or the training's start if that is None; with several ranks, this rank's shard of it."""
     compute, ranks = training.compute, training.ranks
-    place = training.device if ranks.size == 1 else torch.device("cpu")
+    place = loading_device(training.device, ranks)
     state = load_state(folder, read_config(folder), device=place) if folder else training.start()
     prepare(state.model, activation_checkpointing=compute.activation_checkpointing, compile=compute.compile)
     if ranks.size > 1:
@@ -174,6 +174,11 @@ def _start(training: Training, folder: Path | None) -> TrainingState:
 
         shard(state, num_ranks=ranks.size, device=training.device)
     return state
+
+
+def loading_device(device: torch.device, ranks: Ranks) -> torch.device:
+    """Where each rank loads a state before `shard`: the first on the CPU, the others without reading tensors."""
+    return device if ranks.size == 1 else torch.device("cpu" if ranks.leads else "meta")
 
 
 def _updates(training: Training, state: TrainingState, done: int) -> Iterator[StepRecord]:

@@ -25,7 +25,7 @@ from sweep.run.average import averaged_checkpoint
 from sweep.run.checkpoint import open_checkpoint
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, resolve
 from sweep.run.embedded import embedded_checkpoint
-from sweep.run.prefix import Training
+from sweep.run.prefix import Training, loading_device
 from sweep.run.score import Scoring, check_tasks
 from sweep.run.training_data import TrainingData, check_data_is_named, read_data
 from sweep.system.ranks import Ranks, local_rank
@@ -138,8 +138,8 @@ class AnnealSetup:
         return z_loss(self.checkpoint.config) if self.anneal.z_loss is None else self.anneal.z_loss
 
     def load(self) -> TrainingState:
-        """The state before the first update; several ranks load it on the CPU and shard it then."""
-        place = self.device if self.ranks.size == 1 else torch.device("cpu")
+        """The state before the first update; with several ranks the first loads it, and it is sharded then."""
+        place = loading_device(self.device, self.ranks)
         keep = self.anneal.optimizer == "keep"
         state = load_state(self.checkpoint.folder, self.checkpoint.config, device=place, moments=keep)
         for group in state.optimizer.param_groups:
