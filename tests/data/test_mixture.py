@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.data import Continued, Fresh, Mixture, Part, window
+from sweep.data import Continued, Fresh, Mixture, MixturePart
 from sweep.data.mixture import interleaved
-from tests.data.test_order import _position
+from tests.data.test_order import _position, window
 
 POSITION = _position(instances=20)
 
@@ -20,7 +20,7 @@ def _mixture(*weights: float, sizes: tuple[int, ...] = (50, 7, 30), seed: int = 
     own = Continued(num_instances=sizes[0], position=POSITION, batch_size=1, shuffle_seed=seed)
     orders = [own, *(_fresh(size, seed=seed) for size in sizes[1:])]
     parts = tuple(
-        Part(name=name, weight=weight, num_instances=order.num_instances, order=order)
+        MixturePart(name=name, weight=weight, num_instances=order.num_instances, order=order)
         for name, weight, order in zip(("own", "small", "other"), weights, orders, strict=False)
     )
     return Mixture(parts=parts, position=POSITION, batch_size=4)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.data import Instances, advance, epoch_order, window
+from sweep.data import Continued, Instances
+from sweep.data.order import epoch_order
 from sweep.domain.records import Position
 
 SEQUENCE_LENGTH = 8
@@ -26,6 +27,17 @@ def _position(*, epoch: int = 0, instances: int = 0, data_seed: int = 6198, batc
         data_seed=data_seed,
         max_grad_norm=1.0,
     )
+
+
+def window(
+    num_instances: int, *, position: Position, batch_size: int, num_updates: int, shuffle_seed: int = 0
+) -> np.ndarray:
+    order = Continued(num_instances=num_instances, position=position, batch_size=batch_size, shuffle_seed=shuffle_seed)
+    return order.rows(num_updates)
+
+
+def advance(position: Position, num_updates: int, *, num_instances: int, batch_size: int, lr: float) -> Position:
+    return Continued(num_instances=num_instances, position=position, batch_size=batch_size).after(num_updates, lr=lr)
 
 
 @pytest.fixture

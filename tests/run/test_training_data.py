@@ -11,8 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from sweep.checkpoints import read_position
-from sweep.data import FetchedWindow, Instances
-from sweep.data import window as original
+from sweep.data import Continued, FetchedWindow, Instances
 from sweep.domain.errors import Refusal
 from sweep.planning.plan import make_plan
 from sweep.run.checkpoint_folder import CheckpointFolder
@@ -47,7 +46,7 @@ def test_the_checkpoints_own_data_go_on_from_its_position(
 ) -> None:
     found = reading(store, source)
     position = read_position(source.folder, source.config)
-    indices = original(len(instances), position=position, batch_size=2, num_updates=UPDATES)
+    indices = Continued(num_instances=len(instances), position=position, batch_size=2).rows(UPDATES)
     np.testing.assert_array_equal(batches(found), [instances.read(row) for row in indices])
     file = Path(source.config.data.paths[0])
     assert found.identity == [[str(file), file.stat().st_size, file.stat().st_mtime_ns]]

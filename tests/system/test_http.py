@@ -37,12 +37,12 @@ def test_a_server_that_is_not_there_is_unreachable() -> None:
 
 
 def test_tries_are_counted_anew_after_progress() -> None:
-    sizes, calls = iter([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, *[5] * 20]), []
+    calls: list[str] = []
 
     def attempt() -> None:
-        calls.append(1)
+        calls.append("cut")
         raise http.BrokenBody("cut")
 
     with pytest.raises(http.BrokenBody, match="cut"):
-        http.retried(attempt, progress=lambda: next(sizes))
-    assert len(calls) > http.TRIES
+        http.retried(attempt, progress=lambda: min(len(calls), 3))
+    assert len(calls) == 3 + http.TRIES - 1

@@ -11,7 +11,7 @@ from olmo.model import OLMo
 from olmo.optim import build_optimizer, build_scheduler
 
 from sweep.checkpoints import TrainingState, fresh_state
-from sweep.data import Instances, window
+from sweep.data import Continued, Instances
 from sweep.domain.schedule import learning_rates
 from sweep.training.divergence import Diverged
 from sweep.training.loop import anneal, prepare
@@ -49,7 +49,7 @@ def test_a_linear_anneals_losses_equal_ai2_olmos(
 ) -> None:
     train_config.scheduler.name = "linear_with_warmup"
     train_config.scheduler.alpha_f = 0.0
-    rows = window(len(instances), position=state.position, batch_size=2, num_updates=UPDATES)
+    rows = Continued(num_instances=len(instances), position=state.position, batch_size=2).rows(UPDATES)
     batches = [instances.read(row) for row in rows]
     rates = learning_rates("linear", steps=UPDATES, peak=1e-2)
     ours = [r.loss for r in anneal(state.model, state.optimizer, batches, rates, max_grad_norm=1.0)]

@@ -4,34 +4,31 @@ from sweep.data.corpus import build
 from sweep.data.heldout import read_heldout
 from sweep.data.instance_filter import InstanceFilter
 from sweep.data.memmap import Instances
-from sweep.data.mixture import Mixture, Part
-from sweep.data.order import Continued, Fresh, Order, advance, check, check_batch, epoch_order, window
+from sweep.data.mixture import Mixture, MixturePart
+from sweep.data.order import Continued, DataOrder, Fresh, check_batch, check_position
 from sweep.data.remote import RemoteFile, listing, public_url
 from sweep.data.texts import is_text, scored_index, tokens_key, write_tokens
 from sweep.data.windows import FetchedWindow, Window
 
 __all__ = [
     "Continued",
+    "DataOrder",
     "FetchedWindow",
     "Fresh",
     "InstanceFilter",
     "Instances",
     "Mixture",
-    "Order",
-    "Part",
+    "MixturePart",
     "RemoteFile",
     "Window",
-    "advance",
     "build",
-    "check",
     "check_batch",
-    "epoch_order",
+    "check_position",
     "is_text",
     "listing",
     "public_url",
     "read_heldout",
     "scored_index",
     "tokens_key",
-    "window",
     "write_tokens",
 ]

@@ -10,14 +10,14 @@ import importlib.metadata
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from sweep.data.heldout import write_heldout
-from sweep.data.overlap import Numbering, Words, containing, normalised, sharing
+from sweep.data.overlap import Index, normalised
 from sweep.data.tokenizer import EOS_ID, encoded, trained_tokenizer
 from sweep.data.wheel_documents import Content, Document, scored_contents, train_documents
 from sweep.domain import cache_versions
@@ -88,21 +88,17 @@ def divided(
     fates = {"read": _by_source(documents)}
     documents = list({normalised(document.text): document for document in documents}.values())
     fates["distinct"] = _by_source(documents)
-    numbering = Numbering()
-    words = numbering.words(document.text for document in documents)
-
-    runs, same = _overlap(documents, words, tuple(scored), numbering, run=SCORED_RUN)
+    runs, wholes = _overlap(documents, tuple(scored), run=SCORED_RUN)
     fates["dropped: words in a row of a scored item"] = _by_source(compress(documents, runs))
-    fates["dropped: short question, context or goal of a scored item"] = _by_source(compress(documents, same))
-    free = ~(runs | same)
+    fates["dropped: short question, context or goal of a scored item"] = _by_source(compress(documents, wholes))
+    free = ~(runs | wholes)
     chosen = sorted(np.flatnonzero(free), key=lambda number: _rank(documents[number]))[:num_heldout]
     heldout = [documents[number] for number in chosen]
     fates["held out"] = _by_source(heldout)
     free[chosen] = False
-    contents = [document.content for document in heldout]
-    runs, same = _overlap(documents, words, contents, numbering, run=HELDOUT_RUN)
-    fates["dropped: near-copy of a held-out document"] = _by_source(compress(documents, free & (runs | same)))
-    train = list(compress(documents, free & ~(runs | same)))
+    runs, wholes = _overlap(documents, [document.content for document in heldout], run=HELDOUT_RUN)
+    fates["dropped: near-copy of a held-out document"] = _by_source(compress(documents, free & (runs | wholes)))
+    train = list(compress(documents, free & ~(runs | wholes)))
     fates["train"] = _by_source(train)
     return train, heldout, fates
 
@@ -120,17 +116,14 @@ def write_train(folder: Path, train: list[Document], tokenizer: Tokenizer, progr
     return tokens
 
 
-def _overlap(
-    documents: Sequence[Document], words: Words, contents: Sequence[Content], numbering: Numbering, *, run: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Documents with `run` words in a row of a content; others with the whole of a main text shorter than that."""
-    texts = (text for content in contents for text in (*content.main, *content.rest))
-    runs = sharing(words, numbering.words(texts), run=run)
-    mains = numbering.words(text for content in contents for text in content.main)
-    whole = containing(words, mains, lengths=range(SHORTEST, run))
+def _overlap(documents: Sequence[Document], contents: Sequence[Content], *, run: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which documents have `run` words in a row of a content; which others have the whole of a shorter main text."""
+    mains = [text for content in contents for text in content.main]
+    index = Index(chain(mains, *(content.rest for content in contents)), mains, run=run, shortest=SHORTEST)
+    runs, wholes = index.lookup(document.text for document in documents)
     names = {name for content in contents for name in _names(content)}
     same = np.array([not names.isdisjoint(_names(document.content)) for document in documents], dtype=bool)
-    return runs, (whole | same) & ~runs
+    return runs, (wholes | same) & ~runs
 
 
 def _names(content: Content) -> set[str]:

@@ -1,65 +1,76 @@
 """Which instances come next: the order of `olmo.data.IterableDataset`, read as OLMo's trainer reads it, or a new one.
 
-OLMo's epoch e is shuffled by PCG64(seed + e); what is left of an epoch below a batch is dropped (`drop_last`).
+OLMo shuffles epoch e by PCG64(seed + e) and drops what remains of an epoch below a batch (`drop_last`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from sweep.domain.records import Position
 
 
-class Order(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class DataOrder(ABC):
     """Which instances each update of an anneal reads."""
 
-    @property
-    def batch_size(self) -> int:
-        """Instances an update."""
-        ...
+    position: Position
+    """Where the checkpoint is in its own data."""
+    batch_size: int
+    """Instances per update."""
 
+    @abstractmethod
     def rows(self, num_updates: int) -> np.ndarray:
         """Instance indices (num_updates, batch_size); fewer updates give a prefix of more."""
-        ...
+
+    @abstractmethod
+    def identity(self) -> list[Any]:
+        """Values that tell this order from others of the same instances, ready for a digest."""
 
     def after(self, num_updates: int, *, lr: float) -> Position:
-        """What a checkpoint saved after so many updates says of its position."""
-        ...
-
-    def identity(self) -> list[Any]:
-        """What tells this order from others of the same instances, ready for a digest."""
-        ...
+        """The position of a checkpoint saved after so many updates; its place in its own data stays as it is."""
+        return dataclasses.replace(
+            self.position,
+            step=self.position.step + num_updates,
+            tokens=self.position.tokens + num_updates * self.batch_size * self.position.sequence_length,
+            lr=lr,
+            batch_size=self.batch_size,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Continued:
-    """The original order, on from where the checkpoint stopped."""
+class Continued(DataOrder):
+    """The original order, from where the checkpoint stopped."""
 
     num_instances: int
-    position: Position
-    batch_size: int
     shuffle_seed: int = 0
-    """Above 0: what the epoch has not yet shown, in another order."""
+    """If above 0, the instances that this epoch has not read yet, and later epochs, come in another order."""
 
     def rows(self, num_updates: int) -> np.ndarray:
-        """See `window`."""
-        return window(
-            self.num_instances,
-            position=self.position,
-            batch_size=self.batch_size,
-            num_updates=num_updates,
-            shuffle_seed=self.shuffle_seed,
-        )
+        """Instance indices uint32 (num_updates, batch_size); raises ValueError as `check_position` does."""
+        check_position(self.num_instances, self.position, self.batch_size)
+        epochs = _original(self.num_instances, self.position, self.shuffle_seed)
+        return _batches(epochs, self.batch_size, num_updates)
 
     def after(self, num_updates: int, *, lr: float) -> Position:
-        """See `advance`."""
-        return advance(self.position, num_updates, num_instances=self.num_instances, batch_size=self.batch_size, lr=lr)
+        """The position after so many updates, as OLMo saves it: after an epoch's last batch the epoch is still the old.
+
+        Raises ValueError as `check_position` does.
+        """
+        check_position(self.num_instances, self.position, self.batch_size)
+        epoch, seen, remaining = self.position.epoch, self.position.instances, num_updates
+        while remaining > (batches := (self.num_instances - seen) // self.batch_size):
+            remaining -= batches
+            epoch, seen = epoch + 1, 0
+        position = super().after(num_updates, lr=lr)
+        return dataclasses.replace(position, epoch=epoch, instances=seen + remaining * self.batch_size)
 
     def identity(self) -> list[Any]:
         """The position and the seeds."""
@@ -68,26 +79,19 @@ class Continued:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fresh:
-    """A new order of the whole data from its start: epoch e is shuffled by PCG64([seed, e, 1])."""
+class Fresh(DataOrder):
+    """A new order of the whole data from its start, the same for every checkpoint."""
 
     num_instances: int
-    position: Position
-    """Where the checkpoint stands in its own data, which stays as it is."""
-    batch_size: int
     seed: int
 
     def rows(self, num_updates: int) -> np.ndarray:
-        """Instance indices uint32 (num_updates, batch_size), the same for every checkpoint."""
+        """Instance indices uint32 (num_updates, batch_size)."""
         check_batch(self.num_instances, self.batch_size)
         return _batches(_fresh(self.num_instances, self.seed), self.batch_size, num_updates)
 
-    def after(self, num_updates: int, *, lr: float) -> Position:
-        """Steps and tokens go on; the place in the original data is kept."""
-        return stepped(self.position, num_updates, batch_size=self.batch_size, lr=lr)
-
     def identity(self) -> list[Any]:
-        """The seed."""
+        """The batch size and the seed."""
         return ["fresh", self.batch_size, self.seed]
 
 
@@ -100,45 +104,8 @@ def epoch_order(num_instances: int, *, seed: int, epoch: int) -> np.ndarray:
     return indices
 
 
-def window(
-    num_instances: int, *, position: Position, batch_size: int, num_updates: int, shuffle_seed: int = 0
-) -> np.ndarray:
-    """Instance indices uint32 (num_updates, batch_size) of the updates after `position`, the first row next.
-
-    A `shuffle_seed` above 0 draws what this epoch has not yet shown (and later epochs) in another order, so that
-    nothing already seen is repeated. A shorter window is always a prefix of a longer one from the same position.
-    """
-    check(num_instances, position, batch_size)
-    return _batches(_original(num_instances, position, shuffle_seed), batch_size, num_updates)
-
-
-def advance(position: Position, num_updates: int, *, num_instances: int, batch_size: int, lr: float) -> Position:
-    """The position after `num_updates` updates of `window`; an epoch's end is only passed when a batch needs it.
-
-    That is how OLMo saves it: after an epoch's last batch the epoch is still the old one.
-    """
-    check(num_instances, position, batch_size)
-    epoch, seen, left = position.epoch, position.instances, num_updates
-    while left > (batches := (num_instances - seen) // batch_size):
-        left -= batches
-        epoch, seen = epoch + 1, 0
-    there = dataclasses.replace(position, epoch=epoch, instances=seen + left * batch_size)
-    return stepped(there, num_updates, batch_size=batch_size, lr=lr)
-
-
-def stepped(position: Position, num_updates: int, *, batch_size: int, lr: float) -> Position:
-    """The position `num_updates` updates on, its place in the data aside."""
-    return dataclasses.replace(
-        position,
-        step=position.step + num_updates,
-        tokens=position.tokens + num_updates * batch_size * position.sequence_length,
-        lr=lr,
-        batch_size=batch_size,
-    )
-
-
-def check(num_instances: int, position: Position, batch_size: int) -> None:
-    """ValueError where data of so many instances can't be what `position` stands in, or holds no batch."""
+def check_position(num_instances: int, position: Position, batch_size: int) -> None:
+    """Raises ValueError if data of so many instances can't be those that `position` is in, or hold no batch."""
     check_batch(num_instances, batch_size)
     if not 0 <= position.instances <= num_instances:
         raise ValueError(
@@ -148,13 +115,13 @@ def check(num_instances: int, position: Position, batch_size: int) -> None:
 
 
 def check_batch(num_instances: int, batch_size: int) -> None:
-    """ValueError where the data hold no batch."""
+    """Raises ValueError if the data hold no batch."""
     if not 1 <= batch_size <= num_instances:
         raise ValueError(f"batch_size is {batch_size}; the data has {num_instances} instances, so 1 to {num_instances}")
 
 
 def _original(num_instances: int, position: Position, shuffle_seed: int) -> Iterator[np.ndarray]:
-    """What the position's epoch has not yet shown, then epoch after epoch."""
+    """The indices that the position's epoch has not read yet, then epoch after epoch."""
     epoch, seen = position.epoch, position.instances
     while True:
         rest = epoch_order(num_instances, seed=position.data_seed, epoch=epoch)[seen:]
@@ -165,7 +132,10 @@ def _original(num_instances: int, position: Position, shuffle_seed: int) -> Iter
 
 
 def _fresh(num_instances: int, seed: int) -> Iterator[np.ndarray]:
-    """Epoch after epoch; the last 1 keeps the seeds apart from those of `_original`, as trailing zeros don't count."""
+    """Epoch after epoch, each shuffled by PCG64([seed, epoch, 1]).
+
+    The 1 keeps these seeds apart from those of `_original`, because NumPy ignores trailing zeros of a seed.
+    """
     for epoch in itertools.count():
         indices = np.arange(num_instances, dtype=np.uint32)
         np.random.Generator(np.random.PCG64([seed, epoch, 1])).shuffle(indices)

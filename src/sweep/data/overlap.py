@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 _KEPT = bytes(byte if chr(byte).isalnum() and byte < 128 else 32 for byte in range(256))
-"""A byte's stand-in: itself, or a space."""
+"""What each byte is replaced with: itself, or a space."""
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 """Odd 64-bit base of the rolling hash (golden ratio)."""
-
 _UNKNOWN = 2**63
-"""Stands for every word that no indexed text has."""
+"""The number of every word that no indexed text has."""
 
 
 def words_of(text: str) -> list[bytes]:
@@ -31,8 +30,39 @@ def normalised(text: str) -> str:
     return b" ".join(words_of(text)).decode()
 
 
-class Words(NamedTuple):
-    """Texts as word numbers, end to end; numbers compare only within one `Numbering`."""
+class Index:
+    """Runs of words of some texts, in which other texts are looked up; its size does not depend on these."""
+
+    def __init__(self, texts: Iterable[str], wholes: Iterable[str], *, run: int, shortest: int) -> None:
+        """Index `run` words in a row of `texts`, and each of `wholes` that has `shortest` to `run` - 1 words."""
+        numbers: defaultdict[bytes, int] = defaultdict(itertools.count().__next__)
+        words, others = _numbered(texts, numbers), _numbered(wholes, numbers)
+        self._numbers = dict(numbers)
+        self._runs = {run: np.unique(_hashes(words, run)[0])}
+        self._wholes = {
+            length: np.unique(_hashes(_of_length(others, length), length)[0]) for length in range(shortest, run)
+        }
+
+    def found_in(self, texts: Sequence[str]) -> np.ndarray:
+        """Whether each text has an indexed run or whole: bool (texts,)."""
+        has_run, has_whole = self.lookup(texts)
+        return has_run | has_whole
+
+    def lookup(self, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each text has an indexed run, and whether it has an indexed whole: two times bool (texts,)."""
+        words = _numbered(texts, _OrUnknown(self._numbers))
+        return _has(words, self._runs), _has(words, self._wholes)
+
+
+class _OrUnknown(dict[bytes, int]):
+    """Numbers of words, `_UNKNOWN` for words that have none."""
+
+    def __missing__(self, word: bytes) -> int:
+        return _UNKNOWN
+
+
+class _Words(NamedTuple):
+    """Texts as numbers of words, end to end."""
 
     numbers: np.ndarray
     """uint64 (words,)."""
@@ -40,87 +70,45 @@ class Words(NamedTuple):
     """int64 (texts,): words of each text."""
 
 
-class Numbering:
-    """Gives each word a number, the same one every time."""
-
-    def __init__(self) -> None:
-        self._numbers: defaultdict[bytes, int] = defaultdict(itertools.count().__next__)
-
-    def __iter__(self) -> Iterator[tuple[bytes, int]]:
-        return iter(self._numbers.items())
-
-    def words(self, texts: Iterable[str]) -> Words:
-        """The texts as word numbers."""
-        numbers: list[int] = []
-        lengths: list[int] = []
-        for text in texts:
-            found = words_of(text)
-            numbers.extend(map(self._numbers.__getitem__, found))
-            lengths.append(len(found))
-        return Words(np.array(numbers, dtype=np.uint64), np.array(lengths, dtype=np.int64))
+def _numbered(texts: Iterable[str], number: Mapping[bytes, int]) -> _Words:
+    numbers: list[int] = []
+    lengths: list[int] = []
+    for text in texts:
+        words = words_of(text)
+        numbers.extend(map(number.__getitem__, words))
+        lengths.append(len(words))
+    return _Words(np.array(numbers, dtype=np.uint64), np.array(lengths, dtype=np.int64))
 
 
-def sharing(texts: Words, others: Words, *, run: int) -> np.ndarray:
-    """Whether each of `texts` has `run` words in a row that one of `others` has: bool (texts,)."""
-    theirs, _ = _runs(others, run)
-    mine, owners = _runs(texts, run)
-    shares = np.zeros(len(texts.lengths), dtype=bool)
-    maybe = _in_table(mine, theirs)
-    mine, owners = mine[maybe], owners[maybe]
-    shares[owners[np.isin(mine, theirs[_in_table(theirs, mine)])]] = True
-    return shares
-
-
-def containing(texts: Words, wholes: Words, *, lengths: range) -> np.ndarray:
-    """Whether each of `texts` has one of `wholes`, of as many words as `lengths` allows, whole: bool (texts,)."""
-    contains = np.zeros(len(texts.lengths), dtype=bool)
-    for length in lengths:
-        contains |= sharing(texts, _of_length(wholes, length), run=length)
-    return contains
-
-
-class Index:
-    """Runs of words of some texts, to look others up in; what it holds doesn't grow with these."""
-
-    def __init__(self, texts: Iterable[str], wholes: Iterable[str], *, run: int, shortest: int) -> None:
-        """`run` words in a row of `texts` count, and each of `wholes` that has from `shortest` words to below that."""
-        numbering = Numbering()
-        words, others = numbering.words(texts), numbering.words(wholes)
-        self._numbers = dict(numbering)
-        self._hashes = {run: np.unique(_runs(words, run)[0])}
-        for length in range(shortest, run):
-            self._hashes[length] = np.unique(_runs(_of_length(others, length), length)[0])
-
-    def found_in(self, texts: Sequence[str]) -> np.ndarray:
-        """Whether each text holds one of the runs: bool (texts,)."""
-        found = [words_of(text) for text in texts]
-        numbers = [self._numbers.get(word, _UNKNOWN) for words in found for word in words]
-        words = Words(np.array(numbers, dtype=np.uint64), np.array([len(words) for words in found], dtype=np.int64))
-        holds = np.zeros(len(texts), dtype=bool)
-        for run, known in self._hashes.items():
-            mine, owners = _runs(words, run)
-            if len(known):
-                at = np.searchsorted(known, mine).clip(max=len(known) - 1)
-                holds[owners[known[at] == mine]] = True
-        return holds
-
-
-def _of_length(texts: Words, length: int) -> Words:
+def _of_length(texts: _Words, length: int) -> _Words:
     """The texts of so many words."""
     fits = texts.lengths == length
-    return Words(texts.numbers[np.repeat(fits, texts.lengths)], texts.lengths[fits])
+    return _Words(texts.numbers[np.repeat(fits, texts.lengths)], texts.lengths[fits])
 
 
-def _in_table(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Whether each hash may be one of `others`: no is certain; it spares `np.isin` most of its sorting."""
+def _has(texts: _Words, indexed: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Whether each text has a run of one of the lengths whose hash is among the sorted ones: bool (texts,)."""
+    has = np.zeros(len(texts.lengths), dtype=bool)
+    for run, known in indexed.items():
+        if len(known):
+            hashes, owners = _hashes(texts, run)
+            maybe = _in_table(hashes, known)
+            hashes, owners = hashes[maybe], owners[maybe]
+            nearest = np.searchsorted(known, hashes).clip(max=len(known) - 1)
+            has[owners[known[nearest] == hashes]] = True
+    return has
+
+
+def _in_table(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Whether each hash may be one of `known`: False is certain, so that few are left to search for."""
     slots = np.uint64(2**26 - 1)
     table = np.zeros(2**26, dtype=bool)
-    table[others & slots] = True
+    table[known & slots] = True
     return table[hashes & slots]
 
 
-def _runs(texts: Words, run: int) -> tuple[np.ndarray, np.ndarray]:
-    """A 64-bit hash of every run inside one text, and the number of that text."""
+def _hashes(texts: _Words, run: int) -> tuple[np.ndarray, np.ndarray]:
+    """A 64-bit hash of every run inside one text, and the index of that text."""
     count = len(texts.numbers) - run + 1
     if count <= 0:
         return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sweep.data.memmap import Instances
-from sweep.data.order import Order
+from sweep.data.order import DataOrder
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Position
@@ -33,7 +33,7 @@ ALL = slice(None)
 class Window:
     """The batches of the updates that `order` draws from `instances`, read where they lie."""
 
-    def __init__(self, instances: Instances, order: Order, *, vocab_size: int) -> None:
+    def __init__(self, instances: Instances, order: DataOrder, *, vocab_size: int) -> None:
         self.instances, self.order, self.vocab_size = instances, order, vocab_size
         self._drawn = np.empty((0, order.batch_size), dtype=np.uint32)
 
@@ -87,7 +87,7 @@ def read_ahead(items: Iterator[np.ndarray], *, depth: int = 2) -> Iterator[np.nd
 class FetchedWindow(Window):
     """The same, fetched into the store before it is read."""
 
-    def __init__(self, instances: Instances, order: Order, *, vocab_size: int, store: Store, key: str) -> None:
+    def __init__(self, instances: Instances, order: DataOrder, *, vocab_size: int, store: Store, key: str) -> None:
         """`key` names instances and order."""
         super().__init__(instances, order, vocab_size=vocab_size)
         self.store, self.key = store, key

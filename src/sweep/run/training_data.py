@@ -40,7 +40,7 @@ class _Source:
     """A source of the mixture, or the only source there is."""
 
     files: TokenFiles
-    part: data.Part
+    part: data.MixturePart
 
 
 def check_data_is_named(choice: CheckpointChoice, chosen: Data) -> None:
@@ -65,7 +65,7 @@ def read_data(
     mixture = data.Mixture(
         parts=tuple(source.part for source in sources), position=plan.start, batch_size=plan.batch_size
     )
-    order: data.Order = mixture if chosen.sources is not None else sources[0].part.order
+    order: data.DataOrder = mixture if chosen.sources is not None else sources[0].part.order
     identity = [version for source in sources for version in source.files.identity]
     if not isinstance(order, data.Continued):
         identity.append(order.identity())
@@ -97,10 +97,10 @@ def _source(
     except (OSError, ValueError) as error:
         given = "null" if paths is None else list(paths)
         raise Refusal(f"{key}={given} read as data.dtype={reader.dtype}: {error}") from error
-    return _Source(files, data.Part(name=name, weight=weight, num_instances=size, order=order))
+    return _Source(files, data.MixturePart(name=name, weight=weight, num_instances=size, order=order))
 
 
-def _order(chosen: Data, size: int, position: Position, *, own: bool, seed: int) -> data.Order:
+def _order(chosen: Data, size: int, position: Position, *, own: bool, seed: int) -> data.DataOrder:
     """The order of one source's `size` instances.
 
     The sources of a mixture are drawn instance by instance, and of these only the checkpoint's own data continues.
@@ -110,12 +110,12 @@ def _order(chosen: Data, size: int, position: Position, *, own: bool, seed: int)
     data.check_batch(size, batch_size)
     if chosen.position == "fresh" or (mixed and not own):
         return data.Fresh(num_instances=size, position=position, batch_size=batch_size, seed=seed)
-    data.check(size, position, batch_size)
+    data.check_position(size, position, batch_size)
     return data.Continued(num_instances=size, position=position, batch_size=batch_size, shuffle_seed=seed)
 
 
 def _window(
-    store: Store, instances: data.Instances, order: data.Order, updates: int, *, vocab_size: int, identity: list[Any]
+    store: Store, instances: data.Instances, order: data.DataOrder, updates: int, *, vocab_size: int, identity: list[Any]
 ) -> data.Window:
     """Local files are read in place, the first batch at once; files behind a network are fetched when needed."""
     if instances.remote:

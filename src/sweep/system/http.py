@@ -93,8 +93,7 @@ def retried(attempt: Callable[[], T], *, progress: Callable[[], int] = lambda: 0
         try:
             return attempt()
         except BrokenBody:
-            failures = 1 if progress() > best else failures + 1
-            best = max(best, progress())
+            failures, best = (1, now) if (now := progress()) > best else (failures + 1, best)
             if failures >= TRIES:
                 raise
         time.sleep(_wait_s(failures))
