@@ -27,6 +27,7 @@ from sweep.checkpoints import (
     read_position,
     save_state,
 )
+from sweep.checkpoints.olmo import compatible
 from sweep.checkpoints.tensors import read_pt, read_tensors
 from sweep.domain.errors import Refusal
 from sweep.system.store import Store
@@ -263,3 +264,12 @@ def test_a_checkpoint_in_the_store_is_named_as_a_copy_elsewhere_without_being_re
     name = identity(shutil.copytree(entry, tmp_path / "copy"))
     monkeypatch.delattr("sweep.checkpoints.olmo.file_digest")
     assert identity(entry, known=store.digests("checkpoints", "k")) == name
+
+
+def test_ai2_olmos_private_renaming_still_does_what_loading_needs(state: TrainingState) -> None:
+    """`compatible` is the one use of `OLMo._make_state_dict_compatible`; a release that changes it fails here."""
+    weights = state.model.state_dict()
+    wrapped = {f"_fsdp_wrapped_module.{name}": tensor for name, tensor in weights.items()}
+    renamed = compatible(state.model, wrapped)
+    assert renamed.keys() == weights.keys()
+    assert all(renamed[name] is tensor or torch.equal(renamed[name], tensor) for name, tensor in weights.items())

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from sweep.data.overlap import Index
-from sweep.data.texts import documents, is_text, scored_index, tokens_key, write_tokens
+from sweep.data.texts import TokenFormat, documents, is_text, scored_index, tokens_key, write_tokens
 from sweep.data.tokenizer import trained_tokenizer
 
 TEXTS = ["The first, naïve one.\nOf two lines.", "Second", "And a third: longer than both."]
@@ -27,7 +27,8 @@ def _lines(texts: list[str]) -> bytes:
 def _written(folder: Path, files: list[Path], tokenizer: Tokenizer, **changed) -> tuple[list[int], dict]:
     folder.mkdir()
     choices = {"scored": NOTHING, "eos_token_id": EOS, "dtype": "uint16", **changed}
-    write_tokens(folder, files, tokenizer, **choices)
+    form = TokenFormat(tokenizer=tokenizer, eos_token_id=choices["eos_token_id"], dtype=choices["dtype"])
+    write_tokens(folder, files, form, scored=choices["scored"])
     tokens = np.fromfile(folder / "tokens.npy", dtype=choices["dtype"]).tolist()
     return tokens, json.loads((folder / "texts.json").read_text())
 

@@ -1,8 +1,8 @@
-"""ai2-olmo's architectures and tensors <-> those of transformers' Olmo, Olmo2 and Llama `...ForCausalLM`.
+"""Converts architectures and tensors between ai2-olmo and transformers' Olmo, Olmo2 and Llama `...ForCausalLM`.
 
 True to `olmo/model.py` of ai2-olmo 0.6.0 and `models/olmo`, `models/olmo2`, `models/llama` of transformers 5:
-`att_proj` holds q, k, v, `ff_proj` holds up and gate in that order, and the head is the embedding where the two are
-tied. OLMo's ladder, and with it DataDecide, has RMS norms with weights before each part: what Llama's class computes.
+`att_proj` holds q, k, v, `ff_proj` holds up and gate in that order, and a tied head is the embedding. DataDecide's
+models (OLMo's ladder) have RMS norms with weights before each part, which is what Llama's class computes.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ NOT_OF_THE_HUB = {
     "embedding_dropout": 0.0,
 }
 """Settings of a training that a native config.json doesn't have, as the published ones had them."""
+ONLY = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+"""Keys of a native config.json that ai2-olmo follows with one value only."""
 HEAD = "transformer.ff_out.weight"
 TOP = {
     "model.embed_tokens.weight": "transformer.wte.weight",
@@ -96,10 +98,10 @@ JOINED = {
 
 
 def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
-    """ai2-olmo's `ModelConfig`, its own names, of a Hub folder's config.json; Refusal where no class of OLMo has it.
+    """The fields of ai2-olmo's `ModelConfig` for a Hub folder's config.json; Refusal if OLMo has no such architecture.
 
-    Four layouts: `olmo`, `olmo2`, `llama`, and `hf_olmo`, whose config.json holds the ModelConfig's own fields (also
-    under `model_type: olmo`, before transformers had a class of that name).
+    Four layouts are read: `olmo`, `olmo2`, `llama`, and `hf_olmo`, whose config.json holds the fields of `ModelConfig`
+    themselves (it also has `model_type: olmo`, from before transformers had a class of that name).
     """
     if "d_model" in config_json:
         names = {field.name for field in fields(ModelConfig)} - {"init_device", "precision"}
@@ -107,43 +109,53 @@ def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
     kind = config_json.get("model_type", "none")
     if kind not in CLASSES:
         raise Refusal(f"config.json: model_type: {unknown(str(kind), [*CLASSES, 'hf_olmo'])}")
-    given = _Given(config_json)
-    rope = config_json.get("rope_parameters") or config_json.get("rope_scaling") or {}
-    given.must("hidden_act", "silu")
-    given.must("attention_bias", False)
-    given.must("mlp_bias", False)
-    if (shape := rope.get("rope_type", rope.get("type", "default"))) != "default":
-        raise Refusal(f"config.json: rope_type={shape}; ai2-olmo has only default")
+    try:
+        return _sizes(config_json, kind)
+    except KeyError as error:
+        raise Refusal(f"config.json has no {error.args[0]}") from error
+
+
+def _sizes(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The architecture of a native config.json of this `model_type`; KeyError names what it must have and lacks."""
     width, heads, rows = given["hidden_size"], given["num_attention_heads"], given["vocab_size"]
-    given.must("head_dim", width // heads)
-    theta = rope.get("rope_theta", config_json.get("rope_theta", 10000))
-    if theta != int(theta):
-        raise Refusal(f"config.json: rope_theta={theta}; ai2-olmo has only whole numbers")
-    eos = config_json.get("eos_token_id", 50279)
+    for name, value in {**ONLY, "head_dim": width // heads}.items():
+        if given.get(name, value) != value:
+            raise Refusal(f"config.json: {name}={given[name]} has no equal in ai2-olmo; allowed: {value}")
+    own = {"clip_qkv": given.get("clip_qkv")} if kind == "olmo" else {"layer_norm_eps": given["rms_norm_eps"]}
+    eos, padding = given.get("eos_token_id", 50279), given.get("pad_token_id", 1)
     eos = eos[0] if isinstance(eos, list) else eos
-    padding = config_json.get("pad_token_id", 1)
-    own = {"clip_qkv": config_json.get("clip_qkv")} if kind == "olmo" else {"layer_norm_eps": given["rms_norm_eps"]}
     return {
         **NOT_OF_THE_HUB,
         **{name: allowed[0] for name, allowed in CLASSES[kind].items()},
         "d_model": width,
         "n_heads": heads,
-        "n_kv_heads": config_json.get("num_key_value_heads") or heads,
+        "n_kv_heads": given.get("num_key_value_heads") or heads,
         "n_layers": given["num_hidden_layers"],
         "mlp_hidden_size": 2 * given["intermediate_size"],
         "max_sequence_length": given["max_position_embeddings"],
-        "rope_theta": int(theta),
+        "rope_theta": _rope_theta(given),
         "vocab_size": rows,
         "embedding_size": rows,
-        "weight_tying": config_json.get("tie_word_embeddings", False),
+        "weight_tying": given.get("tie_word_embeddings", False),
         "eos_token_id": eos,
         "pad_token_id": eos if padding is None else padding,
         **own,
     }
 
 
+def _rope_theta(given: Mapping[str, Any]) -> int:
+    """The base of the rotary positions, which transformers 4 and 5 write in different places."""
+    rope = given.get("rope_parameters") or given.get("rope_scaling") or {}
+    if (shape := rope.get("rope_type", rope.get("type", "default"))) != "default":
+        raise Refusal(f"config.json: rope_type={shape}; ai2-olmo has only default")
+    theta = rope.get("rope_theta", given.get("rope_theta", 10000))
+    if theta != int(theta):
+        raise Refusal(f"config.json: rope_theta={theta}; ai2-olmo has only whole numbers")
+    return int(theta)
+
+
 def config_json(config: ModelConfig) -> dict[str, Any]:
-    """The native config.json of an architecture; Refusal naming what neither class has, and what is allowed."""
+    """The native config.json of an architecture; Refusal names a setting that no class has, and what is allowed."""
     kind = _kind(config)
     for name, allowed in CLASSES[kind].items():
         if (value := getattr(config, name)) not in allowed:
@@ -179,44 +191,44 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
 
 
 def from_native(tensors: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
-    """ai2-olmo's state dict of a native one; ValueError where a tensor is missing or has no place in the architecture.
+    """ai2-olmo's state dict for a native one; ValueError if a tensor is missing or the architecture has no such tensor.
 
     A tied head that the file holds a second time must equal the embedding.
     """
-    left = {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
-    found = {ours: left.pop(theirs) for theirs, ours in TOP.items() if theirs in left}
+    remaining = {name: tensor for name, tensor in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
+    weights = {ours: remaining.pop(theirs) for theirs, ours in TOP.items() if theirs in remaining}
     if (
         config.weight_tying
-        and (head := found.pop(HEAD, None)) is not None
-        and not torch.equal(head, found["transformer.wte.weight"])
+        and (head := weights.pop(HEAD, None)) is not None
+        and not torch.equal(head, weights["transformer.wte.weight"])
     ):
         raise ValueError("config.json has tie_word_embeddings=true, but lm_head.weight is not the embedding")
-    for index in range(len({name.split(".")[2] for name in left if name.startswith("model.layers.")})):
+    for index in range(len({name.split(".")[2] for name in remaining if name.startswith("model.layers.")})):
         theirs, ours = f"model.layers.{index}.", f"transformer.blocks.{index}."
         for name, parts in JOINED.items():
-            if missing := [part for part in parts if theirs + part not in left]:
+            if missing := [part for part in parts if theirs + part not in remaining]:
                 raise ValueError(f"the weights have no {theirs}{missing[0]}")
-            found[ours + name] = torch.cat([left.pop(theirs + part) for part in parts])
+            weights[ours + name] = torch.cat([remaining.pop(theirs + part) for part in parts])
         for part, name in BLOCK[_kind(config)].items():
-            if theirs + part in left:
-                found[ours + name] = left.pop(theirs + part)
-    if left:
-        raise ValueError(f"the weights have {', '.join(sorted(left)[:3])}, which ai2-olmo's model has not")
-    return found
+            if theirs + part in remaining:
+                weights[ours + name] = remaining.pop(theirs + part)
+    if remaining:
+        raise ValueError(f"the weights have {', '.join(sorted(remaining)[:3])}, which ai2-olmo's model has not")
+    return weights
 
 
 def to_native(tensors: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
     """The native state dict of ai2-olmo's, with `block_group_size` 1; inverse of `from_native`."""
-    found = {theirs: tensors[ours] for theirs, ours in TOP.items() if ours in tensors}
+    native = {theirs: tensors[ours] for theirs, ours in TOP.items() if ours in tensors}
     kv, block = config.d_model // config.n_heads * config.effective_n_kv_heads, BLOCK[_kind(config)]
     for index in range(config.n_layers):
         theirs, ours = f"model.layers.{index}.", f"transformer.blocks.{index}."
         for name, parts in JOINED.items():
             rows = [config.d_model, kv, kv] if name == "att_proj.weight" else len(tensors[ours + name]) // 2
             split = tensors[ours + name].split(rows)
-            found |= {theirs + part: tensor for part, tensor in zip(parts, split, strict=True)}
-        found |= {theirs + part: tensors[ours + name] for part, name in block.items() if ours + name in tensors}
-    return {name: tensor.contiguous() for name, tensor in found.items()}
+            native |= {theirs + part: tensor for part, tensor in zip(parts, split, strict=True)}
+        native |= {theirs + part: tensors[ours + name] for part, name in block.items() if ours + name in tensors}
+    return {name: tensor.contiguous() for name, tensor in native.items()}
 
 
 def _kind(config: ModelConfig) -> str:
@@ -224,19 +236,3 @@ def _kind(config: ModelConfig) -> str:
     if config.norm_after:
         return "olmo2"
     return "llama" if config.layer_norm_type == "rms" and config.layer_norm_with_affine else "olmo"
-
-
-class _Given:
-    """A config.json that is asked for what it must have."""
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._values:
-            raise Refusal(f"config.json has no {name}")
-        return self._values[name]
-
-    def must(self, name: str, value: Any) -> None:
-        if (found := self._values.get(name, value)) != value:
-            raise Refusal(f"config.json: {name}={found} has no equal in ai2-olmo; allowed: {value}")

@@ -7,7 +7,7 @@ from sweep.data.memmap import Instances
 from sweep.data.mixture import Mixture, MixturePart
 from sweep.data.order import Continued, DataOrder, Fresh, check_batch, check_position
 from sweep.data.remote import RemoteFile, listing, public_url
-from sweep.data.texts import is_text, scored_index, tokens_key, write_tokens
+from sweep.data.texts import TokenFormat, is_text, scored_index, tokens_key, write_tokens
 from sweep.data.windows import FetchedWindow, Window
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Mixture",
     "MixturePart",
     "RemoteFile",
+    "TokenFormat",
     "Window",
     "build",
     "check_batch",

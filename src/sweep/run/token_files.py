@@ -104,10 +104,8 @@ class TokenFileReader:
                 data.write_tokens(
                     folder,
                     paths,
-                    tokenizer,
+                    data.TokenFormat(tokenizer=tokenizer, eos_token_id=self.eos_token_id, dtype=self.dtype),
                     scored=data.scored_index(),
-                    eos_token_id=self.eos_token_id,
-                    dtype=self.dtype,
                     progress=bar.advance,
                 )
 

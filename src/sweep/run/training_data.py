@@ -115,7 +115,13 @@ def _order(chosen: Data, size: int, position: Position, *, own: bool, seed: int)
 
 
 def _window(
-    store: Store, instances: data.Instances, order: data.DataOrder, updates: int, *, vocab_size: int, identity: list[Any]
+    store: Store,
+    instances: data.Instances,
+    order: data.DataOrder,
+    updates: int,
+    *,
+    vocab_size: int,
+    identity: list[Any],
 ) -> data.Window:
     """Local files are read in place, the first batch at once; files behind a network are fetched when needed."""
     if instances.remote:
