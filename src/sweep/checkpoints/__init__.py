@@ -1,4 +1,4 @@
-"""Checkpoints in, checkpoints out: ai2-olmo's unsharded format, and Hugging Face folders to and from it."""
+"""Reads and writes checkpoints: ai2-olmo's unsharded format, and Hugging Face folders converted to and from it."""
 
 from sweep.checkpoints.average import average_folders
 from sweep.checkpoints.folders import export_folder, import_folder

@@ -12,7 +12,7 @@ import torch
 from sweep.checkpoints.tensors import tensor_readers, write_tensors
 
 CARRIED = ("config.yaml", "train.pt")
-"""What the average has of its last checkpoint: the architecture, and where it stands."""
+"""Files that the average takes from its last checkpoint: the architecture and the position."""
 
 
 def average_folders(
@@ -22,10 +22,10 @@ def average_folders(
     *,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> None:
-    """Write `into` as a checkpoint of weights alone: every tensor is the folders' sum, each times its coefficient.
+    """Write into `into` a checkpoint without optimizer: each tensor is the weighted sum of the folders'.
 
-    Sums in float64, kept in fp32; beside the result one tensor of one folder is in memory. `progress` gets the
-    fraction done. ValueError where two folders don't have the same tensors.
+    Sums are in float64 and saved in fp32; beside the result, memory holds one tensor of one folder. `progress` gets the
+    fraction done. Raises ValueError if two folders do not have the same tensors.
     """
     members = [tensor_readers(folder, "model") for folder in folders]
     names = list(members[-1])

@@ -1,4 +1,4 @@
-"""Hugging Face folders on disk <-> ai2-olmo's unsharded checkpoint folders."""
+"""Converts Hugging Face folders on disk to ai2-olmo's unsharded checkpoint folders, and back."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ allenai/OLMo's `scripts/convert_olmo_to_hf_new.py` mends the same."""
 def import_folder(snapshot: Path, into: Path, *, training: Mapping[str, Any], step: int, tokens: int) -> None:
     """Write `into` as the OLMo checkpoint of a local Hub snapshot: config.yaml, model.safetensors, train.pt.
 
-    `training` is a tree for `TrainConfig.new` without `model`: what the Hub doesn't tell. `step` and `tokens` (exact,
-    all in the first epoch) say where the checkpoint stands. There is no optimizer. ValueError names what is wrong.
+    `training` holds the settings of `TrainConfig` besides `model`, which the Hub does not have. `step` and `tokens`
+    (exact, all in the first epoch) are its position. No optimizer is written. A ValueError names the fault.
     """
-    found = json.loads((snapshot / "config.json").read_text())
-    sizes = architecture(found)
+    hub_config = json.loads((snapshot / "config.json").read_text())
+    sizes = architecture(hub_config)
     try:
         config = TrainConfig.new(**training, model=sizes)
     except Exception as error:  # ai2-olmo's, OmegaConf's and Python's own: whatever the trees provoke
         raise ValueError(f"{snapshot / 'config.json'} and the given training don't fit ai2-olmo: {error}") from error
     weights = _read_weights(snapshot)
-    if "d_model" in found:
+    if "d_model" in hub_config:
         weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
     else:
         weights = from_native(weights, config.model)
@@ -54,8 +54,7 @@ def import_folder(snapshot: Path, into: Path, *, training: Mapping[str, Any], st
 def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: Path) -> None:
     """Write `into` as the native Hugging Face folder of a checkpoint: config, weights in fp32, tokenizer.
 
-    Refusal naming the setting where transformers has no class of this architecture. The files are spelled so that
-    transformers 4 reads them too.
+    A Refusal names the setting for which transformers has no class. Transformers 4 reads the files too.
     """
     found = config_json(config.model)
     words = Tokenizer.from_file(str(tokenizer))
@@ -94,15 +93,15 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _checked(weights: dict[str, torch.Tensor], sizes: ModelConfig, snapshot: Path) -> dict[str, torch.Tensor]:
-    """The weights under the names of this architecture's model; ValueError where names or shapes are not its own."""
+    """The weights under the names of this architecture's model; raises ValueError if names or shapes do not fit it."""
     model = OLMo(dataclasses.replace(sizes, init_device="meta"), init_params=False)
     weights = compatible(model, weights)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wrong = [name for name in sorted({*shapes, *found}) if shapes.get(name) != found.get(name)]
     if wrong:
-        told = "; ".join(f"{name}: {found.get(name)}, must be {shapes.get(name)}" for name in wrong[:3])
-        raise ValueError(f"the weights in {snapshot} are not those of its config.json: {told}")
+        differences = "; ".join(f"{name}: {found.get(name)}, must be {shapes.get(name)}" for name in wrong[:3])
+        raise ValueError(f"the weights in {snapshot} are not those of its config.json: {differences}")
     return weights
 
 

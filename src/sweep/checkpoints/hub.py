@@ -30,10 +30,10 @@ OFFLINE = (
 
 
 def snapshot(repo: str, revision: str, optimizer: str | None = None) -> Path:
-    """The folder of a revision in the Hub's cache, fetched as far as it isn't there; one format of the weights alone.
+    """The folder of a revision in the Hub's cache, downloaded if it is not there yet, with one format of the weights.
 
-    `revision` may hold * for what only the Hub knows; `optimizer` is a file to take along. Refusal where one isn't
-    to be had, or isn't what the Hub says.
+    `revision` may contain * for a part that only the Hub knows; `optimizer` is one more file to download. Raises
+    Refusal if a file can't be had, or does not have the digest that the Hub gives.
     """
     place = f"{repo}@{revision}"
     try:
@@ -95,7 +95,7 @@ def _sound(blob: Path) -> bool:
 
 
 def _resolved(repo: str, pattern: str) -> str:
-    """The one revision that `pattern` means, among those of the Hub, or offline among those in the cache."""
+    """The revision that matches `pattern`, among those of the Hub, or without a network among those in the cache."""
     if "*" not in pattern:
         return pattern
     if constants.HF_HUB_OFFLINE:
@@ -112,7 +112,7 @@ def _resolved(repo: str, pattern: str) -> str:
 
 
 def _nearest(names: list[str], pattern: str) -> list[str]:
-    """The revisions spelt alike whose steps come closest to that of `pattern`."""
+    """The two revisions with the same spelling whose steps are closest to that of `pattern`."""
 
     def step(name: str) -> int | None:
         found = re.search(r"step(\d+)", name)

@@ -1,4 +1,4 @@
-"""ai2-olmo's unsharded checkpoint folder <-> model, optimizer and position.
+"""Reads and writes ai2-olmo's unsharded checkpoint folder: model, optimizer and position.
 
 A folder holds `config.yaml`, `model`, `optim` (.safetensors or .pt) and `train.pt`, as ai2-olmo 0.6.0 writes and reads
 them. A training state in the store is such a folder, so an annealed model is a checkpoint like any other.
@@ -33,7 +33,7 @@ from sweep.system.files import file_digest
 
 @dataclass
 class TrainingState:
-    """A training in progress; the one thing here that changes in place, update by update."""
+    """A training in progress. It changes in place with every update."""
 
     model: OLMo
     optimizer: torch.optim.AdamW
@@ -43,9 +43,9 @@ class TrainingState:
 
 
 def read_config(folder: Path, *, optimizer: bool = True) -> TrainConfig:
-    """The training configuration of a checkpoint; FileNotFoundError names what is missing, ValueError what is broken.
+    """The training configuration of a checkpoint; FileNotFoundError names a missing file, ValueError a broken one.
 
-    Without `optimizer` a checkpoint of weights alone is one too: some releases have lost the rest (allenai/OLMo#796).
+    With `optimizer=False` the optimizer's file may be missing: some releases have lost it (allenai/OLMo#796).
     """
     for stem, endings in FILES.items():
         if (optimizer or stem != "optim") and not has_file(folder, stem):
@@ -60,7 +60,7 @@ def read_config(folder: Path, *, optimizer: bool = True) -> TrainConfig:
 
 
 def read_position(folder: Path, config: TrainConfig) -> Position:
-    """Where the checkpoint says it stands; reads no weights. Refusal where it doesn't say.
+    """The position that the checkpoint states; no weights are read. Raises Refusal if it states no step.
 
     Older releases of ai2-olmo counted otherwise; they are read as `Trainer.load_trainer_state_dict` reads them. The
     learning rate of a checkpoint without optimizer is 0.
@@ -134,7 +134,7 @@ def fresh_state(config: TrainConfig, *, device: torch.device) -> TrainingState:
 
 
 def fresh_position(config: TrainConfig) -> Position:
-    """Where a training stands before its first update."""
+    """The position of a training before its first update."""
     return Position(
         step=0,
         epoch=0,
@@ -160,7 +160,7 @@ def save_state(folder: Path, state: TrainingState) -> None:
 
 
 def write_position(folder: Path, *, step: int, epoch: int, instances: int, tokens: int) -> None:
-    """Write `train.pt`, ai2-olmo's own keys: where a checkpoint stands."""
+    """Write the position of a checkpoint as `train.pt`, under ai2-olmo's own keys."""
     train = {
         "epoch": epoch,
         "global_step": step,
@@ -175,16 +175,16 @@ def write_position(folder: Path, *, step: int, epoch: int, instances: int, token
 
 
 def identity(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
-    """Digest of a checkpoint folder's content: what an anneal of it is named by.
+    """Digest of a checkpoint folder's content, by which its anneals are named.
 
-    `known` spares reading the files where somebody has checked their SHA-256.
+    The files are not read if `known` gives their SHA-256.
     """
     names = sorted(f.name for f in folder.iterdir() if f.stem in FILES)
     return digest("checkpoint", {name: known[name] if known else file_digest(folder / name) for name in names})
 
 
 def weights_key(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
-    """Digest of a checkpoint's weights alone, wherever they lie; `known` as for `identity`."""
+    """Digest of a checkpoint's weights, independent of the folder; `known` as for `identity`."""
     name = next(name for ending in FILES["model"] if (folder / (name := f"model.{ending}")).is_file())
     return digest("weights", known[name] if known else file_digest(folder / name))
 

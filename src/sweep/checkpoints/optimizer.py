@@ -16,7 +16,7 @@ from sweep.checkpoints.tensors import has_file, read_entry
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
-"""What of the saved param groups stays in force."""
+"""The settings of the saved param groups that an anneal keeps."""
 
 
 def adamw(model: OLMo, config: TrainConfig) -> torch.optim.AdamW:
@@ -49,7 +49,7 @@ def hyperparameters(folder: Path, config: TrainConfig) -> list[dict[str, Any]]:
 
 
 def decayed(folder: Path) -> dict[str, bool]:
-    """ai2-olmo's `optimizer.decay_*` settings, under which its code makes param groups such as the saved ones."""
+    """The `optimizer.decay_*` settings with which ai2-olmo's code makes the saved param groups."""
     decay = {name: group["weight_decay"] > 0 for group in saved_groups(folder) for name in _names(group)}
     return {
         "decay_norm_and_bias": any(
@@ -60,14 +60,14 @@ def decayed(folder: Path) -> dict[str, bool]:
 
 
 def check_groups(folder: Path, config: TrainConfig) -> None:
-    """ValueError where `restore_settings` would raise one; no weights or moments are read."""
+    """Raises ValueError if `restore_settings` would; no weights or moments are read."""
     model = OLMo(dataclasses.replace(config.model, init_device="meta", flash_attention=False), init_params=False)
     groups = [{"weight_decay": config.optimizer.weight_decay, **group} for group in get_param_groups(config, model)]
     restore_settings(groups, saved_groups(folder))
 
 
 def restore_settings(groups: Sequence[dict[str, Any]], saved: Sequence[Mapping[str, Any]]) -> None:
-    """Put the saved groups' hyperparameters in force in the optimizer's; parameters are matched by name.
+    """Copy the saved groups' hyperparameters into `groups`; parameters are matched by name.
 
     An optimizer saved with one group, before there were two, decays no norm, bias or embedding, as in ai2-olmo's
     `fix_optim_state_dict`.
@@ -88,7 +88,7 @@ def restore_settings(groups: Sequence[dict[str, Any]], saved: Sequence[Mapping[s
 
 
 def restore_moments(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> None:
-    """Put saved moments in force; `restore_settings` has seen that there are some for every parameter."""
+    """Copy saved moments into the optimizer; `restore_settings` has checked that every parameter has some."""
     moments = {
         name: saved["state"][ident]
         for group in saved["param_groups"]

@@ -1,8 +1,7 @@
-"""What of a training's settings decides its updates: followed as ai2-olmo 0.6.0's trainer does it, or refused.
+"""The settings of a training that decide its updates: each is followed as in ai2-olmo 0.6.0's trainer, or refused.
 
-The list is of `olmo/train.py`, `olmo/optim.py` and `olmo/data`. What concerns speed, memory, logging and saving alone
-(compile, fsdp, ddp, activation checkpointing, `record_update_metrics`, ...) changes no update and is not in it;
-`precision` and flash attention change rounding, and the run's own numerics stand in its key.
+They are those of `olmo/train.py`, `olmo/optim.py` and `olmo/data`. Settings of speed, memory, logging and saving change
+no update and are not listed. `precision` and flash attention change rounding; a run's key has its own numerics.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ paper (arXiv 2501.00656, sec. 3.3.3) says 1e-4 where the training's config.yaml 
 
 
 def check_followed(config: TrainConfig) -> None:
-    """Refusal naming the setting, its value and what is allowed, where an anneal would not be this training's."""
+    """Raises Refusal, with the allowed values, for a setting that an anneal would not follow."""
     for name, allowed in FOLLOWED.items():
         value = operator.attrgetter(name)(config)
         if value not in allowed:
@@ -44,7 +43,7 @@ def check_followed(config: TrainConfig) -> None:
 
 
 def check_clipping(config: TrainConfig, position: Position) -> None:
-    """Refusal where the gradient clip is still being warmed up at the checkpoint."""
+    """Raises Refusal if the gradient clip is still being warmed up at the checkpoint."""
     scheduler = config.scheduler
     until, factor = scheduler.grad_clip_warmup_steps, scheduler.grad_clip_warmup_factor
     done = position.tokens if scheduler.units == SchedulerUnits.tokens else position.step

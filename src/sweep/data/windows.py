@@ -1,7 +1,7 @@
-"""The token batches of an anneal's updates: read where they lie, or, behind a network, fetched once for all runs.
+"""The token batches of an anneal's updates, read from local files, or fetched over HTTP once for all runs.
 
-What is fetched is written to the store in chunks of updates, so that a longer run adds to what a shorter one fetched,
-several processes share the work, and a killed one loses at most the chunk it was at.
+Fetched batches are kept in the store in chunks of updates. So a longer run adds to the chunks of a shorter one, several
+processes share the work, and a killed process loses at most the chunk that it was fetching.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from sweep.system.store import Store
 
 KIND = "windows"
 FORMAT = 1
-"""Raised when the same window would be written otherwise."""
+"""To be raised when the same window would be written in another way."""
 CHUNK = 25
-"""Updates of a chunk: it divides the usual lengths, and is 220 MB for OLMo-7B's 2160 instances of 2048 uint16."""
+"""Updates in a chunk. It divides the usual lengths, and is 220 MB for OLMo-7B's 2160 instances of 2048 uint16."""
 TOKENS = "tokens.npy"
 ALL = slice(None)
 
 
 class Window:
-    """The batches of the updates that `order` draws from `instances`, read where they lie."""
+    """The batches that `order` takes from `instances`, read from their files."""
 
     def __init__(self, instances: Instances, order: DataOrder, *, vocab_size: int) -> None:
         self.instances, self.order, self.vocab_size = instances, order, vocab_size
         self._drawn = np.empty((0, order.batch_size), dtype=np.uint32)
 
     def batches(self, first: int, last: int, *, rows: slice = ALL) -> Iterator[np.ndarray]:
-        """Token ids int64 (B, T) of the updates from `first`, from 0, to before `last`; of each the given `rows`.
+        """Token ids int64 (B, T) of the updates `first` (counted from 0) to `last` - 1, of each the given `rows`.
 
-        They are read ahead. Refusal for a token id that the model doesn't have.
+        Batches are read ahead. Raises Refusal for a token id that the model does not have.
         """
         self._prepare(first, last)
         return read_ahead(self._checked(first, last, rows))
@@ -56,11 +56,11 @@ class Window:
             yield batch
 
     def after(self, num_updates: int, *, lr: float) -> Position:
-        """What a checkpoint saved after so many updates says of its position."""
+        """The position of a checkpoint saved after so many updates."""
         return self.order.after(num_updates, lr=lr)
 
     def _indices(self, last: int) -> np.ndarray:
-        """(at least `last`, B), drawn once for the longest asked for."""
+        """Instance indices (at least `last`, B), computed once for the longest window asked for."""
         if len(self._drawn) < last:
             self._drawn = self.order.rows(last)
         return self._drawn
@@ -73,7 +73,7 @@ class Window:
 
 
 def read_ahead(items: Iterator[np.ndarray], *, depth: int = 2) -> Iterator[np.ndarray]:
-    """The items, up to `depth` of them made ahead in a thread; what is raised in making one is raised in its turn."""
+    """The items, of which a thread makes up to `depth` ahead; an error in making one is raised in its turn."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
     try:
         ahead = deque(pool.submit(next, items, None) for _ in range(depth))
@@ -85,14 +85,14 @@ def read_ahead(items: Iterator[np.ndarray], *, depth: int = 2) -> Iterator[np.nd
 
 
 class FetchedWindow(Window):
-    """The same, fetched into the store before it is read."""
+    """A window whose batches are fetched into the store before they are read."""
 
     def __init__(self, instances: Instances, order: DataOrder, *, vocab_size: int, store: Store, key: str) -> None:
-        """`key` names instances and order."""
+        """`key` is a digest of instances and order."""
         super().__init__(instances, order, vocab_size=vocab_size)
         self.store, self.key = store, key
         self._shape = (CHUNK, self.order.batch_size, self.instances.sequence_length)
-        self._at: tuple[int, np.ndarray] | None = None
+        self._open_chunk: tuple[int, np.ndarray] | None = None
 
     def _prepare(self, first: int, last: int) -> None:
         chunks = range(first // CHUNK, -(-last // CHUNK))
@@ -106,17 +106,20 @@ class FetchedWindow(Window):
 
     def _batch(self, update: int, rows: slice) -> np.ndarray:
         chunk, row = divmod(update, CHUNK)
-        if self._at is None or self._at[0] != chunk:
+        if self._open_chunk is None or self._open_chunk[0] != chunk:
             # made again here where the store finds it damaged
             folder = self.store.make(KIND, self._chunk_key(chunk), self._builder(chunk, chunk + 1, lambda size: None))
-            self._at = chunk, np.memmap(folder / TOKENS, dtype=self.instances.dtype, mode="r", shape=self._shape)
-        return self._at[1][row, rows].astype(np.int64)
+            self._open_chunk = (
+                chunk,
+                np.memmap(folder / TOKENS, dtype=self.instances.dtype, mode="r", shape=self._shape),
+            )
+        return self._open_chunk[1][row, rows].astype(np.int64)
 
     def _chunk_key(self, chunk: int) -> str:
         return digest("window", FORMAT, self.key, self._shape, str(self.instances.dtype), chunk)
 
     def _builder(self, chunk: int, chunks: int, progress: Callable[[int], None]) -> Callable[[Path], None]:
-        """Fetches one of so many chunks."""
+        """A function that fetches one chunk; indices are computed for all `chunks` at once."""
 
         def build(folder: Path) -> None:
             rows = self._indices(chunks * CHUNK)[chunk * CHUNK : (chunk + 1) * CHUNK].reshape(-1)
