@@ -56,22 +56,22 @@ def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: P
 
     A Refusal names the setting for which transformers has no class. Transformers 4 reads the files too.
     """
-    found = config_json(config.model)
+    hub_config = config_json(config.model)
     words = Tokenizer.from_file(str(tokenizer))
-    if (size := words.get_vocab_size()) > (rows := found["vocab_size"]):
+    if (size := words.get_vocab_size()) > (rows := hub_config["vocab_size"]):
         raise Refusal(f"{tokenizer} has {size} tokens, more than the {rows} rows of the embedding")
     if (end := words.token_to_id(END)) is not None:
-        found["eos_token_id"] = end
+        hub_config["eos_token_id"] = end
     flat = config.update_with()
     flat.model.block_group_size = 1
     weights = to_native(load_model(folder, flat, device=torch.device("cpu")).state_dict(), config.model)
     into.mkdir(parents=True, exist_ok=True)
     save_file(weights, into / "model.safetensors", {"format": "pt"})
-    _write_json(into / "config.json", {**found, "torch_dtype": "float32"})
-    ends = {name: found[name] for name in ("eos_token_id", "pad_token_id")}
+    _write_json(into / "config.json", {**hub_config, "torch_dtype": "float32"})
+    ends = {name: hub_config[name] for name in ("eos_token_id", "pad_token_id")}
     _write_json(into / "generation_config.json", {"_from_model_config": True, **ends})
     shutil.copyfile(tokenizer, into / "tokenizer.json")
-    named = {f"{name}_token": words.id_to_token(found[f"{name}_token_id"]) for name in ("eos", "pad")}
+    named = {f"{name}_token": words.id_to_token(hub_config[f"{name}_token_id"]) for name in ("eos", "pad")}
     behaviour = {"clean_up_tokenization_spaces": False, "model_max_length": config.model.max_sequence_length}
     _write_json(into / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **named, **behaviour})
 
@@ -97,10 +97,10 @@ def _checked(weights: dict[str, torch.Tensor], sizes: ModelConfig, snapshot: Pat
     model = OLMo(dataclasses.replace(sizes, init_device="meta"), init_params=False)
     weights = compatible(model, weights)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    wrong = [name for name in sorted({*shapes, *found}) if shapes.get(name) != found.get(name)]
+    weight_shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    wrong = [name for name in sorted({*shapes, *weight_shapes}) if shapes.get(name) != weight_shapes.get(name)]
     if wrong:
-        differences = "; ".join(f"{name}: {found.get(name)}, must be {shapes.get(name)}" for name in wrong[:3])
+        differences = "; ".join(f"{name}: {weight_shapes.get(name)}, must be {shapes.get(name)}" for name in wrong[:3])
         raise ValueError(f"the weights in {snapshot} are not those of its config.json: {differences}")
     return weights
 

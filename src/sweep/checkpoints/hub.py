@@ -89,9 +89,9 @@ def _sound(blob: Path) -> bool:
     """Whether a cached file is of the digest it is named by: SHA-256 of large files, git's SHA-1 of others."""
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
         return True
-    found = hashlib.sha256() if len(blob.name) == 64 else hashlib.sha1(b"blob %d\0" % blob.stat().st_size)
+    content_hash = hashlib.sha256() if len(blob.name) == 64 else hashlib.sha1(b"blob %d\0" % blob.stat().st_size)
     with blob.open("rb") as file:
-        return hashlib.file_digest(file, lambda: found).hexdigest() == blob.name
+        return hashlib.file_digest(file, lambda: content_hash).hexdigest() == blob.name
 
 
 def _resolved(repo: str, pattern: str) -> str:
@@ -103,8 +103,8 @@ def _resolved(repo: str, pattern: str) -> str:
         names = sorted(path.name for path in refs.glob("*"))
         where = f"in the cache at {constants.HF_HUB_CACHE} (HF_HUB_OFFLINE is set)"
     else:
-        found = HfApi().list_repo_refs(repo)
-        names = sorted(ref.name for ref in (*found.branches, *found.tags))
+        listed = HfApi().list_repo_refs(repo)
+        names = sorted(ref.name for ref in (*listed.branches, *listed.tags))
         where = "on the Hub"
     if matches := fnmatch.filter(names, pattern):
         return matches[0]
@@ -115,8 +115,8 @@ def _nearest(names: list[str], pattern: str) -> list[str]:
     """The two revisions with the same spelling whose steps are closest to that of `pattern`."""
 
     def step(name: str) -> int | None:
-        found = re.search(r"step(\d+)", name)
-        return int(found[1]) if found else None
+        match = re.search(r"step(\d+)", name)
+        return int(match[1]) if match else None
 
     alike = [name for name in names if step(name) is not None and name.split("step")[0] == pattern.split("step")[0]]
     return sorted(alike, key=lambda name: abs((step(name) or 0) - (step(pattern) or 0)))[:2]

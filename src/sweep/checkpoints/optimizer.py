@@ -72,17 +72,17 @@ def restore_settings(groups: Sequence[dict[str, Any]], saved: Sequence[Mapping[s
     An optimizer saved with one group, before there were two, decays no norm, bias or embedding, as in ai2-olmo's
     `fix_optim_state_dict`.
     """
-    found = {name: {key: group[key] for key in HYPERPARAMETERS} for group in saved for name in _names(group)}
-    if missing := {name for group in groups for name in group["param_names"]} - set(found):
+    settings = {name: {key: group[key] for key in HYPERPARAMETERS} for group in saved for name in _names(group)}
+    if missing := {name for group in groups for name in group["param_names"]} - set(settings):
         raise ValueError(f"the checkpoint's optimizer has no state for {', '.join(sorted(missing)[:3])}")
     for group in groups:
-        kept = found[group["param_names"][0]]
+        kept = settings[group["param_names"][0]]
         if len(saved) == 1 < len(groups) and group["weight_decay"] == 0:
             kept = {**kept, "weight_decay": 0.0}
-        elif other := [name for name in group["param_names"] if found[name] != kept]:
+        elif other := [name for name in group["param_names"] if settings[name] != kept]:
             raise ValueError(
                 f"the checkpoint's optimizer treats {group['param_names'][0]} as {kept} and {other[0]} as "
-                f"{found[other[0]]}, but its config.yaml puts both into one group (optimizer.decay_*)"
+                f"{settings[other[0]]}, but its config.yaml puts both into one group (optimizer.decay_*)"
             )
         group.update(kept)
 

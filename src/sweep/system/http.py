@@ -48,24 +48,23 @@ class _Retry(Retry):
 
 def session(connections: int = 1) -> Session:
     """A session that repeats a request after a lost connection or a passing status; threads may share it."""
-    made = Session()
-    made.headers["Accept-Encoding"] = "identity"  # sizes and ranges are those of the files
-    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # cookies would be state that threads share
+    session = Session()
+    session.headers["Accept-Encoding"] = "identity"  # sizes and ranges are those of the files
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # cookies would be state that threads share
     retry = _Retry(total=TRIES - 1, status_forcelist=PASSING, raise_on_status=False, respect_retry_after_header=False)
     adapter = HTTPAdapter(pool_connections=connections, pool_maxsize=connections, max_retries=retry)
-    made.mount("http://", adapter)
-    made.mount("https://", adapter)
-    return made
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
 
 
 def ask(session: Session, url: str, *, method: str = "GET", **headers: str) -> Response:
-    """The reply to one request, its body unread; a passing status is there only if all tries gave one.
+    """The reply to one request, its body unread; it has a passing status only if all tries gave one.
 
-    Underscores in the names of `headers` stand for hyphens. Raises Unreachable.
+    Raises Unreachable.
     """
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
-        return session.request(method, url, headers=named, timeout=TIMEOUT_S, stream=True, allow_redirects=True)
+        return session.request(method, url, headers=headers, timeout=TIMEOUT_S, stream=True, allow_redirects=True)
     except RequestException as error:
         raise Unreachable(f"{type(error).__name__}: {error}") from error
 
