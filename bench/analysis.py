@@ -28,12 +28,12 @@ from sweep.commands.report import report  # noqa: E402
 from sweep.evaluate.record_files import SCHEMA, write_records  # noqa: E402
 from sweep.sweeps.outcomes import read_outcomes  # noqa: E402
 
-DESIGNS = {"1 axis": ((4,), 0), "2 axes": ((4, 3), 0), "2 axes, 2 cells missing": ((4, 3), 2)}
-DESIGNS |= {"3 axes": ((3, 3, 2), 0), "3 axes, 4 cells missing": ((3, 3, 2), 4), "4 axes": ((3, 2, 2, 2), 0)}
+DESIGNS = {"1 axis": ((4,), 0), "2 axes": ((4, 3), 0), "2 axes, 2 settings missing": ((4, 3), 2)}
+DESIGNS |= {"3 axes": ((3, 3, 2), 0), "3 axes, 4 settings missing": ((3, 3, 2), 4), "4 axes": ((3, 2, 2, 2), 0)}
 DESIGNS |= {
-    "4 axes, 5 cells missing": ((3, 2, 2, 2), 5),
+    "4 axes, 5 settings missing": ((3, 2, 2, 2), 5),
     "5 axes": ((2,) * 5, 0),
-    "5 axes, 8 cells missing": ((2,) * 5, 8),
+    "5 axes, 8 settings missing": ((2,) * 5, 8),
 }
 TASKS = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
 METRICS = ("acc", "correct_prob", "norm_correct_prob", "margin", "bits_per_byte")
@@ -61,16 +61,16 @@ def main() -> None:
 
 
 def calibration(sweeps: int) -> None:
-    say(f"{sweeps} sweeps a design, 1 to 4 seeds a cell | 95 % intervals cover | sweeps with a false alarm")
+    say(f"{sweeps} sweeps a design, 1 to 4 seeds a setting | 95 % intervals cover | sweeps with a false alarm")
     for name, (levels, missing) in DESIGNS.items():
         covered = coverage(levels, missing=missing, sweeps=sweeps)
         say(
             f"{name} | {100 * covered:.1f} % | {100 * false_alarms(levels, missing=missing, sweeps=sweeps):.1f} %",
         )
-    for made, inert, cells in ((bent, {"x1", "x2"}, 16), (bent, {"x1", "x2"}, 32), (aliased, {"x2"}, 9)):
+    for made, inert, settings in ((bent, {"x1", "x2"}, 16), (bent, {"x1", "x2"}, 32), (aliased, {"x2"}, 9)):
         for effect in (0.0, 1.0, 5.0, 30.0):
-            wrong = leaks(made, inert, cells=cells, effect=effect, sweeps=sweeps)
-            say(f"{made.__name__}, {cells} settings, effect {effect:g} | sweeps with a false alarm {100 * wrong:.1f} %")
+            wrong = leaks(made, inert, settings=settings, effect=effect, sweeps=sweeps)
+            say(f"{made.__name__}, {settings} settings, effect {effect:g} | false alarms in {100 * wrong:.1f} %")
 
 
 def growth(runs: int) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps whose truth is known: effects put in, missing cells, unequal seeds; bench/analysis.py uses them too."""
+"""Sweeps whose truth is known: effects put in, missing settings, unequal seeds; bench/analysis.py uses them too."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def sweep(
 ) -> pd.DataFrame:
     """Runs x0, x1, ..., y: the first `active` axes are straight lines of random slope, the first two interact.
 
-    Noise has standard deviation 1. A cell has from `seeds[0]` to `seeds[1]` seeds, `missing` cells have none.
+    Noise has standard deviation 1. A setting has from `seeds[0]` to `seeds[1]` seeds, `missing` settings have none.
     """
     rng = np.random.default_rng(seed)
-    cells = list(product(*(range(size) for size in levels)))
-    gone = set(rng.permutation(len(cells))[:missing].tolist())
+    settings = list(product(*(range(size) for size in levels)))
+    gone = set(rng.permutation(len(settings))[:missing].tolist())
     slopes = effect * rng.uniform(0.5, 1.5, active)
     rows = []
-    for place, cell in enumerate(cells):
+    for place, setting in enumerate(settings):
         if place in gone:
             continue
-        centred = [value - (size - 1) / 2 for value, size in zip(cell, levels, strict=True)]
+        centred = [value - (size - 1) / 2 for value, size in zip(setting, levels, strict=True)]
         truth = float(sum(slope * centred[i] for i, slope in enumerate(slopes)))
         if active > 1 and not missing:
             truth += effect * centred[0] * centred[1]
         for _ in range(rng.integers(seeds[0], seeds[1] + 1)):
-            rows.append({**{f"x{i}": value for i, value in enumerate(cell)}, "y": truth + rng.normal()})
+            rows.append({**{f"x{i}": value for i, value in enumerate(setting)}, "y": truth + rng.normal()})
     runs = pd.DataFrame(rows)
     runs.attrs["slopes"] = slopes
     return runs
@@ -74,27 +74,27 @@ def false_alarms(levels: tuple[int, ...], *, missing: int, sweeps: int) -> float
     return wrong / sweeps
 
 
-def bent(*, seed: int, cells: int, effect: float) -> pd.DataFrame:
+def bent(*, seed: int, settings: int, effect: float) -> pd.DataFrame:
     """Two runs of each of so many settings x0, x1, x2 drawn between 0 and 1: a step in x0, x1 and x2 inert, noise 1."""
     rng = np.random.default_rng(seed)
-    drawn = pd.DataFrame(rng.uniform(0, 1, (cells, 3)), columns=["x0", "x1", "x2"])
+    drawn = pd.DataFrame(rng.uniform(0, 1, (settings, 3)), columns=["x0", "x1", "x2"])
     runs = pd.concat([drawn, drawn], ignore_index=True)
     return runs.assign(y=effect * (runs.x0 > 0.3) + rng.normal(size=len(runs)))
 
 
-def aliased(*, seed: int, cells: int, effect: float) -> pd.DataFrame:
+def aliased(*, seed: int, settings: int, effect: float) -> pd.DataFrame:
     """Two runs of a fraction of 3 x 3 x 2: x0, x1 and their interaction act, x2 is inert, noise 1."""
-    rows = np.array(fraction([3, 3, 2], cells, seed)) - [1, 1, 0.5]
+    rows = np.array(fraction([3, 3, 2], settings, seed)) - [1, 1, 0.5]
     runs = pd.DataFrame(np.concatenate([rows, rows]), columns=["x0", "x1", "x2"])
     truth = runs.x0 + runs.x1 + runs.x0 * runs.x1
     return runs.assign(y=effect * truth + np.random.default_rng(seed).normal(size=len(runs)))
 
 
-def leaks(made: Callable[..., pd.DataFrame], inert: set[str], *, cells: int, effect: float, sweeps: int) -> float:
+def leaks(made: Callable[..., pd.DataFrame], inert: set[str], *, settings: int, effect: float, sweeps: int) -> float:
     """Share of sweeps in which an inert axis, or an interaction with one, is said to matter."""
     wrong = 0
     for seed in range(sweeps):
-        runs = made(seed=seed, cells=cells, effect=effect)
+        runs = made(seed=seed, settings=settings, effect=effect)
         found, _, _ = effects(runs, axes(runs, ["x0", "x1", "x2"]), ["y"])
         wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in found)
     return wrong / sweeps

@@ -91,17 +91,17 @@ def test_an_axis_that_another_contains_has_no_share() -> None:
 @pytest.mark.parametrize("effect", [1.0, 5.0])
 def test_what_a_model_has_no_column_for_makes_no_inert_axis_matter(effect: float) -> None:
     """A step is no line and square, and 9 runs of 18 have no column for an interaction: both lie on inert axes."""
-    assert leaks(bent, {"x1", "x2"}, cells=16, effect=effect, sweeps=40) <= 0.05 + 0.105
-    assert leaks(aliased, {"x2"}, cells=9, effect=effect, sweeps=40) <= 0.05 + 0.105
+    assert leaks(bent, {"x1", "x2"}, settings=16, effect=effect, sweeps=40) <= 0.05 + 0.105
+    assert leaks(aliased, {"x2"}, settings=9, effect=effect, sweeps=40) <= 0.05 + 0.105
 
 
 def test_a_drawn_axis_must_explain_more_than_its_own_values_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left over of a high step is no noise, which F takes it for."""
-    now = leaks(bent, {"x1", "x2"}, cells=16, effect=30.0, sweeps=25)
+    now = leaks(bent, {"x1", "x2"}, settings=16, effect=30.0, sweeps=25)
     monkeypatch.setattr("sweep.analysis.linear_model.MOST", 0)
-    by_f = leaks(bent, {"x1", "x2"}, cells=16, effect=30.0, sweeps=25)
+    by_f = leaks(bent, {"x1", "x2"}, settings=16, effect=30.0, sweeps=25)
     assert now < by_f
-    assert leaks(bent, {"x0"}, cells=32, effect=5.0, sweeps=5) == 1.0
+    assert leaks(bent, {"x0"}, settings=32, effect=5.0, sweeps=5) == 1.0
 
 
 @pytest.mark.parametrize(("num_axes", "settings"), [(3, 7), (3, 10), (2, 6)])

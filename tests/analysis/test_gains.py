@@ -1,4 +1,4 @@
-"""Differences on the same documents, best cells, trust, order of checkpoints, and what was not run."""
+"""Differences on the same documents, best settings, signal_to_noise, order of checkpoints, and what was not run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from scipy import stats
 
 from sweep.analysis.checkpoints import Ranked, order
 from sweep.analysis.factors import axes
-from sweep.analysis.gains import bootstrap, gain, mcnemar, twins
+from sweep.analysis.gains import Compared, bootstrap, gain, matched_controls, mcnemar
 from sweep.analysis.gaussian_process import importances, surface
 from sweep.analysis.outcomes import Outcome
-from sweep.analysis.predictions import foretold, unrun_settings
-from sweep.analysis.settings import cells
-from sweep.analysis.signal_to_noise import trust
+from sweep.analysis.predictions import predictions_of, settings_not_run
+from sweep.analysis.settings import settings
+from sweep.analysis.signal_to_noise import signal_to_noise
 
 LOSS = Outcome("loss", "heldout")
 ACC = Outcome("acc", "arc_easy")
@@ -41,13 +41,13 @@ def test_the_bootstrap_interval_is_that_of_the_mean_difference() -> None:
 
 
 def test_a_gain_says_its_test_and_the_least_it_could_have_seen() -> None:
-    known = {"checkpoint": "a@1", "run": "r", "arm": "decay", "against": "checkpoint"}
-    plain = gain(ACC, first=0.5, second=0.52, stderr=0.01, **known)
+    known = Compared(checkpoint="a@1", run="r", arm="decay", against="checkpoint")
+    plain = gain(ACC, known, first=0.5, second=0.52, stderr=0.01)
     assert (plain.test, round(plain.detectable, 4)) == ("z", 0.028)
     assert plain.p_value == pytest.approx(0.0455, abs=1e-4)
     documents = (np.zeros(10), np.ones(10))
-    assert gain(ACC, first=0.0, second=1.0, stderr=0.0, documents=documents, **known).test == "McNemar"
-    assert gain(LOSS, first=0.0, second=1.0, stderr=0.0, documents=documents, **known).test == "bootstrap"
+    assert gain(ACC, known, first=0.0, second=1.0, stderr=0.0, documents=documents).test == "McNemar"
+    assert gain(LOSS, known, first=0.0, second=1.0, stderr=0.0, documents=documents).test == "bootstrap"
 
 
 def test_an_anneal_is_held_against_its_own_constant_arm() -> None:
@@ -61,7 +61,7 @@ def test_an_anneal_is_held_against_its_own_constant_arm() -> None:
             "seed": [0, 0, 0, 0, 0],
         }
     )
-    assert twins(runs, [c for c in runs if c != "arm"]) == {0: 3, 1: 2}
+    assert matched_controls(runs, [c for c in runs if c != "arm"]) == {0: 3, 1: 2}
 
 
 def anneals(*, seeds: int = 2, noise: float = 0.001) -> pd.DataFrame:
@@ -80,28 +80,30 @@ def anneals(*, seeds: int = 2, noise: float = 0.001) -> pd.DataFrame:
 
 def test_the_best_cell_and_those_not_told_apart_from_it() -> None:
     runs = anneals()
-    found = cells(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
+    found = settings(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
     assert dict(found[0].settings) == {"anneal.steps": 400, "anneal.peak_scale": 1.0} and found[0].best
-    assert found[0].cheapest and [cell.apart for cell in found[1:]] == [True] * 8
+    assert found[0].cheapest and [setting.apart for setting in found[1:]] == [True] * 8
     noisy = anneals(seeds=4, noise=0.2)
-    loud = cells(noisy, axes(noisy, ["anneal.steps", "anneal.peak_scale"]), LOSS)
-    assert not any(cell.apart for cell in loud)
-    assert next(cell for cell in loud if cell.cheapest).tokens == 10_000
+    loud = settings(noisy, axes(noisy, ["anneal.steps", "anneal.peak_scale"]), LOSS)
+    assert not any(setting.apart for setting in loud)
+    assert next(setting for setting in loud if setting.cheapest).tokens == 10_000
 
 
 def test_without_repeated_seeds_no_cell_is_told_apart() -> None:
     runs = anneals(seeds=1)
-    found = cells(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
-    assert {cell.apart for cell in found} == {None} and {cell.low for cell in found} == {None}
+    found = settings(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
+    assert {setting.apart for setting in found} == {None} and {setting.low for setting in found} == {None}
 
 
 def test_a_task_is_trusted_where_cells_lie_further_apart_than_seeds() -> None:
     for noise, trusted in ((0.001, True), (0.2, False)):
         runs = anneals(seeds=4, noise=noise)
-        (found,) = trust(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), [LOSS])
+        (found,) = signal_to_noise(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), [LOSS])
         assert found.trusted is trusted
     runs = anneals(seeds=1)
-    assert trust(runs, axes(runs, ["anneal.steps"]), [LOSS])[0].trusted is not None  # other scales are repeats here
+    assert (
+        signal_to_noise(runs, axes(runs, ["anneal.steps"]), [LOSS])[0].trusted is not None
+    )  # other scales are repeats here
 
 
 def test_the_order_of_checkpoints() -> None:
@@ -128,11 +130,11 @@ def test_unrun_settings_are_foretold_the_most_promising_first() -> None:
     known, found = runs[~held_out], axes(runs, ["anneal.steps", "anneal.peak_scale"])
     fitted = surface(known, found, "delta/loss/heldout")
     assert fitted is not None
-    unrun = unrun_settings(known, found)
+    not_run = settings_not_run(known, found)
     assert not set(known[["anneal.steps", "anneal.peak_scale"]].itertuples(index=False, name=None)) & set(
-        unrun.itertuples(index=False, name=None)
+        not_run.itertuples(index=False, name=None)
     )
-    said = foretold(fitted, LOSS, -0.173, unrun)
+    said = predictions_of(fitted, LOSS, -0.173, not_run)
     one = next(f for f in said if dict(f.settings) == {"anneal.steps": 200, "anneal.peak_scale": 1.0})
     truth = runs[held_out]["delta/loss/heldout"].mean()
     assert one.value == pytest.approx(truth, abs=0.005) and one.low < one.value < one.high

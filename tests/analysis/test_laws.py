@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweep.analysis.laws import LAWS, Curve, convex_bound, multi_power, quality, tissue
+from sweep.analysis.laws import LAWS, Curve, multi_power, quality, tissue
 from sweep.domain.schedule import learning_rates
 from tests.analysis.published import curve, needs_data
 
@@ -47,13 +47,3 @@ def test_a_law_finds_itself(name: str) -> None:
     made = [Curve(c.name, c.rates, c.at, truth.predict(c), c.before) for c in blank]
     found = fit(made[:3])
     assert quality(found, made[3], fitted=False).mean_absolute_error < 0.01
-
-
-def test_the_convex_bound_is_known_for_a_constant_rate_and_falls_with_a_cooldown() -> None:
-    """With lr = D/(G sqrt(T)) the average's bound is D G/sqrt(T); the last iterate adds half a harmonic sum."""
-    steps = 400
-    constant = np.full(steps, 1 / np.sqrt(steps))
-    harmonic = sum((k + 1) / k / (k + 1) for k in range(1, steps)) / 2 / np.sqrt(steps)
-    assert convex_bound(constant, distance=1, gradient=1) == pytest.approx(1 / np.sqrt(steps) + harmonic, rel=1e-9)
-    cooled = np.concatenate([constant[:320], constant[320:] * (1 - np.arange(1, 81) / 80)])
-    assert convex_bound(cooled, distance=1, gradient=1) < convex_bound(constant, distance=1, gradient=1)

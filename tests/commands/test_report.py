@@ -60,8 +60,18 @@ def test_documents_are_paired_with_the_checkpoint_and_the_constant_arm(written: 
 
 def test_every_answer_has_its_table_and_every_figure_is_on_the_page(written: Path) -> None:
     tables = {path.stem for path in written.glob("*.csv")}
-    assert {"effects", "levels", "noise", "importances", "gains", "cells", "checkpoints", "orders", "tasks"} <= tables
-    assert {"laws", "foretold", "runs"} <= tables
+    assert {
+        "effects",
+        "levels",
+        "noise",
+        "importances",
+        "gains",
+        "settings",
+        "checkpoints",
+        "orders",
+        "tasks",
+    } <= tables
+    assert {"laws", "predictions", "runs"} <= tables
     page, figures = (written / "report.html").read_text(), {path.stem for path in written.glob("figures/*.png")}
     assert figures == set(re.findall(r'<img id="figure-([\w-]+)"', page))
     assert {"arrows", "effects", "gain_by_steps", "heat_map", "arms", "frontier", "laws", "learning_rates"} <= figures
@@ -81,7 +91,7 @@ def test_a_partial_sweep_is_told_truthfully(tmp_path: Path, capsys: pytest.Captu
     main([str(folder)])
     said = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "5 runs: 3 finished" in said and "1 failed" in said and "1 killed" in said
-    assert "a loss is not finite" in said and "1 cells of the full grid have no finished run" in said
+    assert "a loss is not finite" in said and "1 settings of the full grid have no finished run" in said
     assert "no run is repeated with another seed" in said and "seed=1,2" in said
     assert (folder / "report" / "report.html").is_file()
 
@@ -149,9 +159,9 @@ def test_a_real_browser_opens_it_without_errors_and_sorts_its_tables(written: Pa
     addEventListener("load", () => { document.querySelectorAll("details").forEach(d => d.open = true);
       const whole = [...document.images].every(i => i.naturalWidth > 300);
       const table = document.querySelector("#table-effects");
-      const head = [...table.tHead.rows[0].cells].find(c => c.textContent === "share_percent");
+      const head = [...table.tHead.rows[0].settings].find(c => c.textContent === "share_percent");
       const at = head.cellIndex;
-      const column = () => [...table.tBodies[0].rows].map(r => parseFloat(r.cells[at].dataset.value));
+      const column = () => [...table.tBodies[0].rows].map(r => parseFloat(r.settings[at].dataset.value));
       const sorted = values => values.every((v, i) => !i || values[i - 1] <= v);
       head.click(); const up = sorted(column()); head.click(); const down = sorted(column().reverse());
       document.title = `images ${document.images.length} ${whole} up ${up} down ${down}`; });</script>"""
@@ -187,7 +197,7 @@ def test_mlflow_has_the_report_and_gives_the_same_one_back(tmp_path: Path, monke
     (parent,) = to._found({"sweep.parent": "grid"})
     assert "report/report.html" in {f.path for f in to.client.list_artifacts(parent.info.run_id, "report")}
     main(["grid", "--mlflow", "sweep", "--out", "from-mlflow"])
-    for name in ("effects", "gains", "cells"):
+    for name in ("effects", "gains", "settings"):
         one, two = (pd.read_csv(tmp_path / place / f"{name}.csv") for place in ("from-folders", "from-mlflow"))
         order = [c for c in ("outcome", "run", "against", "settings", "term") if c in one]
         one, two = (table.sort_values(order, ignore_index=True) for table in (one, two))

@@ -12,16 +12,16 @@ import pandas as pd
 from sweep.analysis.checkpoints import Order, Ranked, order, ranked
 from sweep.analysis.effects import Effect, Level, Noise, effects
 from sweep.analysis.factors import Axis, axes
-from sweep.analysis.gains import Floats, Gain, from_checkpoint, gain, twins
+from sweep.analysis.gains import Compared, Floats, Gain, from_checkpoint, gain, matched_controls
 from sweep.analysis.gaussian_process import Importance, importances, surface
 from sweep.analysis.outcomes import HELDOUT, Outcome, chosen_outcomes, members, outcomes, primary, with_task_means
-from sweep.analysis.predictions import Foretold, LawError, foretold, law_errors, unrun_settings
-from sweep.analysis.settings import Cell, cells
-from sweep.analysis.signal_to_noise import Trust, trust
+from sweep.analysis.predictions import LawAnswers, LawError, Prediction, law_answers, predictions_of, settings_not_run
+from sweep.analysis.settings import SettingGain, settings
+from sweep.analysis.signal_to_noise import SignalToNoise, signal_to_noise
 
 PAIRED = 40
 """Runs whose documents are read, and which are held against their constant arms."""
-SHOWN_FORETOLD = 50
+MOST_PREDICTIONS = 50
 
 Documents = Iterable[tuple[Outcome, tuple[Floats, Floats]]]
 Paired = Callable[[pd.Series, pd.Series | None, Sequence[Outcome]], Documents]
@@ -42,14 +42,14 @@ class Answers:
     levels: tuple[Level, ...]
     noise: tuple[Noise, ...]
     importances: tuple[Importance, ...]
-    cells: tuple[Cell, ...]
+    settings: tuple[SettingGain, ...]
     ranked: tuple[Ranked, ...]
     orders: tuple[Order, ...]
-    trust: tuple[Trust, ...]
+    signal_to_noise: tuple[SignalToNoise, ...]
     laws: tuple[LawError, ...]
     law_points: tuple[tuple[str, str, float, float], ...]
     """(law, run, measured loss, the law's)."""
-    foretold: tuple[Foretold, ...]
+    predictions: tuple[Prediction, ...]
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Name -> table, as the CSV files have them."""
@@ -59,12 +59,12 @@ class Answers:
             "noise": table(self.noise),
             "importances": table(self.importances),
             "gains": table(self.gains),
-            "cells": table(self.cells),
+            "settings": table(self.settings),
             "checkpoints": table(self.ranked),
             "orders": table(self.orders),
-            "tasks": table(self.trust),
+            "tasks": table(self.signal_to_noise),
             "laws": table(self.laws),
-            "foretold": table(self.foretold),
+            "predictions": table(self.predictions),
         }
         return {name: frame for name, frame in made.items() if len(frame)}
 
@@ -79,9 +79,9 @@ def answer(runs: pd.DataFrame, params: Sequence[str], paired: Paired) -> Answers
     deltas = {o.column("delta"): o.name for o in found if o.column("delta") in anneals}
     affected, levels, noise = effects(anneals.rename(columns=deltas), varying, list(deltas.values()))
     close = [o for o in few if o.column("delta") in anneals and anneals[o.column("delta")].notna().any()]
-    best_cells = [cell for outcome in close for cell in cells(anneals, varying, outcome)]
+    best_settings = [setting for outcome in close for setting in settings(anneals, varying, outcome)]
     points = [ranked(finished, outcome) for outcome in (*few, *chosen_outcomes(finished, found))]
-    laws, by_law, met = _laws(finished, varying, close)
+    laws = _laws(finished, varying, close)
     return Answers(
         runs=runs,
         axes=varying,
@@ -94,13 +94,13 @@ def answer(runs: pd.DataFrame, params: Sequence[str], paired: Paired) -> Answers
         importances=tuple(
             i for o in close if varying for i in importances(anneals, varying, o.name, o.column("delta"))
         ),
-        cells=tuple(best_cells),
+        settings=tuple(best_settings),
         ranked=tuple(dict.fromkeys(point for some in points for point in some)),
         orders=tuple(o for some in dict.fromkeys(points) if (o := order(some)) is not None),
-        trust=trust(anneals, varying, found),
-        laws=laws,
-        law_points=met,
-        foretold=(*_by_process(anneals, varying, close, best_cells), *by_law),
+        signal_to_noise=signal_to_noise(anneals, varying, found),
+        laws=laws.errors,
+        law_points=laws.measured,
+        predictions=(*_by_process(anneals, varying, close, best_settings), *laws.predictions),
     )
 
 
@@ -122,7 +122,7 @@ def _gains(finished: pd.DataFrame, params: Sequence[str], found: Sequence[Outcom
     """Of every run on its checkpoint; of PAIRED runs by document, and against their constant arms."""
     few = (*primary(found), *chosen_outcomes(finished, found))
     made = {(g.run, g.outcome): g for g in from_checkpoint(finished, list(dict.fromkeys((*found, *few))))}
-    control = twins(finished, params)
+    control = matched_controls(finished, params)
     against: list[Gain] = []
     suites = members(finished, found)
     lead = primary(found)[0].column("delta") if found else ""
@@ -140,8 +140,8 @@ def _gains(finished: pd.DataFrame, params: Sequence[str], found: Sequence[Outcom
 
 
 def _again(known: Gain, outcome: Outcome, documents: tuple[Floats, Floats]) -> Gain:
-    kept = {name: getattr(known, name) for name in ("checkpoint", "run", "arm", "against", "first", "second", "stderr")}
-    return gain(outcome, documents=documents, **kept)
+    compared = Compared(checkpoint=known.checkpoint, run=known.run, arm=known.arm, against=known.against)
+    return gain(outcome, compared, first=known.first, second=known.second, stderr=known.stderr, documents=documents)
 
 
 def _against(
@@ -151,13 +151,11 @@ def _against(
     suites: dict[Outcome, tuple[Outcome, ...]],
 ) -> list[Gain]:
     """A run less its constant arm: of what has documents, and of the suites all of whose tasks have."""
+    compared = Compared(checkpoint=row["checkpoint"], run=row["name"], arm=row["arm"], against="constant")
     return [
         gain(
             outcome,
-            checkpoint=row["checkpoint"],
-            run=row["name"],
-            arm=row["arm"],
-            against="constant",
+            compared,
             first=float(other[outcome.column("after")]),
             second=float(row[outcome.column("after")]),
             stderr=stderr,
@@ -187,27 +185,25 @@ def _stderr(documents: tuple[Floats, Floats]) -> float:
 
 
 def _by_process(
-    anneals: pd.DataFrame, varying: tuple[Axis, ...], close: Sequence[Outcome], best: Sequence[Cell]
-) -> tuple[Foretold, ...]:
-    made: list[Foretold] = []
+    anneals: pd.DataFrame, varying: tuple[Axis, ...], close: Sequence[Outcome], best: Sequence[SettingGain]
+) -> tuple[Prediction, ...]:
+    made: list[Prediction] = []
     if not varying:
         return ()
-    unrun = unrun_settings(anneals, varying)
+    not_run = settings_not_run(anneals, varying)
     for outcome in close:
         fitted = surface(anneals, varying, outcome.column("delta"))
         if fitted is None:
             continue
-        top = max(cell.gain for cell in best if cell.outcome == outcome.name) * outcome.sign
-        made += foretold(fitted, outcome, top, unrun)[:SHOWN_FORETOLD]
+        top = max(setting.gain for setting in best if setting.outcome == outcome.name) * outcome.sign
+        made += predictions_of(fitted, outcome, top, not_run)[:MOST_PREDICTIONS]
     return tuple(made)
 
 
-def _laws(
-    finished: pd.DataFrame, varying: tuple[Axis, ...], close: Sequence[Outcome]
-) -> tuple[tuple[LawError, ...], tuple[Foretold, ...], tuple[tuple[str, str, float, float], ...]]:
+def _laws(finished: pd.DataFrame, varying: tuple[Axis, ...], close: Sequence[Outcome]) -> LawAnswers:
     losses = [o for o in close if o.metric == "loss" and o.task.partition(":")[0] == HELDOUT]
     if not losses or not varying:
-        return (), (), ()
+        return LawAnswers()
     trained = finished[finished["arm"].isin(("decay", "constant"))]
-    unrun = unrun_settings(finished[finished["arm"] == "decay"], varying)
-    return law_errors(trained, varying, losses[0], unrun.head(SHOWN_FORETOLD))
+    not_run = settings_not_run(finished[finished["arm"] == "decay"], varying)
+    return law_answers(trained, varying, losses[0], not_run.head(MOST_PREDICTIONS))

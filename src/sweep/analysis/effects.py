@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from sweep.analysis.factors import Axis, Floats, Term, coded, model
-from sweep.analysis.linear_model import Fit, by_chance, holm
+from sweep.analysis.linear_model import LinearModel, by_chance, holm
 
 LEVEL = 0.05
 """The most that the chance of calling any inert axis of an outcome a mattering one may be (Holm)."""
@@ -65,33 +65,81 @@ class Noise:
     df: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fitted:
+    """The linear model of M outcomes that the same runs have, over C settings."""
+
+    axes: Sequence[Axis]
+    outcomes: list[str]
+    columns: Floats
+    """(C, P) the model's columns."""
+    terms: Sequence[Term]
+    fit: LinearModel
+    weight: Floats
+    """(C,) runs of each setting."""
+    means: Floats
+    """(C, M) mean of each setting."""
+    noise: Floats
+    """(M,) sum of squares within settings, between seeds."""
+    noise_df: int
+    total: Floats
+    """(M,) sum of squares over all runs."""
+
+    @property
+    def variance(self) -> Floats | None:
+        """(M,) variance between seeds; None if no run is repeated with another seed."""
+        return self.noise / self.noise_df if self.noise_df else None
+
+    @property
+    def runs(self) -> int:
+        """Number of runs."""
+        return int(self.weight.sum())
+
+
 def effects(
-    runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[str]
+    runs: pd.DataFrame, axes: Sequence[Axis], outcomes: Sequence[str]
 ) -> tuple[tuple[Effect, ...], tuple[Level, ...], tuple[Noise, ...]]:
-    """Effects, effects of levels and noise of every outcome that at least two runs have; a row of `runs` is a run."""
-    made: tuple[list[Effect], list[Level], list[Noise]] = ([], [], [])
+    """Effects, effects of levels, and noise, of every outcome that at least two runs have; a row of `runs` is a run."""
+    all_effects: list[Effect] = []
+    all_levels: list[Level] = []
+    all_noise: list[Noise] = []
     chance: dict[tuple[str, str], float] = {}
-    if not found:
+    if not axes:
         return (), (), ()
-    for there, names in _alike(runs, outcomes):
-        cells, weight, means, noise, noise_df = _cells(runs[there], found, names)
-        by_axis = coded(cells, found)
-        columns, terms = model(by_axis, found)
-        fit = Fit.of(columns, weight, means)
-        total = ((means - (weight @ means) / weight.sum()) ** 2 * weight[:, None]).sum(0) + noise
-        variance = noise / noise_df if noise_df else None
-        error = None if variance is None else _error(fit, found, weight, means, variance, noise_df)
+    for present, names in _alike(runs, outcomes):
+        fitted, by_axis = _fitted(runs[present], axes, names)
+        variance = fitted.variance
+        error = None if variance is None else _error(fitted, variance)
         if error is not None:
-            for axis, often in by_chance(by_axis, found, weight, means).items():
+            for axis, often in by_chance(by_axis, axes, fitted.weight, fitted.means).items():
                 chance |= {(name, axis): float(p) for name, p in zip(names, often, strict=True)}
-        for term, squares, df in _type_two(fit, terms):
-            made[0].extend(_effects(term.name, squares, df, total, error, names, int(weight.sum())))
-        made[1].extend(_levels(fit, columns, terms, found, weight, means, noise, noise_df, names))
-        made[2].extend(
-            Noise(outcome=name, sd=None if variance is None else float(np.sqrt(variance[i])), df=noise_df)
-            for i, name in enumerate(names)
-        )
-    return tuple(_adjusted(made[0], chance)), tuple(made[1]), tuple(made[2])
+        for term, squares, df in _type_two(fitted.fit, fitted.terms):
+            all_effects += _effects(fitted, term.name, squares, df, error)
+        all_levels += _levels(fitted)
+        sds = [None] * len(names) if variance is None else [float(sd) for sd in np.sqrt(variance)]
+        all_noise += [Noise(outcome=name, sd=sd, df=fitted.noise_df) for name, sd in zip(names, sds, strict=True)]
+    return tuple(_adjusted(all_effects, chance)), tuple(all_levels), tuple(all_noise)
+
+
+def _fitted(runs: pd.DataFrame, axes: Sequence[Axis], names: list[str]) -> tuple[_Fitted, Mapping[str, Floats]]:
+    """The model fitted to these outcomes, and the coded columns of each axis."""
+    settings, weight, means, noise, noise_df = _settings(runs, axes, names)
+    by_axis = coded(settings, axes)
+    columns, terms = model(by_axis, axes)
+    total = ((means - (weight @ means) / weight.sum()) ** 2 * weight[:, None]).sum(0) + noise
+    fitted = _Fitted(
+        axes=axes,
+        outcomes=names,
+        columns=columns,
+        terms=terms,
+        fit=LinearModel.of(columns, weight, means),
+        weight=weight,
+        means=means,
+        noise=noise,
+        noise_df=noise_df,
+        total=total,
+    )
+    return fitted, by_axis
 
 
 def _alike(runs: pd.DataFrame, outcomes: Sequence[str]) -> list[tuple[Floats, list[str]]]:
@@ -104,19 +152,19 @@ def _alike(runs: pd.DataFrame, outcomes: Sequence[str]) -> list[tuple[Floats, li
     return list(groups.values())
 
 
-def _cells(
+def _settings(
     runs: pd.DataFrame, found: Sequence[Axis], names: list[str]
 ) -> tuple[pd.DataFrame, Floats, Floats, Floats, int]:
-    """Settings of the C cells, runs in each (C,), means (C, M), sums of squares within (M,), and their degrees."""
+    """Settings of the C settings, runs in each (C,), means (C, M), sums of squares within (M,), and their degrees."""
     grouped = runs.groupby([axis.name for axis in found], sort=False, dropna=False)
-    cell = grouped.ngroup().to_numpy()
-    cells = runs[[axis.name for axis in found]].iloc[np.unique(cell, return_index=True)[1]].reset_index(drop=True)
-    values, weight = runs[names].to_numpy(dtype=float), np.bincount(cell).astype(float)
-    means = np.stack([np.bincount(cell, weights=column) for column in values.T], axis=1) / weight[:, None]
-    return cells, weight, means, ((values - means[cell]) ** 2).sum(0), len(runs) - len(cells)
+    setting = grouped.ngroup().to_numpy()
+    settings = runs[[axis.name for axis in found]].iloc[np.unique(setting, return_index=True)[1]].reset_index(drop=True)
+    values, weight = runs[names].to_numpy(dtype=float), np.bincount(setting).astype(float)
+    means = np.stack([np.bincount(setting, weights=column) for column in values.T], axis=1) / weight[:, None]
+    return settings, weight, means, ((values - means[setting]) ** 2).sum(0), len(runs) - len(settings)
 
 
-def _type_two(fit: Fit, terms: Sequence[Term]) -> list[tuple[Term, Floats, int]]:
+def _type_two(fit: LinearModel, terms: Sequence[Term]) -> list[tuple[Term, Floats, int]]:
     """Each term's sums of squares, given the terms that don't contain it, and its degrees of freedom."""
     found = []
     for term in terms:
@@ -130,37 +178,36 @@ def _type_two(fit: Fit, terms: Sequence[Term]) -> list[tuple[Term, Floats, int]]
     return found
 
 
-def _error(
-    fit: Fit, found: Sequence[Axis], weight: Floats, means: Floats, variance: Floats, noise_df: int
-) -> tuple[Floats, Floats]:
-    """(M,) variance that terms are judged by and its degrees of freedom: that between seeds.
+def _error(fitted: _Fitted, variance: Floats) -> tuple[Floats, Floats]:
+    """(M,) variance that the terms are judged by, and its degrees of freedom: usually those between seeds.
 
-    Where the cells are no whole grid of as many runs each, what the model leaves over (an interaction it hasn't, a
-    bend) leaks into terms that are inert: where it shows above the noise they are judged by it.
+    If the settings are not a whole grid with equally many runs each, what the model doesn't explain (an interaction it
+    lacks, a bend) leaks into terms that do nothing. Where that shows above the noise, the terms are judged by it.
     """
-    df = np.full(len(variance), float(noise_df))
-    explained, rank = fit.explained(range(len(fit.gram)))
-    balanced = len(weight) == np.prod([len(axis.levels) for axis in found]) and len(set(weight)) == 1
-    if (left_df := len(weight) - rank) <= 0 or (balanced and not any(axis.continuous for axis in found)):
+    weight = fitted.weight
+    df = np.full(len(variance), float(fitted.noise_df))
+    explained, rank = fitted.fit.explained(range(len(fitted.fit.gram)))
+    whole_grid = len(weight) == np.prod([len(axis.levels) for axis in fitted.axes]) and len(set(weight)) == 1
+    rest_df = len(weight) - rank
+    if rest_df <= 0 or (whole_grid and not any(axis.continuous for axis in fitted.axes)):
         return variance, df
-    left = np.maximum((weight @ means**2) - explained, 0.0) / left_df
-    shows = left > stats.f.ppf(1 - SHOWS, left_df, noise_df) * variance
-    return np.where(shows, left, variance), np.where(shows, left_df, df)
+    rest = np.maximum((weight @ fitted.means**2) - explained, 0.0) / rest_df
+    shows = rest > stats.f.ppf(1 - SHOWS, rest_df, fitted.noise_df) * variance
+    return np.where(shows, rest, variance), np.where(shows, rest_df, df)
 
 
-def _effects(
-    term: str, squares: Floats, df: int, total: Floats, error: tuple[Floats, Floats] | None, names: list[str], n: int
-) -> list[Effect]:
-    made = []
-    for i, name in enumerate(names):
-        share = 100 * squares[i] / total[i] if total[i] > 0 else 0.0
+def _effects(fitted: _Fitted, term: str, squares: Floats, df: int, error: tuple[Floats, Floats] | None) -> list[Effect]:
+    effects = []
+    for i, name in enumerate(fitted.outcomes):
+        total = fitted.total[i]
+        share = 100 * squares[i] / total if total > 0 else 0.0
         floor = p_value = None
         if error is not None:
             variance, error_df = error[0][i], error[1][i]
             ratio = squares[i] / df / variance if variance > 0 else np.inf if squares[i] > 0 else 0.0
             p_value = float(stats.f.sf(ratio, df, error_df))
-            floor = float(100 * df * variance * stats.f.ppf(1 - LEVEL, df, error_df) / total[i]) if total[i] else 0.0
-        made.append(
+            floor = float(100 * df * variance * stats.f.ppf(1 - LEVEL, df, error_df) / total) if total else 0.0
+        effects.append(
             Effect(
                 outcome=name,
                 term=term,
@@ -169,10 +216,10 @@ def _effects(
                 floor_percent=floor,
                 p_value=p_value,
                 verdict=UNKNOWN,
-                runs=n,
+                runs=fitted.runs,
             )
         )
-    return made
+    return effects
 
 
 def _adjusted(made: list[Effect], chance: Mapping[tuple[str, str], float]) -> list[Effect]:
@@ -199,50 +246,48 @@ def _verdict(noise: float | None, chance: float) -> str:
     return UNSURE if chance >= LEVEL else MATTERS
 
 
-def _levels(
-    fit: Fit,
-    columns: Floats,
-    terms: Sequence[Term],
-    found: Sequence[Axis],
-    weight: Floats,
-    means: Floats,
-    noise: Floats,
-    noise_df: int,
-    names: list[str],
-) -> list[Level]:
-    """Of axes with few levels: with interactions where every one can be estimated, of main effects alone elsewhere.
+def _levels(fitted: _Fitted) -> list[Level]:
+    """Effects of the levels of axes with few levels.
 
-    The noise is that between seeds; where none is repeated, or interactions are left out, what the model leaves over.
+    With interactions if each can be estimated, else of main effects alone. The noise is that between seeds; if no seed
+    is repeated, or interactions are left out, it is what the model doesn't explain.
     """
-    used = columns.shape[1]
-    if np.linalg.matrix_rank(fit.gram, hermitian=True) < used:
-        used = max((t.columns.stop for t in terms if len(t.axes) == 1), default=1)
-        if np.linalg.matrix_rank(fit.gram[:used, :used], hermitian=True) < used:
-            return []
-    with_interactions = used == columns.shape[1] and (len(terms) > len(found) or len(found) == 1)
-    whole = with_interactions and noise_df > 0
-    inverse = np.linalg.inv(fit.gram[:used, :used])
-    coefficients = inverse @ fit.moment[:used]
-    left = ((means - columns[:, :used] @ coefficients) ** 2 * weight[:, None]).sum(0) + noise
-    squares, df = (noise, noise_df) if whole else (left, int(weight.sum()) - used)
-    made = []
-    for axis, term in zip(found, terms, strict=False):
+    used = _estimable(fitted)
+    if used is None:
+        return []
+    inverse = np.linalg.inv(fitted.fit.gram[:used, :used])
+    coefficients = inverse @ fitted.fit.moment[:used]
+    squares, df = _level_noise(fitted, used, coefficients)
+    levels = []
+    for axis, term in zip(fitted.axes, fitted.terms, strict=False):
         if axis.continuous:
             continue
         code = axis.columns(pd.Series(axis.levels, name=axis.name, dtype=object))
         effect = code @ coefficients[term.columns]
         spread = np.sqrt(np.einsum("lc,cd,ld->l", code, inverse[term.columns, term.columns], code))
-        for i, name in enumerate(names):
+        for i, name in enumerate(fitted.outcomes):
             half = stats.t.ppf(0.975, df) * np.sqrt(squares[i] / df) * spread if df > 0 else None
             for j, level in enumerate(axis.levels):
-                made.append(
-                    Level(
-                        outcome=name,
-                        axis=axis.name,
-                        level=level,
-                        effect=float(effect[j, i]),
-                        low=None if half is None else float(effect[j, i] - half[j]),
-                        high=None if half is None else float(effect[j, i] + half[j]),
-                    )
-                )
-    return made
+                value = float(effect[j, i])
+                low, high = (None, None) if half is None else (value - float(half[j]), value + float(half[j]))
+                levels.append(Level(outcome=name, axis=axis.name, level=level, effect=value, low=low, high=high))
+    return levels
+
+
+def _estimable(fitted: _Fitted) -> int | None:
+    """How many of the first columns can be estimated: all, or those of main effects; None if not even these."""
+    gram, used = fitted.fit.gram, fitted.columns.shape[1]
+    if np.linalg.matrix_rank(gram, hermitian=True) == used:
+        return used
+    used = max((term.columns.stop for term in fitted.terms if len(term.axes) == 1), default=1)
+    return None if np.linalg.matrix_rank(gram[:used, :used], hermitian=True) < used else used
+
+
+def _level_noise(fitted: _Fitted, used: int, coefficients: Floats) -> tuple[Floats, int]:
+    """(M,) sum of squares that the levels' intervals are made of, and its degrees of freedom."""
+    columns, terms = fitted.columns, fitted.terms
+    with_interactions = used == columns.shape[1] and (len(terms) > len(fitted.axes) or len(fitted.axes) == 1)
+    if with_interactions and fitted.noise_df > 0:
+        return fitted.noise, fitted.noise_df
+    residual = fitted.means - columns[:, :used] @ coefficients
+    return (residual**2 * fitted.weight[:, None]).sum(0) + fitted.noise, fitted.runs - used

@@ -112,15 +112,15 @@ def axis(values: pd.Series, with_it: Sequence[str] = (), settings: int | None = 
     return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=tuple(with_it), drawn=drawn)
 
 
-def coded(cells: pd.DataFrame, found: Sequence[Axis]) -> dict[str, Floats]:
+def coded(settings: pd.DataFrame, found: Sequence[Axis]) -> dict[str, Floats]:
     """(N, C) columns of each axis."""
-    return {axis.name: axis.columns(cells[axis.name]) for axis in found}
+    return {axis.name: axis.columns(settings[axis.name]) for axis in found}
 
 
 def model(coded: Mapping[str, Floats], found: Sequence[Axis]) -> tuple[Floats, tuple[Term, ...]]:
     """(N, P) columns of the constant, every main effect and every two-way interaction, and where each of these is.
 
-    Interactions of more than two axes are left out where they would explain any values of so few cells.
+    Interactions of more than two axes are left out where they would explain any values of so few settings.
     """
     number = len(next(iter(coded.values())))
     blocks: list[Floats] = [np.ones((number, 1))]

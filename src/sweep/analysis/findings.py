@@ -14,7 +14,7 @@ MOST_SUGGESTED = 3
 CHANCE = 0.025
 """Of comparisons without a difference, the part whose 95 % interval is on one side of none."""
 PROMISING = 0.1
-"""Least expected improvement on the best cell of a run that is suggested, in deviations between seeds."""
+"""Least expected improvement on the best setting of a run that is suggested, in deviations between seeds."""
 
 
 def findings(answers: Answers) -> dict[str, list[str]]:
@@ -26,7 +26,7 @@ def findings(answers: Answers) -> dict[str, list[str]]:
         "What is best, and how flat is it?": [*_best(answers)],
         "How good is each checkpoint really?": [*_checkpoints(answers)],
         "Which tasks can be trusted at this size?": [*_trusted(answers)],
-        "What would the runs not made give?": [*_unrun(answers)],
+        "What would the runs not made give?": [*_not_run(answers)],
     }
     return {question: sentences for question, sentences in made.items() if sentences}
 
@@ -44,7 +44,7 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
     ]
     template = str(anneals["command"].dropna().iloc[0]) if anneals["command"].notna().any() else "python -m sweep"
     if answers.noise and all(n.sd is None for n in answers.noise):
-        best = next((cell for cell in answers.cells if cell.best), None)
+        best = next((setting for setting in answers.settings if setting.best), None)
         if best is not None:
             settings = [*_checkpoint_settings(answers, best.checkpoint), *best.settings, ("seed", "1,2")]
             words = with_overrides(template, settings).replace("python -m sweep", "python -m sweep -m", 1)
@@ -54,7 +54,7 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
         if verdicts == {UNDER}:  # nothing told apart from noise: nothing to go by
             continue
         sd = next((n.sd for n in answers.noise if n.outcome == outcome.name), None) or 0.0
-        mine = [f for f in answers.foretold if f.outcome == outcome.name and f.expected_improvement]
+        mine = [f for f in answers.predictions if f.outcome == outcome.name and f.expected_improvement]
         promising = [f for f in mine if (f.expected_improvement or 0.0) >= PROMISING * sd]
         for one in promising[:MOST_SUGGESTED]:
             why = f"{outcome.name}: delta {one.value:+.4g} expected ({one.low:+.4g} to {one.high:+.4g})"
@@ -86,7 +86,7 @@ def _run(answers: Answers) -> Iterator[str]:
         yield f"{row['name']} {row['status']}" + (f": {why}" if why else "")
     missing = _missing(answers)
     if missing:
-        yield f"{missing} cells of the full grid have no finished run: shares are of the runs there are"
+        yield f"{missing} settings of the full grid have no finished run: shares are of the runs there are"
 
 
 def _levels(axis: Axis) -> str:
@@ -180,16 +180,16 @@ def _blind(answers: Answers) -> Iterator[str]:
 
 def _best(answers: Answers) -> Iterator[str]:
     for outcome in answers.primary:
-        mine = [cell for cell in answers.cells if cell.outcome == outcome.name]
-        for checkpoint in dict.fromkeys(cell.checkpoint for cell in mine):
-            group = [cell for cell in mine if cell.checkpoint == checkpoint]
-            best, alike = group[0], sum(cell.apart is False for cell in group) - 1
+        mine = [setting for setting in answers.settings if setting.outcome == outcome.name]
+        for checkpoint in dict.fromkeys(setting.checkpoint for setting in mine):
+            group = [setting for setting in mine if setting.checkpoint == checkpoint]
+            best, alike = group[0], sum(setting.apart is False for setting in group) - 1
             interval = "" if best.low is None else f" ({best.low:+.4g} to {best.high:+.4g})"
-            where = settings_text(best.settings) or "its only cell"
+            where = settings_text(best.settings) or "its only setting"
             text = f"{outcome.name}, {checkpoint}: {where}, gain {best.gain:+.4g}{interval}"
             if best.apart is not None:
-                cheapest = next(cell for cell in group if cell.cheapest)
-                text += f"; {alike} of {len(group) - 1} other cells not distinguishable"
+                cheapest = next(setting for setting in group if setting.cheapest)
+                text += f"; {alike} of {len(group) - 1} other settings not distinguishable"
                 text += "" if cheapest.best or not alike else f", the cheapest {settings_text(cheapest.settings)}"
             yield text
 
@@ -204,18 +204,19 @@ def _checkpoints(answers: Answers) -> Iterator[str]:
 
 
 def _trusted(answers: Answers) -> Iterator[str]:
-    known = [t for t in answers.trust if t.trusted is not None]
+    known = [t for t in answers.signal_to_noise if t.trusted is not None]
     if known:
         good = [t.outcome for t in known if t.trusted]
         shown = ", ".join(good[:12]) or "none"
-        yield f"{len(good)} of {len(known)} outcomes have cells further apart than seeds: {shown}"
-    elif answers.trust:
+        yield f"{len(good)} of {len(known)} outcomes have settings further apart than seeds: {shown}"
+    elif answers.signal_to_noise:
         yield "can't tell: no run is repeated with another seed"
 
 
-def _unrun(answers: Answers) -> Iterator[str]:
+def _not_run(answers: Answers) -> Iterator[str]:
     for law in answers.laws:
         yield (
-            f"{law.law} law on {law.model}: cells left out are foretold within {law.left_out_error:.3g} nats (root mean"
-            f" square; the losses themselves spread by {law.spread:.3g})"
+            f"{law.law} law on {law.model}: the losses of settings left out of the fit are predicted within"
+            f" {law.cross_validation_error:.3g} nats (root mean square; the losses themselves spread by"
+            f" {law.spread:.3g})"
         )

@@ -46,19 +46,27 @@ class Gain:
     p_value: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A run and what it is compared with."""
+
+    checkpoint: str
+    run: str
+    arm: str
+    against: str
+    """checkpoint, or constant."""
+
+
 def gain(
     outcome: Outcome,
+    compared: Compared,
     *,
-    checkpoint: str,
-    run: str,
-    arm: str,
-    against: str,
     first: float,
     second: float,
     stderr: float,
     documents: tuple[Floats, Floats] | None = None,
 ) -> Gain:
-    """The comparison; `documents` are the outcome's values of each document, where they are at hand."""
+    """The comparison; `documents` are the outcome's values of each document, if they are at hand."""
     delta = second - first
     low, high, test = delta - Z * stderr, delta + Z * stderr, "z"
     p_value = math.erfc(abs(delta) / stderr / math.sqrt(2)) if stderr > 0 else float(delta == 0)
@@ -69,10 +77,7 @@ def gain(
             test = "bootstrap"
             low, high, p_value = bootstrap(documents[1] - documents[0])
     return Gain(
-        checkpoint=checkpoint,
-        run=run,
-        arm=arm,
-        against=against,
+        **vars(compared),
         outcome=outcome.name,
         first=first,
         second=second,
@@ -118,18 +123,8 @@ def from_checkpoint(runs: pd.DataFrame, found: Sequence[Outcome]) -> tuple[Gain,
         for checkpoint, name, arm, first, second, stderr in mine[["checkpoint", "name", "arm", *columns]].itertuples(
             index=False
         ):
-            made.append(
-                gain(
-                    outcome,
-                    checkpoint=checkpoint,
-                    run=name,
-                    arm=arm,
-                    against="checkpoint",
-                    first=first,
-                    second=second,
-                    stderr=stderr,
-                )
-            )
+            compared = Compared(checkpoint=checkpoint, run=name, arm=arm, against="checkpoint")
+            made.append(gain(outcome, compared, first=first, second=second, stderr=stderr))
     return tuple(made)
 
 
@@ -138,7 +133,7 @@ NOT_SHARED = ("anneal", "arm", "anneal.shape", "anneal.final_fraction", "anneal.
 WARMED = ("anneal.peak_lr", "anneal.peak_scale", "anneal.warmup_steps")
 
 
-def twins(runs: pd.DataFrame, choices: Sequence[str]) -> dict[int, int]:
+def matched_controls(runs: pd.DataFrame, choices: Sequence[str]) -> dict[int, int]:
     """Row of an anneal -> row of its constant arm, among finished runs; `choices` are the params' columns."""
     shared = [c for c in choices if c not in NOT_SHARED and c not in WARMED and runs[c].nunique(dropna=False) > 1]
 

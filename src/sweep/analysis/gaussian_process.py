@@ -1,4 +1,4 @@
-"""Between and beyond the cells that were run: a Gaussian process over all axes, and Sobol's indices of a forest."""
+"""Between and beyond the settings that were run: a Gaussian process over all axes, and Sobol's indices of a forest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sweep.analysis.factors import Axis
 
 Floats = NDArray[np.float64]
-MOST_CELLS = 300
+MOST_SETTINGS = 300
 """Cells that a Gaussian process takes; of more, so many drawn at random."""
 FEWEST = 5
 SAMPLES = 256
@@ -33,8 +33,8 @@ class Surface:
     process: GaussianProcessRegressor
     center: float
     spread: float
-    left_out_error: float
-    """Root mean square error at each cell of the process fitted to the others (its scales kept)."""
+    cross_validation_error: float
+    """Root mean square error at each setting of the process fitted to the others (its scales kept)."""
     widened: float
     """What its standard deviations are multiplied by: at least 1, so that the errors left out are no surprise."""
 
@@ -55,12 +55,12 @@ class Importance:
 
 
 def surface(runs: pd.DataFrame, found: Sequence[Axis], column: str) -> Surface | None:
-    """Fitted to the cells' means; None where there are fewer than FEWEST cells."""
+    """FittedLaw to the settings' means; None where there are fewer than FEWEST settings."""
     names = [axis.name for axis in found]
     means = runs.dropna(subset=[column]).groupby(names, sort=False, dropna=False)[column].mean().reset_index()
     if len(means) < FEWEST:
         return None
-    means = means.sample(min(len(means), MOST_CELLS), random_state=0)
+    means = means.sample(min(len(means), MOST_SETTINGS), random_state=0)
     x, y = _coded(means, found), means[column].to_numpy(dtype=float)
     center, spread = float(y.mean()), float(y.std()) or 1.0
     kernel = ConstantKernel(1.0, (1e-2, 1e2)) * RBF(np.ones(x.shape[1]), (0.2, 50.0)) + WhiteKernel(0.1, (1e-4, 2.0))

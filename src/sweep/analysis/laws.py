@@ -1,7 +1,6 @@
 """Annealing laws: the loss that a sequence of learning rates leads to, fitted to measured losses.
 
-True to Luo et al. 2025 (multi-power law, arXiv 2503.12811), Tissue et al. 2024 (arXiv 2408.11029) and the convex bound
-of Schaipp et al. 2025 (arXiv 2501.18965).
+True to Luo et al. 2025 (multi-power law, arXiv 2503.12811) and Tissue et al. 2024 (arXiv 2408.11029).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedLaw:
     """A law with its parameters."""
 
     law: str
@@ -65,7 +64,7 @@ class Quality:
     points: int
 
 
-def multi_power(curves: Sequence[Curve], near: Fitted | None = None) -> Fitted:
+def multi_power(curves: Sequence[Curve], near: FittedLaw | None = None) -> FittedLaw:
     """L = L0 + A (S1 + S_W)^-alpha - B sum_k (lr_k-1 - lr_k) G(lr_k^-gamma S_k), G(x) = 1 - (C x + 1)^-beta."""
     scale = near.scale if near else _scale(curves)
     names = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
@@ -85,12 +84,12 @@ def multi_power(curves: Sequence[Curve], near: Fitted | None = None) -> Fitted:
 
     bounds = ([0.0, 1e-6, 0.01, 0.0, 1e-4, 0.01, 0.0], [least, np.inf, 3.0, np.inf, 1e4, 5.0, 2.0])
     parameters = _least(curves, loss, start, bounds, near)
-    return Fitted(
+    return FittedLaw(
         "multi-power", dict(zip(names, map(float, parameters), strict=True)), scale, lambda c: loss(parameters, c)
     )
 
 
-def tissue(curves: Sequence[Curve], near: Fitted | None = None) -> Fitted:
+def tissue(curves: Sequence[Curve], near: FittedLaw | None = None) -> FittedLaw:
     """L = L0 + A S1^-alpha - C S2, S2 the summed momentum of the learning rate's falls, lambda = MOMENTUM."""
     scale = near.scale if near else _scale(curves)
     least = min(float(c.loss.min()) for c in curves)
@@ -105,25 +104,25 @@ def tissue(curves: Sequence[Curve], near: Fitted | None = None) -> Fitted:
     bounds = ([0.0, 1e-6, 0.01, 0.0], [least, np.inf, 3.0, np.inf])
     parameters = _least(curves, loss, start, bounds, near)
     names = ("L0", "A", "alpha", "C")
-    return Fitted(
+    return FittedLaw(
         "momentum", dict(zip(names, map(float, parameters), strict=True)), scale, lambda c: loss(parameters, c)
     )
 
 
-class Fit(Protocol):
+class LawFitter(Protocol):
     """Fits a law; `near` is one fitted to almost the same curves, to begin from."""
 
-    def __call__(self, curves: Sequence[Curve], near: Fitted | None = None) -> Fitted: ...
+    def __call__(self, curves: Sequence[Curve], near: FittedLaw | None = None) -> FittedLaw: ...
 
 
-LAWS: dict[str, tuple[Fit, int]] = {
+LAWS: dict[str, tuple[LawFitter, int]] = {
     "multi-power": (multi_power, 7),
     "momentum": (tissue, 4),
 }
 """Name -> how it is fitted, and how many parameters that finds."""
 
 
-def quality(law: Fitted, curve: Curve, *, fitted: bool) -> Quality:
+def quality(law: FittedLaw, curve: Curve, *, fitted: bool) -> Quality:
     """How near the law is to a curve."""
     error = law.predict(curve) - curve.loss
     spread = float(((curve.loss - curve.loss.mean()) ** 2).sum())
@@ -135,21 +134,6 @@ def quality(law: Fitted, curve: Curve, *, fitted: bool) -> Quality:
         mean_absolute_error=float(np.abs(error).mean()),
         points=len(error),
     )
-
-
-def convex_bound(rates: Floats, *, distance: float, gradient: float | Floats) -> float:
-    """Upper bound of the loss's distance from its minimum after the last update, for convex losses.
-
-    `distance` from the start to the minimum, `gradient` norms of one or of each update; where the last rates are 0 the
-    bound is that of the updates before them.
-    """
-    eta = rates[: int(np.flatnonzero(rates)[-1]) + 1]
-    norm = np.broadcast_to(np.asarray(gradient, dtype=float), rates.shape)[: len(eta)]
-    squares = eta**2 * norm**2
-    total = eta.sum()
-    tail, square_tail = np.cumsum(eta[::-1])[::-1], np.cumsum(squares[::-1])[::-1]
-    last = (eta[:-1] / tail[1:] * square_tail[:-1] / tail[:-1]).sum()
-    return float(distance**2 / (2 * total) + squares.sum() / (2 * total) + last / 2)
 
 
 def _scale(curves: Sequence[Curve]) -> float:
@@ -190,7 +174,7 @@ def _least(
     loss: Callable[[Floats, Curve], Floats],
     start: Floats,
     bounds: tuple[Sequence[float], Sequence[float]],
-    near: Fitted | None,
+    near: FittedLaw | None,
 ) -> Floats:
     """Parameters with the least Huber loss of the logarithm."""
 

@@ -1,4 +1,4 @@
-"""A linear model of cell means: what its columns explain, and what an axis drawn at random would."""
+"""A linear model of setting means: what its columns explain, and what an axis drawn at random would."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ FEWEST, MOST = 6, 500
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Sums of squares of a linear model of cell means, weighted by their runs; M outcomes."""
+class LinearModel:
+    """Sums of squares of a linear model of setting means, weighted by their runs; M outcomes."""
 
     gram: Floats
     moment: Floats
     """(P, M)"""
 
     @classmethod
-    def of(cls, columns: Floats, weight: Floats, means: Floats) -> Fit:
-        """Of (C, P) columns, the runs in each cell (C,) and their means (C, M)."""
+    def of(cls, columns: Floats, weight: Floats, means: Floats) -> LinearModel:
+        """Of (C, P) columns, the runs in each setting (C,) and their means (C, M)."""
         weighted = columns * weight[:, None]
         return cls(weighted.T @ columns, weighted.T @ means)
 
@@ -56,7 +56,7 @@ def by_chance(coded: Mapping[str, Floats], found: Sequence[Axis], weight: Floats
             columns = np.column_stack([np.ones(len(block)), block])
         else:
             columns = model({**coded, name: block}, found)[0][:, :width]
-        return Fit.of(columns, weight, means).explained(range(columns.shape[1]))[0]
+        return LinearModel.of(columns, weight, means).explained(range(columns.shape[1]))[0]
 
     for name in drawn:
         own = explained(name, coded[name])

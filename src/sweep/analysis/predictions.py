@@ -12,14 +12,14 @@ from scipy import stats
 
 from sweep.analysis.factors import Axis
 from sweep.analysis.gaussian_process import Surface
-from sweep.analysis.laws import LAWS, Curve, Fit, Fitted
+from sweep.analysis.laws import LAWS, Curve, FittedLaw, LawFitter
 from sweep.analysis.outcomes import Outcome
 from sweep.domain.schedule import Warmup, learning_rates
 
 MOST_LEFT_OUT = 12
 """Cells that a law is fitted without, one at a time, to see its error."""
 MOST_CANDIDATES = 4000
-MOST_CELLS = 80
+MOST_SETTINGS = 80
 """That laws are fitted to; of more, so many drawn at random."""
 
 
@@ -32,15 +32,15 @@ class LawError:
     runs: int
     fitted_error: float
     """Mean absolute error of the runs fitted, nats."""
-    left_out_error: float
-    """Root mean square error of cells left out, one at a time, nats."""
+    cross_validation_error: float
+    """Root mean square error of settings left out, one at a time, nats."""
     spread: float
     """Standard deviation of the losses themselves: what guessing their mean would err by."""
     parameters: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Foretold:
+class Prediction:
     """One run that was not made."""
 
     outcome: str
@@ -53,7 +53,7 @@ class Foretold:
     """Ends of the 95 % interval of a run."""
     high: float
     expected_improvement: float | None
-    """How much it is expected to better the best cell, chance counted; None: by a law."""
+    """How much it is expected to better the best setting, chance counted; None: by a law."""
 
 
 def curve(row: pd.Series, loss: float) -> Curve:
@@ -85,62 +85,77 @@ def peak_of(row: pd.Series) -> float:
     return float(row["position/lr"]) * (1.0 if isinstance(scale, str) else float(scale))
 
 
-def law_errors(
-    runs: pd.DataFrame, found: Sequence[Axis], outcome: Outcome, unrun: pd.DataFrame
-) -> tuple[tuple[LawError, ...], tuple[Foretold, ...], tuple[tuple[str, str, float, float], ...]]:
-    """Laws fitted to the losses at the ends of a model's runs, their errors, what they say of unrun settings, and
-    (law, run, measured, law's) of every run.
+@dataclass(frozen=True)
+class LawAnswers:
+    """What the annealing laws say of one table of runs."""
 
-    `runs` are anneals and constant arms on the checkpoint's own data; batch size and sequence length as in training.
+    errors: tuple[LawError, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+    measured: tuple[tuple[str, str, float, float], ...] = ()
+    """(law, run, measured loss, the law's loss) of every run."""
+
+
+def law_answers(runs: pd.DataFrame, axes: Sequence[Axis], outcome: Outcome, not_run: pd.DataFrame) -> LawAnswers:
+    """Laws fitted, for each model, to the losses at the ends of its runs, and their predictions for settings not run.
+
+    `runs` are anneals and constant controls on the checkpoint's own data; batch size and sequence length are as in
+    training.
     """
     errors: list[LawError] = []
-    foretold: list[Foretold] = []
-    met: list[tuple[str, str, float, float]] = []
-    column = outcome.column("after")
-    names = [axis.name for axis in found]
+    predictions: list[Prediction] = []
+    measured: list[tuple[str, str, float, float]] = []
+    column, names = outcome.column("after"), [axis.name for axis in axes]
     for model, mine in runs.dropna(subset=[column]).groupby("model", sort=False):
-        means = _cell_means(mine, names, column)
+        means = _setting_means(mine, names, column)
         curves = [curve(row, row[column]) for _, row in means.iterrows()]
+        same_model = not_run[not_run["model"] == model] if "model" in not_run else not_run
         for law, (fit, parameters) in LAWS.items():
             if len(curves) <= parameters:
                 continue
             fitted = fit(curves)
-            said = np.array([float(fitted.predict(c)[0]) for c in curves])
-            measured = means[column].to_numpy(dtype=float)
-            met += [(law, c.name, float(m), float(s)) for c, m, s in zip(curves, measured, said, strict=True)]
-            left = _left_out(fit, curves, fitted)
-            errors.append(
-                LawError(
-                    law=law,
-                    model=str(model),
-                    runs=len(mine),
-                    fitted_error=float(np.abs(said - measured).mean()),
-                    left_out_error=left,
-                    spread=float(measured.std()),
-                    parameters=", ".join(f"{name} {value:.3g}" for name, value in fitted.parameters.items()),
-                )
-            )
-            half = float(stats.t.ppf(0.975, max(len(curves) - len(fitted.parameters), 1))) * left
-            template = mine.iloc[0]
-            for _, row in unrun.iterrows():
-                if "model" in row and row["model"] != model:
-                    continue
-                value = float(fitted.predict(curve(_merged(template, row), 1.0))[0])
-                foretold.append(
-                    Foretold(
-                        outcome=outcome.name,
-                        settings=tuple((name, row[name]) for name in names),
-                        by=law,
-                        value=value,
-                        low=value - half,
-                        high=value + half,
-                        expected_improvement=None,
-                    )
-                )
-    return tuple(errors), tuple(foretold), tuple(met)
+            error = _law_error(law, fit, fitted, curves, model=str(model), runs=len(mine))
+            errors.append(error)
+            losses = ((c.name, float(c.loss[0]), float(fitted.predict(c)[0])) for c in curves)
+            measured += [(law, *rest) for rest in losses]
+            half = float(stats.t.ppf(0.975, max(len(curves) - parameters, 1))) * error.cross_validation_error
+            for _, row in same_model.iterrows():
+                value = float(fitted.predict(curve(_merged(mine.iloc[0], row), 1.0))[0])
+                setting = tuple((name, row[name]) for name in names)
+                predictions.append(_by_law(law, outcome, setting, value, half))
+    return LawAnswers(tuple(errors), tuple(predictions), tuple(measured))
 
 
-def unrun_settings(runs: pd.DataFrame, found: Sequence[Axis]) -> pd.DataFrame:
+def _law_error(
+    law: str, fit: LawFitter, fitted: FittedLaw, curves: Sequence[Curve], *, model: str, runs: int
+) -> LawError:
+    losses = np.array([curve.loss[0] for curve in curves])
+    predicted = np.array([float(fitted.predict(curve)[0]) for curve in curves])
+    return LawError(
+        law=law,
+        model=model,
+        runs=runs,
+        fitted_error=float(np.abs(predicted - losses).mean()),
+        cross_validation_error=_cross_validation_error(fit, curves, fitted),
+        spread=float(losses.std()),
+        parameters=", ".join(f"{name} {value:.3g}" for name, value in fitted.parameters.items()),
+    )
+
+
+def _by_law(
+    law: str, outcome: Outcome, setting: tuple[tuple[str, object], ...], value: float, half: float
+) -> Prediction:
+    return Prediction(
+        outcome=outcome.name,
+        settings=setting,
+        by=law,
+        value=value,
+        low=value - half,
+        high=value + half,
+        expected_improvement=None,
+    )
+
+
+def settings_not_run(runs: pd.DataFrame, found: Sequence[Axis]) -> pd.DataFrame:
     """Cells of the grid of all levels, and of the middles between neighbouring numbers, that no run was made of.
 
     The checkpoint's own axes have no middles: a checkpoint is there or not.
@@ -162,18 +177,18 @@ def unrun_settings(runs: pd.DataFrame, found: Sequence[Axis]) -> pd.DataFrame:
     return pd.DataFrame([row for row in rows if row not in made], columns=names)
 
 
-def foretold(surface: Surface, outcome: Outcome, best: float, unrun: pd.DataFrame) -> tuple[Foretold, ...]:
-    """What the process says of unrun settings, the most promising first; `best` is the best cell's mean delta."""
-    if unrun.empty:
+def predictions_of(surface: Surface, outcome: Outcome, best: float, not_run: pd.DataFrame) -> tuple[Prediction, ...]:
+    """What the process says of not_run settings, the most promising first; `best` is the best setting's mean delta."""
+    if not_run.empty:
         return ()
-    mean, sd = surface.at(unrun)
+    mean, sd = surface.at(not_run)
     better = outcome.sign * (mean - best)
     expected = better * stats.norm.cdf(better / sd) + sd * stats.norm.pdf(better / sd)
     ranked = np.argsort(-expected, kind="stable")
     return tuple(
-        Foretold(
+        Prediction(
             outcome=outcome.name,
-            settings=tuple(unrun.iloc[i].items()),
+            settings=tuple(not_run.iloc[i].items()),
             by="gaussian process",
             value=float(mean[i]),
             low=float(mean[i] - 1.96 * sd[i]),
@@ -199,16 +214,16 @@ def _with_middles(axis: Axis) -> tuple[object, ...]:
     return tuple(sorted({*axis.levels, *middles}))
 
 
-def _cell_means(runs: pd.DataFrame, names: Sequence[str], column: str) -> pd.DataFrame:
-    """One row a cell and arm: the first run's, with the mean over seeds."""
+def _setting_means(runs: pd.DataFrame, names: Sequence[str], column: str) -> pd.DataFrame:
+    """One row a setting and arm: the first run's, with the mean over seeds."""
     keys = [*names, "arm", "anneal.steps"]
     grouped = runs.groupby(list(dict.fromkeys(keys)), sort=False, dropna=False)
     first = runs.loc[grouped.head(1).index].copy()
     first[column] = grouped[column].transform("mean").loc[first.index]
-    return first.sample(min(len(first), MOST_CELLS), random_state=0).sort_index()
+    return first.sample(min(len(first), MOST_SETTINGS), random_state=0).sort_index()
 
 
-def _left_out(fit: Fit, curves: Sequence[Curve], near: Fitted) -> float:
+def _cross_validation_error(fit: LawFitter, curves: Sequence[Curve], near: FittedLaw) -> float:
     chosen = np.random.default_rng(0).permutation(len(curves))[:MOST_LEFT_OUT]
     errors = []
     for i in chosen:

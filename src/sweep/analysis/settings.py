@@ -17,7 +17,7 @@ CHECKPOINT_AXES = ("model", "checkpoint.step", "checkpoint.path")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class SettingGain:
     """One setting of the anneal at one checkpoint, for one outcome."""
 
     outcome: str
@@ -32,7 +32,7 @@ class Cell:
     high: float | None
     best: bool
     apart: bool | None
-    """Whether it is told apart from the checkpoint's best cell (Tukey, 5 % over all pairs); None: no noise known."""
+    """Whether it is told apart from the checkpoint's best setting (Tukey, 5 % over all pairs); None: no noise known."""
     cheapest: bool
     """The fewest tokens among those not distinguishable from the best."""
     tokens: float
@@ -42,8 +42,8 @@ class Cell:
     """Of annealing; on whichever machine the runs were made."""
 
 
-def cells(runs: pd.DataFrame, found: Sequence[Axis], outcome: Outcome) -> tuple[Cell, ...]:
-    """Every cell of every checkpoint, best first; `runs` are anneals."""
+def settings(runs: pd.DataFrame, found: Sequence[Axis], outcome: Outcome) -> tuple[SettingGain, ...]:
+    """Every setting of every checkpoint, best first; `runs` are anneals."""
     names = [axis.name for axis in found if axis.name not in CHECKPOINT_AXES]
     column = outcome.column("delta")
     mine = runs.dropna(subset=[column])
@@ -58,7 +58,7 @@ def cells(runs: pd.DataFrame, found: Sequence[Axis], outcome: Outcome) -> tuple[
     df = len(scored) - len(table)
     squares = float(((scored["gain_"] - grouped["gain_"].transform("mean")) ** 2).sum())
     sd = float(np.sqrt(squares / df)) if df else None
-    made: list[Cell] = []
+    made: list[SettingGain] = []
     for checkpoint, group in table.groupby("checkpoint", sort=False):
         made += _of_checkpoint(outcome, str(checkpoint), group.sort_values("gain", ascending=False), names, sd, df)
     return tuple(made)
@@ -66,7 +66,7 @@ def cells(runs: pd.DataFrame, found: Sequence[Axis], outcome: Outcome) -> tuple[
 
 def _of_checkpoint(
     outcome: Outcome, checkpoint: str, group: pd.DataFrame, names: Sequence[str], sd: float | None, df: int
-) -> list[Cell]:
+) -> list[SettingGain]:
     best = group.iloc[0]
     critical = _tukey(len(group), df) if sd is not None and len(group) > 1 else 0.0
     made = []
@@ -76,7 +76,7 @@ def _of_checkpoint(
             half = float(stats.t.ppf(0.975, df)) * sd / np.sqrt(row["n"])
             apart = bool(best["gain"] - row["gain"] > critical * sd * np.sqrt(1 / row["n"] + 1 / best["n"]))
         made.append(
-            Cell(
+            SettingGain(
                 outcome=outcome.name,
                 checkpoint=checkpoint,
                 settings=tuple((name, row[name]) for name in names),
@@ -93,7 +93,7 @@ def _of_checkpoint(
                 gain_per_hour=row["gain"] / row["seconds"] * 3600 if row["seconds"] else np.nan,
             )
         )
-    alike = [i for i, cell in enumerate(made) if cell.apart is False]
+    alike = [i for i, setting in enumerate(made) if setting.apart is False]
     if alike:
         least = min(alike, key=lambda i: (made[i].tokens, -made[i].gain))
         made[least] = replace(made[least], cheapest=True)

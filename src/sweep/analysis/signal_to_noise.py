@@ -1,6 +1,6 @@
-"""Which tasks can be trusted at this size: how far the cells of a sweep lie apart, beside how much equal runs differ.
+"""Signal-to-noise of each outcome: how far apart the settings of a sweep are, against how much equal runs differ.
 
-After Signal and Noise (Heineman et al. 2025, arXiv 2508.13144), its noise here being that between seeds.
+After Signal and Noise (Heineman et al. 2025, arXiv 2508.13144); the noise here is that between seeds.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sweep.analysis.factors import Axis, Floats
 from sweep.analysis.outcomes import Outcome
 
 LINE = 1.0
-"""Signal over noise from which ranks are shown: cells lie apart by more than equal runs do."""
+"""Signal over noise from which ranks are shown: settings lie apart by more than equal runs do."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust:
+class SignalToNoise:
     """One outcome's signal and noises, in its own unit."""
 
     outcome: str
     signal: float
-    """Standard deviation of the cells' true values: that of their means, less what noise alone gives them."""
+    """Standard deviation of the settings' true values: that of their means, less what noise alone gives them."""
     noise: float | None
     """Standard deviation between seeds; None: none is repeated."""
     documents: float
@@ -33,11 +33,13 @@ class Trust:
     ratio: float | None
     """Signal over noise."""
     trusted: bool | None
-    """Whether the ratio is above LINE, and not by chance (F test of the cells at 5 %); None: can't tell."""
+    """Whether the ratio is above LINE, and not by chance (F test of the settings at 5 %); None: can't tell."""
 
 
-def trust(runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[Outcome]) -> tuple[Trust, ...]:
-    """Of every outcome with at least two cells; `runs` are anneals."""
+def signal_to_noise(
+    runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[Outcome]
+) -> tuple[SignalToNoise, ...]:
+    """Of every outcome with at least two settings; `runs` are anneals."""
     names = [axis.name for axis in found]
     made = []
     for outcome in outcomes:
@@ -54,7 +56,7 @@ def trust(runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[Outcome]
         signal = float(np.sqrt(max(variance, 0.0)))
         ratio = None if noise is None else signal / noise if noise else np.inf
         made.append(
-            Trust(
+            SignalToNoise(
                 outcome=outcome.name,
                 signal=signal,
                 noise=noise,
@@ -69,6 +71,6 @@ def trust(runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[Outcome]
 
 
 def _apart(means: Floats, sizes: Floats, noise: float, df: int) -> bool:
-    """Whether seeds alone give cells that lie so far apart in less than 5 %."""
+    """Whether seeds alone give settings that lie so far apart in less than 5 %."""
     between = (sizes * (means - np.average(means, weights=sizes)) ** 2).sum() / (len(means) - 1)
     return bool(between > stats.f.ppf(0.95, len(means) - 1, df) * noise**2)

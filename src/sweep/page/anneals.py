@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
@@ -41,7 +40,7 @@ def by_shape(answers: Answers) -> Figure | None:
 
 def heat_map(answers: Answers) -> Figure | None:
     """Gain in each checkpoint and length, the number and its interval in each field."""
-    table = _cells(answers)
+    table = _settings(answers)
     if table.empty or not _varies(answers, STEPS) or table[CHECKPOINT].nunique() < 2:
         return None
     figure, grid = panels(len(answers.primary), width=4.8, across=2)
@@ -92,8 +91,8 @@ def arms(answers: Answers) -> Figure | None:
 
 
 def frontier(answers: Answers) -> Figure | None:
-    """Gain against seconds of annealing; what no cheaper cell beats is joined."""
-    table = _cells(answers)
+    """Gain against seconds of annealing; what no cheaper setting beats is joined."""
+    table = _settings(answers)
     if table.empty or not (table["seconds"] > 0).any():
         return None
     figure, grid = panels(len(answers.primary))
@@ -138,7 +137,7 @@ def by_axis(runs: pd.DataFrame, varying: Sequence[Axis], outcome: str, noise: Se
 
 
 def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
-    table = _cells(answers)
+    table = _settings(answers)
     if table.empty or not _varies(answers, x):
         return None
     figure, grid = panels(len(answers.primary))
@@ -151,7 +150,11 @@ def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
         for place, (labels, group) in enumerate(groups):
             aside = (place - (len(groups) - 1) / 2) * 0.012  # so that intervals don't hide each other
             drawn = any(axis.name == x and axis.continuous for axis in answers.axes)
-            _line(axes, group.sort_values(x), x, " ".join(str(one) for one in labels), place, aside, joined=not drawn)
+            group = group.sort_values(x)
+            values = group[x] * (1 + aside) if pd.api.types.is_numeric_dtype(group[x]) else group[x].astype(str)
+            style = {**marked(place), "linestyle": ""} if drawn else marked(place)
+            half = None if group["half"].isna().all() else group["half"]
+            axes.errorbar(values, group["gain"], half, label=" ".join(map(str, labels)) or None, **style)
         if pd.api.types.is_numeric_dtype(points[x]):
             logged(axes, points[x])
         axes.axhline(0, color=GREY, linewidth=1)
@@ -160,16 +163,9 @@ def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
     return figure
 
 
-def _line(axes: Axes, group: pd.DataFrame, x: str, label: str, place: int, aside: float, *, joined: bool) -> None:
-    values = group[x] * (1 + aside) if pd.api.types.is_numeric_dtype(group[x]) else group[x].astype(str)
-    half = None if group["half"].isna().all() else group["half"]
-    style = marked(place) if joined else {**marked(place), "linestyle": ""}
-    axes.errorbar(values, group["gain"], half, label=label or None, **style)
-
-
-def _cells(answers: Answers) -> pd.DataFrame:
-    """The cells, settings as columns."""
-    rows = [{**vars(cell), **dict(cell.settings)} for cell in answers.cells]
+def _settings(answers: Answers) -> pd.DataFrame:
+    """The settings, settings as columns."""
+    rows = [{**vars(setting), **dict(setting.settings)} for setting in answers.settings]
     return pd.DataFrame(rows).infer_objects() if rows else pd.DataFrame(columns=["outcome", CHECKPOINT])
 
 

@@ -26,7 +26,7 @@ DRAWN: dict[str, tuple[str, Callable[[Answers], Figure | None]]] = {
     "surface": ("Response surface and its uncertainty", laws.response),
     "laws": ("Annealing laws against measured losses", laws.met),
     "learning_rates": ("Learning rates", laws.traces),
-    "trust": ("Signal and noise by task", overview.trusted),
+    "signal_to_noise": ("Signal and noise by task", overview.trusted),
 }
 """Name -> title, and what draws it; None where the sweep has nothing to draw."""
 

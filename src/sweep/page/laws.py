@@ -41,7 +41,7 @@ def traces(answers: Answers) -> Figure | None:
 
 
 def met(answers: Answers) -> Figure | None:
-    """A law's loss against the measured one, a point a cell."""
+    """A law's loss against the measured one, a point a setting."""
     laws = list(dict.fromkeys(point[0] for point in answers.law_points))
     if not laws:
         return None
@@ -49,13 +49,11 @@ def met(answers: Answers) -> Figure | None:
     for place, (axes, law) in enumerate(zip(grid, laws, strict=True)):
         points = np.array([point[2:] for point in answers.law_points if point[0] == law])
         error = next(e for e in answers.laws if e.law == law)
-        ends = [points.min(), points.max()]
+        ends, half = [points.min(), points.max()], error.cross_validation_error
         axes.plot(ends, ends, color="#888888", linewidth=1)
-        axes.errorbar(points[:, 0], points[:, 1], error.left_out_error, linestyle="", alpha=0.7, **marked(place))
+        axes.errorbar(points[:, 0], points[:, 1], half, linestyle="", alpha=0.7, **marked(place))
         axes.set(xlabel="measured loss (nats a token)", ylabel="the law's loss (nats a token)")
-        axes.set_title(
-            f"{law} law; bars: error of cells left out,\n{error.left_out_error:.2g} nats; spread {error.spread:.2g}"
-        )
+        axes.set_title(f"{law} law; bars: cross-validation error,\n{half:.2g} nats; spread {error.spread:.2g}")
     return figure
 
 

@@ -85,7 +85,7 @@ def effect_bars(by_outcome: Mapping[str, Sequence[Effect]], *, of: str) -> Figur
 
 def trusted(answers: Answers) -> Figure | None:
     """Signal over noise of every outcome, the line from which ranks are shown."""
-    known = [t for t in answers.trust if t.ratio is not None and np.isfinite(t.ratio)]
+    known = [t for t in answers.signal_to_noise if t.ratio is not None and np.isfinite(t.ratio)]
     if not known:
         return None
     mine = sorted(known, key=lambda t: t.ratio or 0.0)[-MOST_TASKS:]
@@ -97,7 +97,8 @@ def trusted(answers: Answers) -> Figure | None:
     axes.set_yticks(range(len(mine)), [t.outcome for t in mine], fontsize=8)
     axes.set_ylim(-0.6, len(mine) - 0.4)
     axes.set(
-        xlabel="spread of the cells / spread between seeds (of the gain)", title=f"{shown}ranks count right of {LINE:g}"
+        xlabel="spread of the settings / spread between seeds (of the gain)",
+        title=f"{shown}ranks count right of {LINE:g}",
     )
     axes.grid(axis="y", visible=False)
     return figure
