@@ -159,7 +159,7 @@ def test_a_real_browser_opens_it_without_errors_and_sorts_its_tables(written: Pa
     addEventListener("load", () => { document.querySelectorAll("details").forEach(d => d.open = true);
       const whole = [...document.images].every(i => i.naturalWidth > 300);
       const table = document.querySelector("#table-effects");
-      const head = [...table.tHead.rows[0].settings].find(c => c.textContent === "share_percent");
+      const head = [...table.tHead.rows[0].cells].find(c => c.textContent === "share_percent");
       const at = head.cellIndex;
       const column = () => [...table.tBodies[0].rows].map(r => parseFloat(r.settings[at].dataset.value));
       const sorted = values => values.every((v, i) => !i || values[i - 1] <= v);

@@ -25,8 +25,8 @@ SCRIPT = """
 for (const head of document.querySelectorAll("th")) head.addEventListener("click", () => {
   const body = head.closest("table").tBodies[0], at = head.cellIndex, up = head.dataset.up !== "1";
   head.dataset.up = up ? "1" : "0";
-  const key = row => { const setting = row.settings[at], n = parseFloat(setting.dataset.value ?? "");
-    return Number.isNaN(n) ? setting.textContent : n; };
+  const key = row => { const cell = row.cells[at], n = parseFloat(cell.dataset.value ?? "");
+    return Number.isNaN(n) ? cell.textContent : n; };
   const less = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
   const rows = [...body.rows].sort((a, b) => (up ? 1 : -1) * less(key(a), key(b)));
   body.append(...rows);
