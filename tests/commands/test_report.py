@@ -161,7 +161,7 @@ def test_a_real_browser_opens_it_without_errors_and_sorts_its_tables(written: Pa
       const table = document.querySelector("#table-effects");
       const head = [...table.tHead.rows[0].cells].find(c => c.textContent === "share_percent");
       const at = head.cellIndex;
-      const column = () => [...table.tBodies[0].rows].map(r => parseFloat(r.settings[at].dataset.value));
+      const column = () => [...table.tBodies[0].rows].map(r => parseFloat(r.cells[at].dataset.value));
       const sorted = values => values.every((v, i) => !i || values[i - 1] <= v);
       head.click(); const up = sorted(column()); head.click(); const down = sorted(column().reverse());
       document.title = `images ${document.images.length} ${whole} up ${up} down ${down}`; });</script>"""
