@@ -11,15 +11,15 @@ from tokenizers import Tokenizer
 
 from sweep.config import CORE8, Task
 from sweep.evaluate import TaskRequests, likelihoods, prepare, records_table, scores
-from sweep.evaluate.lm_eval_tasks import WheelTask
-from sweep.evaluate.wheel_tasks import SOURCES
+from sweep.evaluate.lm_eval_tasks import wheel_task
+from sweep.evaluate.wheel import SOURCES
 
 from .conftest import EOS, LIMIT, MAX_LENGTH
 
 
 @pytest.mark.parametrize("name", CORE8)
 def test_equals_lm_eval(name: str, core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, hflm: LM) -> None:
-    task = WheelTask(SOURCES[name], Task(name=name, limit=LIMIT))
+    task = wheel_task(SOURCES[name], Task(name=name, limit=LIMIT))
     theirs = evaluate(hflm, {name: task}, limit=LIMIT, bootstrap_iters=100, log_samples=True)
     reported = theirs["results"][name]
     per_request = [response[0][0] for sample in theirs["samples"][name] for response in sample["resps"]]

@@ -9,11 +9,10 @@ from sweep.config.tasks import HELDOUT
 from sweep.evaluate.aggregates import aggregate_deltas, aggregates, chance_of
 from sweep.evaluate.heldout import heldout_pack
 from sweep.evaluate.pack import TOKEN_BUDGET, Likelihoods, Pack, prepare
-from sweep.evaluate.protocols import protocol
+from sweep.evaluate.protocols import load_task, protocol
 from sweep.evaluate.record_files import read_records, records_table, write_records
 from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.scores import deltas, scores
-from sweep.evaluate.tasks import load_task
 
 if TYPE_CHECKING:
     from sweep.evaluate.engine import likelihoods, log_likelihoods
