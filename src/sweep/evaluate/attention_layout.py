@@ -61,10 +61,3 @@ class SegmentKeys:
         """(S * num_keys,) the first `num_keys` nodes of each of S segments, filled up with any nodes."""
         index = self._start[members][:, None] + np.arange(num_keys)
         return self._node.take(index.ravel(), mode="clip")
-
-
-def distinct_tokens(tokens: NDArray[np.int32]) -> tuple[NDArray[np.int64], Ints]:
-    """The distinct tokens, and the index of each token among them."""
-    occurs = np.zeros(int(tokens.max()) + 1, dtype=bool)
-    occurs[tokens] = True
-    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[tokens]

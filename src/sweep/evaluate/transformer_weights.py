@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +62,9 @@ def check_supported(config: ModelConfig) -> None:
 
 def blocks(model: OLMo) -> list[Block]:
     """The layers, lowest first."""
-    return [_block(block, model.config.d_model // model.config.n_heads) for block in _layers(model)]
+    transformer = model.transformer
+    groups = [transformer.blocks] if model.config.block_group_size == 1 else transformer.block_groups
+    return [_block(block, model.config.d_model // model.config.n_heads) for group in groups for block in group]
 
 
 def norm(module: LayerNormBase, order: Tensor | None = None) -> Norm:
@@ -77,14 +78,6 @@ def norm(module: LayerNormBase, order: Tensor | None = None) -> Norm:
 def fp32(parameter: Tensor) -> Tensor:
     """The values of a parameter in fp32, without autograd."""
     return parameter.detach().float()
-
-
-def _layers(model: OLMo) -> Iterator[OLMoSequentialBlock]:
-    if model.config.block_group_size == 1:
-        yield from model.transformer.blocks
-    else:
-        for group in model.transformer.block_groups:
-            yield from group
 
 
 def _block(block: OLMoSequentialBlock, head_dim: int) -> Block:

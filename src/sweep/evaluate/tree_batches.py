@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweep.evaluate.attention_layout import Ints, SegmentKeys, count, distinct_tokens, new_indices, similar_segments
+from sweep.evaluate.attention_layout import Ints, SegmentKeys, count, new_indices, similar_segments
 from sweep.evaluate.pack import Pack
 
 
@@ -108,12 +108,12 @@ class TreeBatches:
         rows = np.empty_like(row_index)
         rows[row_index] = node_index[row_node]
 
-        token, ids = distinct_tokens(self.pack.ids[node])
-        ordered_ids = np.empty_like(ids)
-        ordered_ids[node_index] = ids
+        ordered_tokens = np.empty_like(self.pack.ids[node])
+        ordered_tokens[node_index] = self.pack.ids[node]
+        token, ids = np.unique(ordered_tokens, return_inverse=True)
         return TreeBatch(
-            token=self._tensor(token),
-            ids=self._tensor(ordered_ids),
+            token=self._tensor(token.astype(np.int64)),
+            ids=self._tensor(ids),
             position=self._tensor(position),
             num_positions=int(position.max()) + 1,
             groups=tuple(self._groups(groups, num_own, num_above + num_own, position, keys, every=True)),
