@@ -41,8 +41,8 @@ def load_frozen(task: Task) -> TaskRequests:
     """The requests of a task over its first `limit` documents."""
     prompt = PROMPTS.get(task.name.removesuffix("-olmo1"), str) if task.protocol == "olmo1" else str
     requests = list(_requests(task, prompt))
-    for one, other in pairwise(requests):
-        assert (other.document, other.choice) > (one.document, one.choice), f"{task.name}: rows are not in order"
+    for first, second in pairwise(requests):
+        assert (first.document, first.choice) < (second.document, second.choice), f"{task.name}: rows are not in order"
     return task_requests(task, requests)
 
 

@@ -53,8 +53,8 @@ def _has_onednn() -> bool:
     """Whether this torch has the private operator with these arguments."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    one = torch.ones(1, 1)
+    unit = torch.ones(1, 1)
     try:
-        return bool(_onednn_linear(one, one) == one)
+        return bool(_onednn_linear(unit, unit) == unit)
     except (RuntimeError, TypeError):
         return False

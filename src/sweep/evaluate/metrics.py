@@ -36,7 +36,7 @@ class Choices:
     delimiter: Floats
     """(D, C) characters of the delimiter in front: 1 for a space."""
     gold: NDArray[np.int64]
-    """(D,) index of the right choice."""
+    """(D,) index of the gold choice."""
     count: NDArray[np.int64]
     """(D,) number of choices."""
 

@@ -22,7 +22,7 @@ from sweep.evaluate.metrics import available, choices, values
 from sweep.evaluate.record_files import columns_of
 
 EXP_LIMIT = 700.0
-"""A perplexity above e**EXP_LIMIT nats is reported as infinite; e**710 is more than a float holds."""
+"""From this mean loss on, in nats, a perplexity is infinite: e**710 is more than a float holds."""
 
 Floats = NDArray[np.float64]
 
