@@ -25,7 +25,7 @@ def count(sizes: Ints) -> Ints:
 def similar_segments(queries: Ints, keys: Ints) -> Iterator[Ints]:
     """Groups of the segments that have queries, with equally many queries and a number of keys within FILL.
 
-    Segments without nodes above them form groups of their own.
+    Segments with as many keys as queries form groups of their own.
     """
     order = np.lexsort((-keys, -queries))[: np.count_nonzero(queries)]
     of_queries, of_keys = queries[order], keys[order]

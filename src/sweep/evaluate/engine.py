@@ -52,11 +52,11 @@ def likelihoods(
     likeliest = np.zeros(len(pack.target), dtype=np.uint8)
     batches = TreeBatches(pack, body.device)
 
-    def keep(run: slice, answers: Answers) -> None:
-        targets = batches.targets(run)
+    def keep(span: slice, answers: Answers) -> None:
+        targets = batches.targets(span)
         log_probability[targets], likeliest[targets] = answers
         if progress is not None:
-            progress(batches.nodes(run))
+            progress(batches.nodes(span))
 
     _score_batches(body, batches, ranks, keep, greedy=greedy)
     ranks.total(torch.from_numpy(log_probability))  # 0 where another rank scored, so that the sum is exact
@@ -70,7 +70,7 @@ def likelihoods(
 def _score_batches(
     body: Body, batches: TreeBatches, ranks: Ranks, keep: Callable[[slice, Answers], None], *, greedy: bool
 ) -> None:
-    """Call `keep` with the answers of each of this rank's runs of batches.
+    """Call `keep` with the answers of each of this rank's spans of batches.
 
     If one needs more memory than there is, go on with half as many nodes, down to a single batch of the pack.
     """
@@ -81,13 +81,13 @@ def _score_batches(
     while todo:
         try:
             with _workers(body.device) as pool:
-                for answers in pool.map(lambda run: _scored(body, batches[run], greedy=greedy), todo.copy()):
+                for answers in pool.map(lambda span: _scored(body, batches[span], greedy=greedy), todo.copy()):
                     keep(todo.pop(0), answers)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or most < FEWEST_NODES:
                 raise
             most //= 2
-            todo = [piece for run in todo for piece in batches.cut(most, run)]
+            todo = [piece for span in todo for piece in batches.cut(most, span)]
             body.scratch = Scratch(body.device)
             log.warning("scoring ran out of memory: going on with %d positions a batch", most)
         if body.device.type == "cuda" and todo:  # only here the frames of the error hold no tensors any more

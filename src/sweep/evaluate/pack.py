@@ -51,10 +51,11 @@ COLUMN_TYPES = {
     "delimiter": np.int8,
     **dict.fromkeys(("gold", "unconditional", "greedy"), np.bool_),
 }
+"""Name and type of each array of `RequestColumns`."""
 
 
 def column_arrays(count: int, **columns: Any) -> dict[str, NDArray[Any]]:
-    """The arrays of `RequestColumns` for `count` requests. A single value is that of all; without one it is 0."""
+    """The arrays of `RequestColumns` for `count` requests. A single value is repeated; a column without value is 0."""
     return {name: np.full(count, columns.get(name, 0), dtype=dtype) for name, dtype in COLUMN_TYPES.items()}
 
 

@@ -38,6 +38,7 @@ class TreeBatch:
     position: Tensor
     """(N,) depth in the tree."""
     num_positions: int
+    """The depth of the deepest node, plus 1."""
     groups: tuple[SegmentGroup, ...]
     """Attention whose queries are all nodes."""
     row: Tensor
@@ -51,7 +52,7 @@ class TreeBatch:
 
 
 class TreeBatches:
-    """The batches of a pack. Each slice of them, a run, is one `TreeBatch`, built when it is asked for."""
+    """The batches of a pack. A span is a slice of neighbours; it becomes one `TreeBatch` when it is asked for."""
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
         self.pack = pack
@@ -65,27 +66,27 @@ class TreeBatches:
         self._target = np.searchsorted(pack.target_row, self._row)
 
     def cut(self, most_nodes: int, within: slice = slice(None)) -> list[slice]:
-        """The batches `within` a slice, in runs of at most `most_nodes` nodes, or of one larger batch."""
+        """The batches `within` a slice, in spans of at most `most_nodes` nodes, or of one larger batch."""
         begin, stop, _ = within.indices(len(self.pack.batch_nodes))
-        runs = []
+        spans = []
         while begin < stop:
             reach = int(np.searchsorted(self._node, self._node[begin] + most_nodes, side="right")) - 1
             end = min(max(reach, begin + 1), stop)
-            runs.append(slice(begin, end))
+            spans.append(slice(begin, end))
             begin = end
-        return runs
+        return spans
 
-    def nodes(self, run: slice) -> int:
-        """The number of nodes of a run."""
-        return int(self._node[run.stop] - self._node[run.start])
+    def nodes(self, span: slice) -> int:
+        """The number of nodes of a span."""
+        return int(self._node[span.stop] - self._node[span.start])
 
-    def targets(self, run: slice) -> slice:
-        """The predicted tokens of a run among those of the pack."""
-        return slice(self._target[run.start], self._target[run.stop])
+    def targets(self, span: slice) -> slice:
+        """The predicted tokens of a span among those of the pack."""
+        return slice(self._target[span.start], self._target[span.stop])
 
-    def __getitem__(self, run: slice) -> TreeBatch:
+    def __getitem__(self, span: slice) -> TreeBatch:
         node, segment, above, row, target = (
-            slice(ends[run.start], ends[run.stop])
+            slice(ends[span.start], ends[span.stop])
             for ends in (self._node, self._segment, self._above, self._row, self._target)
         )
         num_own, num_above = (
