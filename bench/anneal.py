@@ -34,7 +34,7 @@ from sweep.commands.main import CONF
 from sweep.config import Model
 from sweep.run.embedded import embedded_config
 from sweep.sweeps.points import typed
-from sweep.training.loop import anneal, prepare
+from sweep.training.loop import UpdateRules, anneal, configure_passes
 
 WARMUP = 5
 OTHERS = ("ai2-olmo", "Trainer")
@@ -139,9 +139,11 @@ def ours(
     config: TrainConfig, batches: list[np.ndarray], dtype: str, device: torch.device, *, compiled: bool
 ) -> Iterator[float]:
     state = fresh_state(config, device=device)
-    prepare(state.model, activation_checkpointing=False, compile=compiled)
+    configure_passes(state.model, activation_checkpointing=False, compile=compiled)
     rates, clip = np.full(len(batches), 1e-3), config.max_grad_norm
-    for record in anneal(state.model, state.optimizer, batches, rates, max_grad_norm=clip, precision=dtype):
+    for record in anneal(
+        state.model, state.optimizer, batches, rates, UpdateRules(max_grad_norm=clip, precision=dtype)
+    ):
         yield record.seconds
 
 

@@ -38,19 +38,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from sweep.config import CORE8, Task
 from sweep.config.tasks import ACCURACIES
-from sweep.evaluate import (
-    TOKEN_BUDGET,
-    Body,
-    Likelihoods,
-    Pack,
-    TaskRequests,
-    load_task,
-    log_likelihoods,
-    prepare,
-    records_table,
-)
+from sweep.evaluate import TOKEN_BUDGET, Likelihoods, Pack, TaskRequests, load_task, make_pack, records_table
+from sweep.evaluate.engine import likelihoods
+from sweep.evaluate.matmul import Matmul, library
 from sweep.evaluate.metrics import available, choices, values
 from sweep.evaluate.record_files import columns_of
+from sweep.evaluate.transformer import Body
 
 LENGTH = 2048
 MMLU = Task(name="mmlu", protocol="mmlu", split="test", num_fewshot=5)
@@ -126,8 +119,8 @@ def gflops(device: str) -> float:
     size = 2048 if device == "cpu" else 8192
     a = torch.randn(size, size, device=device)
     products = [lambda: a @ a]
-    if device == "cpu" and torch.backends.mkldnn.is_available():
-        products.append(lambda: torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], ""))
+    if library(device) == "onednn":
+        products.append(lambda: Matmul(a)(a, out=a))
     return 2 * size**3 / min(timed(product, device)[0] for product in products for _ in range(5)) / 1e9
 
 
@@ -174,13 +167,13 @@ def every(tasks: Sequence[TaskRequests], nth: int) -> list[TaskRequests]:
 def packs_of(vocab_size: int, *, mmlu: bool, nth: int) -> list[Pack]:
     """A pack a task, as a run makes them."""
     limits = {"eos_token_id": 0, "max_length": LENGTH, "token_budget": TOKEN_BUDGET}
-    return [prepare([task], tokenizer_of(vocab_size), **limits) for task in every(requests(mmlu=mmlu), nth)]
+    return [make_pack([task], tokenizer_of(vocab_size), **limits) for task in every(requests(mmlu=mmlu), nth)]
 
 
 def ours_of(model: OLMo, packs: Sequence[Pack]) -> np.ndarray:
     """Our log-probabilities of all requests, as a run scores another checkpoint."""
     body = Body(model)
-    return np.concatenate([log_likelihoods(body, pack) for pack in packs])
+    return np.concatenate([likelihoods(body, pack).log_probability for pack in packs])
 
 
 def compare(case: Case, *, mode: str, device: str) -> tuple[float, float]:

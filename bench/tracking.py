@@ -34,7 +34,7 @@ from sweep.sweeps.points import typed
 from sweep.tracking import Journal, mlflow_values, read
 from sweep.tracking.mlflow_server import Address, mlflow_server
 from sweep.tracking.postgresql import postgresql
-from sweep.training.loop import anneal
+from sweep.training.loop import UpdateRules, anneal
 
 TASKS = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
 METRICS = 30
@@ -83,7 +83,9 @@ def journal_cost(updates: int = 250) -> str:
         started = time.perf_counter()
         write("attempt", **attempt(0, updates))
         write("scores", when="before", scores=scores("before"))
-        for record in anneal(state.model, state.optimizer, batches, np.full(updates, 1e-3), max_grad_norm=1.0):
+        for record in anneal(
+            state.model, state.optimizer, batches, np.full(updates, 1e-3), UpdateRules(max_grad_norm=1.0)
+        ):
             write("step", **to_json(record))
         for when in ("after", "delta"):
             write("scores", when=when, scores=scores(when))

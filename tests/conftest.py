@@ -20,7 +20,7 @@ from sweep.data import Instances
 from sweep.data.tokenizer import trained_tokenizer
 from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.system.store import Store
-from sweep.training.loop import anneal
+from sweep.training.loop import UpdateRules, anneal
 from tests.serving import served
 
 __all__ = ["served"]
@@ -97,7 +97,7 @@ def state(train_config: TrainConfig) -> TrainingState:
 def source(state: TrainingState, instances: Instances, train_config: TrainConfig, tmp_path: Path) -> CheckpointFolder:
     """A local checkpoint after 30 updates of 2 instances; its data has 200."""
     batch = instances.read(np.arange(2))
-    list(anneal(state.model, state.optimizer, [batch], np.array([1e-2]), max_grad_norm=1.0))
+    list(anneal(state.model, state.optimizer, [batch], np.array([1e-2]), UpdateRules(max_grad_norm=1.0)))
     folder = tmp_path / "step30-unsharded"
     folder.mkdir()
     tokenizer = tmp_path / "tokenizer" / "tokenizer.json"

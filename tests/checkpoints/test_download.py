@@ -24,7 +24,7 @@ from sweep.run.prepare import checkpoint_choice
 from sweep.run.published import KIND, published_checkpoint
 from sweep.system import http
 from sweep.system.store import Store
-from sweep.training.loop import anneal
+from sweep.training.loop import UpdateRules, anneal
 from tests.checkpoints.server import Served, serving
 from tests.config.test_config import composed
 
@@ -44,7 +44,15 @@ def server(
     """A checkpoint where olmo2-1b's step 300 is, its weights long enough to be cut in the middle."""
     folder = tmp_path / "served" / PLACE
     folder.mkdir(parents=True)
-    list(anneal(state.model, state.optimizer, [instances.read(np.arange(2))], np.full(1, 1e-3), max_grad_norm=1.0))
+    list(
+        anneal(
+            state.model,
+            state.optimizer,
+            [instances.read(np.arange(2))],
+            np.full(1, 1e-3),
+            UpdateRules(max_grad_norm=1.0),
+        )
+    )
     save_state(folder, state)
     weights = safetensors.numpy.load_file(folder / "model.safetensors")
     safetensors.numpy.save_file({**weights, "transformer.more": np.ones((1000, 500))}, folder / "model.safetensors")

@@ -21,7 +21,7 @@ from sweep.data.tokenizer import trained_tokenizer
 from sweep.domain.errors import Refusal
 from sweep.system.store import Store
 from sweep.tracking import Journal
-from sweep.training.loop import anneal
+from sweep.training.loop import UpdateRules, anneal
 
 KEY = "0123456789abcdef0123456789abcdef"
 POINT = "tiny-s-step2000_linear_250-1a2b3c4d"
@@ -40,7 +40,15 @@ def train_config(train_config: TrainConfig, tmp_path: Path) -> TrainConfig:
 @pytest.fixture
 def state(state: TrainingState, instances: Instances) -> TrainingState:
     """One update in: a state before it has no moments to save."""
-    list(anneal(state.model, state.optimizer, [instances.read(np.array([0, 1]))], np.array([1e-3]), max_grad_norm=1.0))
+    list(
+        anneal(
+            state.model,
+            state.optimizer,
+            [instances.read(np.array([0, 1]))],
+            np.array([1e-3]),
+            UpdateRules(max_grad_norm=1.0),
+        )
+    )
     state.model.eval()
     return state
 

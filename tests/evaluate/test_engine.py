@@ -13,11 +13,12 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer
 
 from sweep.domain.errors import Refusal
-from sweep.evaluate import TOKEN_BUDGET, TaskRequests, engine, likelihoods, log_likelihoods, prepare
+from sweep.evaluate import TOKEN_BUDGET, TaskRequests, engine, make_pack
 from sweep.evaluate.buffers import CPU, GPU
+from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.matmul import NARROW
 from sweep.evaluate.transformer import Body
-from sweep.evaluate.tree_batches import Batches
+from sweep.evaluate.tree_batches import TreeBatches
 
 from .conftest import EOS, MAX_LENGTH, OLMO2, Encode, make_olmo
 
@@ -40,7 +41,9 @@ FINE = replace(CPU, nodes=1, fewest=1)
 
 
 def scored(task: TaskRequests, tokenizer: Tokenizer, model: OLMo, **settings: Any) -> np.ndarray:
-    pack = prepare([task], tokenizer, **{"eos_token_id": EOS, "max_length": MAX_LENGTH, "token_budget": 900} | settings)
+    pack = make_pack(
+        [task], tokenizer, **{"eos_token_id": EOS, "max_length": MAX_LENGTH, "token_budget": 900} | settings
+    )
     return likelihoods(Body(model, FINE), pack).log_probability
 
 
@@ -86,7 +89,7 @@ def test_the_budget_changes_nothing(core8: dict[str, TaskRequests], tokenizer: T
 
 
 def test_the_sizes_for_a_gpu_give_the_same(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
-    pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
+    pack = make_pack([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
     few, many = (likelihoods(Body(olmo, sizes), pack).log_probability for sizes in (GPU, CPU))
     assert few == pytest.approx(many, abs=1e-4)
 
@@ -113,7 +116,7 @@ def test_the_number_of_threads_changes_no_bit(
 def test_an_error_stops_the_work_and_restores_the_threads(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo
 ) -> None:
-    pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=300)
+    pack = make_pack([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=300)
     num_threads = torch.get_num_threads()
 
     def stop(_: int) -> None:
@@ -125,7 +128,7 @@ def test_an_error_stops_the_work_and_restores_the_threads(
 
 
 def test_progress_adds_up_to_the_nodes(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
-    pack = prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=500)
+    pack = make_pack([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=500)
     told: list[int] = []
     likelihoods(Body(olmo, FINE), pack, progress=told.append)
     assert len(told) == len(pack.batch_nodes) > 1
@@ -174,8 +177,8 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
-    expected = log_likelihoods(olmo, pack)
+    pack = make_pack([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    expected = likelihoods(olmo, pack).log_probability
     sizes = short_of_memory(monkeypatch, most_nodes=1500, kind=kind, says=says)
     told: list[int] = []
     found = likelihoods(Body(olmo, replace(FINE, parts=1)), pack, progress=told.append).log_probability
@@ -189,9 +192,9 @@ def test_a_wide_model_of_default_packs_and_sizes_goes_on_with_less_memory_too(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = [core8["hellaswag"], core8["piqa"]]
-    pack = prepare(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=TOKEN_BUDGET)
+    pack = make_pack(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=TOKEN_BUDGET)
     assert pack.num_nodes > 4096
-    expected = log_likelihoods(olmo, pack)
+    expected = likelihoods(olmo, pack).log_probability
     sizes = short_of_memory(monkeypatch, most_nodes=TOKEN_BUDGET, kind=MemoryError, says="")
     found = likelihoods(Body(olmo, replace(CPU, memory=1, parts=1)), pack).log_probability
     assert found == pytest.approx(expected, abs=1e-4)
@@ -201,26 +204,26 @@ def test_a_wide_model_of_default_packs_and_sizes_goes_on_with_less_memory_too(
 def test_what_never_fits_is_an_error(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack = prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    pack = make_pack([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
     short_of_memory(monkeypatch, most_nodes=0, kind=MemoryError, says="none at all")
     with pytest.raises(MemoryError, match="none at all"):
-        log_likelihoods(olmo, pack)
+        likelihoods(olmo, pack)
 
 
 def test_another_error_is_raised_at_once(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack = prepare([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    pack = make_pack([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
     short_of_memory(monkeypatch, most_nodes=0, kind=RuntimeError, says="shapes differ")
     with pytest.raises(RuntimeError, match="shapes differ"):
-        log_likelihoods(olmo, pack)
+        likelihoods(olmo, pack)
 
 
 def test_a_batch_keeps_to_the_budget(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
-    pack = prepare([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    pack = make_pack([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
     body = Body(olmo, CPU)
     most = engine.most_nodes(body, 2**20)
-    work = Batches(pack, body.device)
+    work = TreeBatches(pack, body.device)
     runs = work.cut(most)
     largest_tree = int(pack.batch_nodes.max())
     assert all(len(work[run].ids) == work.nodes(run) <= max(most, largest_tree) for run in runs)

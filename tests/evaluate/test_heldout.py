@@ -11,7 +11,8 @@ import torch
 from lm_eval.utils import get_rolling_token_windows
 from olmo.model import OLMo
 
-from sweep.evaluate import HELDOUT, Pack, heldout_pack, likelihoods, log_likelihoods, records_table, scores
+from sweep.evaluate import HELDOUT, Pack, TextDocuments, heldout_pack, records_table, scores
+from sweep.evaluate.engine import likelihoods
 
 from .conftest import EOS, VOCAB
 
@@ -28,18 +29,9 @@ def documents() -> list[list[int]]:
 def packed(documents: list[list[int]], **settings: Any) -> Pack:
     offsets = np.concatenate(([0], np.cumsum([len(document) for document in documents])))
     sizes = np.array([3 * len(document) for document in documents])
-    return heldout_pack(
-        np.concatenate(documents).astype(np.uint16),
-        offsets,
-        **{
-            "num_characters": sizes,
-            "num_bytes": sizes + 1,
-            "eos_token_id": EOS,
-            "sequence_length": LENGTH,
-            "token_budget": 200,
-        }
-        | settings,
-    )
+    tokens = np.concatenate(documents).astype(np.uint16)
+    texts = TextDocuments(tokens=tokens, offsets=offsets, characters=sizes, bytes=sizes + 1)
+    return heldout_pack(texts, **{"eos_token_id": EOS, "sequence_length": LENGTH, "token_budget": 200} | settings)
 
 
 @torch.inference_mode()
@@ -52,7 +44,7 @@ def rolling(document: list[int], model: OLMo) -> float:
 
 
 def test_equals_lm_evals_rolling_windows(documents: list[list[int]], olmo: OLMo) -> None:
-    ours = log_likelihoods(olmo, packed(documents))
+    ours = likelihoods(olmo, packed(documents)).log_probability
     assert ours == pytest.approx([rolling(document, olmo) for document in documents], abs=2e-4, rel=1e-6)
 
 
@@ -65,7 +57,9 @@ def test_every_token_of_the_text_is_scored_once(documents: list[list[int]]) -> N
 def test_a_closing_end_of_text_is_not_scored(documents: list[list[int]], olmo: OLMo) -> None:
     closed = packed([[*document, EOS] for document in documents])
     assert closed.tokens.tolist() == SIZES
-    assert np.array_equal(log_likelihoods(olmo, closed), log_likelihoods(olmo, packed(documents)))
+    assert np.array_equal(
+        likelihoods(olmo, closed).log_probability, likelihoods(olmo, packed(documents)).log_probability
+    )
 
 
 def test_scores_are_totals_over_tokens_and_bytes(documents: list[list[int]], olmo: OLMo) -> None:

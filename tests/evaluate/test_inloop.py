@@ -11,7 +11,8 @@ from olmo.eval import downstream
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
-from sweep.evaluate import TaskRequests, likelihoods, prepare, records_table, scores
+from sweep.evaluate import TaskRequests, make_pack, records_table, scores
+from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.metrics import values
 
 from .conftest import EOS, LIMIT, MAX_LENGTH
@@ -62,7 +63,7 @@ def test_equals_the_in_loop_evaluator(
     name: str, core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo
 ) -> None:
     theirs = TASKS[name](tokenizer=Encoder(tokenizer))
-    pack = prepare([core8[name]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
+    pack = make_pack([core8[name]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
     found = {s.metric: s.value for s in scores(name, records_table(pack, name, likelihoods(olmo, pack)))}
     for their_metric, metric in SAME.items():
         if name == "winogrande" and metric != "acc":

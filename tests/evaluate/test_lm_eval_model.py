@@ -20,8 +20,8 @@ from tokenizers import Tokenizer
 from sweep.checkpoints import TrainingState
 from sweep.config import Task
 from sweep.evaluate.lm_eval_model import OLMoLM
-from sweep.evaluate.lm_eval_tasks import WheelTask
-from sweep.evaluate.wheel_tasks import SOURCES
+from sweep.evaluate.lm_eval_tasks import wheel_task
+from sweep.evaluate.wheel import SOURCES
 
 from .conftest import EOS, LIMIT, MAX_LENGTH
 
@@ -42,7 +42,7 @@ def reported(model: LM, tasks: Any, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["arc_easy", "hellaswag", "winogrande", "boolq"])
 def test_simple_evaluate_reports_the_same(name: str, ours: LM, hflm: LM) -> None:
-    task = [WheelTask(SOURCES[name], Task(name=name, limit=LIMIT))]
+    task = [wheel_task(SOURCES[name], Task(name=name, limit=LIMIT))]
     none = TaskManager(include_defaults=False)  # reading lm-eval's own takes ten seconds
     assert reported(ours, task, task_manager=none) == reported(hflm, task, task_manager=none)
 

@@ -10,21 +10,22 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer
 
 from sweep.config import CORE8, Task
-from sweep.evaluate import TaskRequests, likelihoods, prepare, records_table, scores
-from sweep.evaluate.lm_eval_tasks import WheelTask
-from sweep.evaluate.wheel_tasks import SOURCES
+from sweep.evaluate import TaskRequests, make_pack, records_table, scores
+from sweep.evaluate.engine import likelihoods
+from sweep.evaluate.lm_eval_tasks import wheel_task
+from sweep.evaluate.wheel import SOURCES
 
 from .conftest import EOS, LIMIT, MAX_LENGTH
 
 
 @pytest.mark.parametrize("name", CORE8)
 def test_equals_lm_eval(name: str, core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, hflm: LM) -> None:
-    task = WheelTask(SOURCES[name], Task(name=name, limit=LIMIT))
+    task = wheel_task(SOURCES[name], Task(name=name, limit=LIMIT))
     theirs = evaluate(hflm, {name: task}, limit=LIMIT, bootstrap_iters=100, log_samples=True)
     reported = theirs["results"][name]
     per_request = [response[0][0] for sample in theirs["samples"][name] for response in sample["resps"]]
 
-    pack = prepare([core8[name]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
+    pack = make_pack([core8[name]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
     ours = likelihoods(olmo, pack)
     assert np.abs(ours.log_probability - per_request).max() < 2e-4
 

@@ -124,7 +124,7 @@ def test_protocol_names_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_protocol_names_definition(monkeypatch: pytest.MonkeyPatch) -> None:
     before = protocol(Task(name="piqa", limit=None))
-    other = dataclasses.replace(protocols.SOURCES["piqa"], files=("piqa/piqa.yaml", "sciq/sciq.yaml"))
+    other = dataclasses.replace(protocols.SOURCES["piqa"], includes=("sciq/sciq.yaml",))
     monkeypatch.setitem(protocols.SOURCES, "piqa", other)
     assert protocol(Task(name="piqa", limit=None)) != before
 

@@ -13,8 +13,9 @@ from tokenizers import Tokenizer
 
 from sweep.config import CORE8
 from sweep.domain.errors import Refusal
-from sweep.evaluate import Pack, TaskRequests, likelihoods, prepare, read_records
+from sweep.evaluate import Pack, TaskRequests, make_pack, read_records
 from sweep.evaluate.buffers import CPU
+from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.transformer import Body
 from sweep.run.score import Scorer, record_files, score_along
 from sweep.system.ranks import ALONE, Ranks
@@ -40,7 +41,7 @@ def test_together_they_give_the_bits_of_one(
     size: int, core8: dict[str, TaskRequests], tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     asked = TaskRequests(**vars(core8["hellaswag"]) | {"greedy": True})
-    pack = prepare([asked], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=300)
+    pack = make_pack([asked], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=300)
     assert len(pack.batch_nodes) > CPU.parts // 2 > size
     pack.save(tmp_path)
     alone = scored(ALONE, tmp_path)

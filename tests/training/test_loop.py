@@ -14,7 +14,7 @@ from sweep.checkpoints import TrainingState, fresh_state
 from sweep.data import Continued, Instances
 from sweep.domain.schedule import learning_rates
 from sweep.training.divergence import Diverged
-from sweep.training.loop import anneal, prepare
+from sweep.training.loop import UpdateRules, anneal, configure_passes
 
 UPDATES = 40
 
@@ -52,7 +52,7 @@ def test_a_linear_anneals_losses_equal_ai2_olmos(
     rows = Continued(num_instances=len(instances), position=state.position, batch_size=2).rows(UPDATES)
     batches = [instances.read(row) for row in rows]
     rates = learning_rates("linear", steps=UPDATES, peak=1e-2)
-    ours = [r.loss for r in anneal(state.model, state.optimizer, batches, rates, max_grad_norm=1.0)]
+    ours = [r.loss for r in anneal(state.model, state.optimizer, batches, rates, UpdateRules(max_grad_norm=1.0))]
     theirs = reference(train_config, batches)
     np.testing.assert_allclose(ours, theirs, rtol=2e-6)
     assert ours[-1] < ours[0], "something was learnt, so that equality says something"
@@ -71,9 +71,7 @@ def test_masked_instances_are_in_no_loss_as_in_ai2_olmo(
         state.optimizer,
         batches,
         rates,
-        max_grad_norm=1.0,
-        masked=lambda ids: np.arange(len(ids)) == 1,
-        micro_batch_size=micro_batch_size,
+        UpdateRules(max_grad_norm=1.0, masked=lambda ids: np.arange(len(ids)) == 1, micro_batch_size=micro_batch_size),
     )
     np.testing.assert_allclose([r.loss for r in records], reference(train_config, batches, masked=(1,)), rtol=2e-6)
 
@@ -81,7 +79,7 @@ def test_masked_instances_are_in_no_loss_as_in_ai2_olmo(
 def test_records_say_what_was_done(state: TrainingState, instances: Instances) -> None:
     rates = learning_rates("linear", steps=3, peak=1e-2)
     batches = [instances.read(np.array([i, i + 1])) for i in range(3)]
-    records = list(anneal(state.model, state.optimizer, batches, rates, max_grad_norm=1.0))
+    records = list(anneal(state.model, state.optimizer, batches, rates, UpdateRules(max_grad_norm=1.0)))
     assert [r.update for r in records] == [1, 2, 3]
     assert [r.lr for r in records] == list(rates)
     assert [r.tokens for r in records] == [32, 64, 96]
@@ -95,7 +93,7 @@ def test_every_tenth_update_says_how_far_the_parameters_went(state: TrainingStat
     distances = []
     old = [p.detach().clone() for p in state.model.parameters()]
     records = []
-    for record in anneal(state.model, state.optimizer, batches, np.full(20, 1e-2), max_grad_norm=1.0):
+    for record in anneal(state.model, state.optimizer, batches, np.full(20, 1e-2), UpdateRules(max_grad_norm=1.0)):
         new = [p.detach().clone() for p in state.model.parameters()]
         distances.append(sum((a - b).square().sum() for a, b in zip(old, new, strict=True)).sqrt().item())
         old = new
@@ -112,7 +110,10 @@ def test_an_update_whose_norm_is_taken_is_the_same_to_the_bit(
     for every in (1, 100):
         monkeypatch.setattr("sweep.training.loop.UPDATE_NORM_INTERVAL", every)
         state = fresh_state(train_config, device=torch.device("cpu"))
-        assert len(list(anneal(state.model, state.optimizer, batches, np.full(3, 1e-2), max_grad_norm=1.0))) == 3
+        assert (
+            len(list(anneal(state.model, state.optimizer, batches, np.full(3, 1e-2), UpdateRules(max_grad_norm=1.0))))
+            == 3
+        )
         weights.append(dict(state.model.named_parameters()))
         assert len(state.optimizer.param_groups) == 2
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -120,7 +121,7 @@ def test_an_update_whose_norm_is_taken_is_the_same_to_the_bit(
 
 def test_gradients_are_clipped_by_their_global_norm(state: TrainingState, instances: Instances) -> None:
     batch = [instances.read(np.array([0, 1]))]
-    next(anneal(state.model, state.optimizer, batch, np.array([1e-3]), max_grad_norm=1e-3))
+    next(anneal(state.model, state.optimizer, batch, np.array([1e-3]), UpdateRules(max_grad_norm=1e-3)))
     norm = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in state.model.parameters()])).item()
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
@@ -130,7 +131,9 @@ def test_z_loss_is_minimised_and_not_reported(train_config: TrainConfig, instanc
     records = []
     for z_loss in (0.0, 1.0):
         fresh = fresh_state(train_config, device=torch.device("cpu"))
-        records += anneal(fresh.model, fresh.optimizer, batch, np.array([1e-3]), max_grad_norm=None, z_loss=z_loss)
+        records += anneal(
+            fresh.model, fresh.optimizer, batch, np.array([1e-3]), UpdateRules(max_grad_norm=None, z_loss=z_loss)
+        )
     assert records[0].loss == records[1].loss
     assert records[1].grad_norm > records[0].grad_norm
 
@@ -139,8 +142,8 @@ def test_micro_batches_add_up_to_the_batch(train_config: TrainConfig, instances:
     batch = [instances.read(np.arange(6))]
     whole, parts = (fresh_state(train_config, device=torch.device("cpu")) for _ in range(2))
     settings = {"max_grad_norm": 1.0, "z_loss": 1e-2}
-    (one,) = anneal(whole.model, whole.optimizer, batch, np.array([1e-2]), **settings)
-    (two,) = anneal(parts.model, parts.optimizer, batch, np.array([1e-2]), micro_batch_size=4, **settings)
+    (one,) = anneal(whole.model, whole.optimizer, batch, np.array([1e-2]), UpdateRules(**settings))
+    (two,) = anneal(parts.model, parts.optimizer, batch, np.array([1e-2]), UpdateRules(micro_batch_size=4, **settings))
     assert (two.loss, two.grad_norm) == pytest.approx((one.loss, one.grad_norm), rel=1e-6)
     assert two.tokens == one.tokens == 6 * 16
     for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
@@ -153,7 +156,9 @@ def test_bf16_is_near_and_keeps_weights_and_optimizer_in_fp32(train_config: Trai
     for precision in ("fp32", "bf16"):
         state = fresh_state(train_config, device=torch.device("cpu"))
         rates = np.full(20, 1e-2)
-        records = anneal(state.model, state.optimizer, batches, rates, max_grad_norm=1.0, precision=precision)
+        records = anneal(
+            state.model, state.optimizer, batches, rates, UpdateRules(max_grad_norm=1.0, precision=precision)
+        )
         losses[precision] = [record.loss for record in records]
         moments = [m for of_one in state.optimizer.state.values() for m in of_one.values()]
         assert {t.dtype for t in [*state.model.parameters(), *moments]} == {torch.float32}
@@ -170,9 +175,12 @@ def test_compiled_blocks_give_the_same_losses(train_config: TrainConfig, instanc
     for compiled in (False, True):
         state = fresh_state(train_config, device=torch.device("cpu"))
         names = set(state.model.state_dict())
-        prepare(state.model, activation_checkpointing=False, compile=compiled)
+        configure_passes(state.model, activation_checkpointing=False, compile=compiled)
         losses.append(
-            [r.loss for r in anneal(state.model, state.optimizer, batches, np.full(5, 1e-2), max_grad_norm=1)]
+            [
+                r.loss
+                for r in anneal(state.model, state.optimizer, batches, np.full(5, 1e-2), UpdateRules(max_grad_norm=1))
+            ]
         )
         assert set(state.model.state_dict()) == names, "a compiled model is saved like any other"
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -182,11 +190,11 @@ def test_a_loss_that_is_no_number_ends_the_run(state: TrainingState, instances: 
     torch.nn.init.constant_(state.model.transformer.wte.weight, float("nan"))
     batches = [instances.read(np.array([0, 1]))]
     with pytest.raises(Diverged, match=r"update 1: the training loss is nan .*learning rate 0\.001"):
-        list(anneal(state.model, state.optimizer, batches, np.array([1e-3]), max_grad_norm=1.0))
+        list(anneal(state.model, state.optimizer, batches, np.array([1e-3]), UpdateRules(max_grad_norm=1.0)))
 
 
 def test_a_gradient_that_is_no_number_ends_the_run(state: TrainingState, instances: Instances) -> None:
     state.model.transformer.wte.weight.register_hook(lambda gradient: gradient * float("inf"))
     batches = [instances.read(np.array([0, 1]))]
     with pytest.raises(Diverged, match=r"update 1: the training loss is 4\.\d+ and its gradient's norm (inf|nan)"):
-        list(anneal(state.model, state.optimizer, batches, np.array([1e-3]), max_grad_norm=1.0))
+        list(anneal(state.model, state.optimizer, batches, np.array([1e-3]), UpdateRules(max_grad_norm=1.0)))

@@ -16,7 +16,8 @@ from sweep.checkpoints import fresh_state
 from sweep.data import Continued, Instances, Window
 from sweep.domain.records import StepRecord
 from sweep.domain.schedule import learning_rates
-from sweep.evaluate import TaskRequests, log_likelihoods, prepare
+from sweep.evaluate import TaskRequests, make_pack
+from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.transformer import Body
 from sweep.run.prefix import KEPT, Training, train
 from sweep.system.store import Store
@@ -112,9 +113,9 @@ def test_an_interrupted_anneal_goes_on(training: Training_, tmp_path: Path, on_c
 @pytest.mark.parametrize("shape", [{}, OLMO2, {"n_kv_heads": 2, "block_group_size": 2, "clip_qkv": 1.0}], ids=str)
 def test_scores_are_a_cpus(shape: dict[str, object], core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> None:
     tasks = [core8[name] for name in ("hellaswag", "boolq", "winogrande")]
-    pack = prepare(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
-    expected = log_likelihoods(make_olmo(**shape), pack)
-    found = log_likelihoods(Body(make_olmo(**shape).cuda()), pack)
+    pack = make_pack(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
+    expected = likelihoods(make_olmo(**shape), pack).log_probability
+    found = likelihoods(Body(make_olmo(**shape).cuda()), pack).log_probability
     assert found == pytest.approx(expected, abs=2e-4, rel=2e-6)
 
 
@@ -122,15 +123,15 @@ def test_a_batch_that_does_not_fit_is_halved(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By a real failure to allocate: all but a few MiB of what this process may take is taken."""
-    pack = prepare(list(core8.values()), tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
+    pack = make_pack(list(core8.values()), tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
     body = Body(make_olmo(d_model=256).cuda())
-    expected = log_likelihoods(body, pack)
+    expected = likelihoods(body, pack).log_probability
     body.scratch = type(body.scratch)(body.device)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 48 * 2**20) / total)
     try:
-        found = log_likelihoods(body, pack)
+        found = likelihoods(body, pack).log_probability
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert "out of memory: going on with" in caplog.text

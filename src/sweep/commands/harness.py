@@ -28,7 +28,7 @@ from sweep.system.store import store_at
 
 @register_model("sweep")
 class CheckpointLM(OLMoLM):
-    """An OLMo unsharded checkpoint folder; `tokenizer` is a `tokenizer.json`, by default the one its config names."""
+    """An OLMo unsharded checkpoint folder. `tokenizer` is a tokenizer.json; None: the one that its config names."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class CheckpointLM(OLMoLM):
         file = Path(tokenizer) if tokenizer else resolve(store_at(Path("multirun")), config.tokenizer.identifier)
         if not file.is_file():
             raise Refusal(f"tokenizer={file} is not a file; give model_args tokenizer=FILE, a tokenizer.json")
-        if not torch.cuda.is_available():  # lm-eval says cuda:0 where nobody chose
+        if not torch.cuda.is_available():  # lm-eval's default is cuda:0
             device = "cpu"
         super().__init__(
             load_model(folder, config, device=torch.device(device or "cuda")).eval(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -16,86 +17,88 @@ Scores = Mapping[tuple[str, str], Score]
 """(task, metric) -> score."""
 
 
-def aggregates(suite: str, metrics: Mapping[str, str], found: Scores, chances: Mapping[str, float]) -> list[Score]:
-    """A suite's `mean`, and `mean_above_chance` where all its metrics are accuracies.
+def aggregates(suite: str, metrics: Mapping[str, str], scores: Scores, chances: Mapping[str, float]) -> list[Score]:
+    """A suite's `mean`, and its `mean_above_chance` if all its metrics are accuracies.
 
-    Tasks count as independent. Of two that differ in their format alone (OLMES's `-mc` and `-rc`) the better one
-    counts, and is reported as metric `best` of the task without the format. `mean_above_chance` is the mean of
-    (accuracy - chance) / (1 - chance). ValueError where a score is missing.
+    Tasks count as independent. Of two tasks that differ in their format alone (OLMES's `-mc` and `-rc`) the better one
+    counts, and it is reported as metric `best` of the task without the format. `mean_above_chance` is the mean of
+    (accuracy - chance) / (1 - chance). ValueError if a score is missing.
     """
-    best = bests(metrics, found)
-    chosen = [found[item] for item in best.values()]
-    made = [_mean(suite, "mean", chosen)]
-    if all(metric in ACCURACIES and task in chances for task, metric in best.values()):
-        above = [_above_chance(found[item], chances[item[0]]) for item in best.values()]
-        made.append(_mean(suite, "mean_above_chance", above))
-    formats = [_named(found[item], task, "best") for task, item in best.items() if task not in metrics]
-    return [*made, *formats]
+    best = best_formats(metrics, scores)
+    of_task = {name: scores[key] for name, key in best.items()}
+    above_chance = None
+    if _are_accuracies(best, chances):
+        above_chance = [_above_chance(score, chances[best[name][0]]) for name, score in of_task.items()]
+    return _means_and_formats(suite, metrics, of_task, above_chance)
 
 
 def aggregate_deltas(
     suite: str, metrics: Mapping[str, str], before: Scores, after: Scores, paired: Scores, chances: Mapping[str, float]
 ) -> list[Score]:
-    """after - before of `aggregates`; errors paired over documents but where the better format changed."""
-    old, new = bests(metrics, before), bests(metrics, after)
-    gains: dict[str, Score] = {}
-    for task, item in old.items():
-        if item == new[task]:
-            gains[task] = paired[item]
-        else:
-            first, second = before[item], after[new[task]]
-            stderr = math.hypot(first.stderr, second.stderr)
-            gains[task] = Score(
-                task=task, metric="best", value=second.value - first.value, stderr=stderr, documents=second.documents
-            )
-    made = [_mean(suite, "mean", list(gains.values()))]
-    if all(metric in ACCURACIES and task in chances for task, metric in old.values()):
-        scaled = [_scaled(gains[task], 1 / (1 - chances[item[0]])) for task, item in old.items()]
-        made.append(_mean(suite, "mean_above_chance", scaled))
-    formats = [_named(gain, task, "best") for task, gain in gains.items() if task not in metrics]
-    return [*made, *formats]
+    """after - before of `aggregates`. Errors are paired over documents, except where the better format changed."""
+    old, new = best_formats(metrics, before), best_formats(metrics, after)
+    gains = {
+        name: paired[key] if key == new[name] else _unpaired_gain(before[key], after[new[name]])
+        for name, key in old.items()
+    }
+    above_chance = None
+    if _are_accuracies(old, chances):
+        above_chance = [_scaled(gain, 1 / (1 - chances[old[name][0]])) for name, gain in gains.items()]
+    return _means_and_formats(suite, metrics, gains, above_chance)
 
 
-def bests(metrics: Mapping[str, str], found: Scores) -> dict[str, tuple[str, str]]:
-    """Task -> the (task, metric) that counts for it: itself, or its better format."""
-    missing = [f"{task}/{metric}" for task, metric in metrics.items() if (task, metric) not in found]
+def best_formats(metrics: Mapping[str, str], scores: Scores) -> dict[str, tuple[str, str]]:
+    """Task without its format -> the (task, metric) that counts for it: the only one, or that of the better format."""
+    missing = [f"{task}/{metric}" for task, metric in metrics.items() if (task, metric) not in scores]
     if missing or not metrics:
-        raise ValueError(f"no score of {', '.join(missing) or 'any task'}; there are {sorted(found)}")
+        raise ValueError(f"no score of {', '.join(missing) or 'any task'}; there are {sorted(scores)}")
     best: dict[str, tuple[str, str]] = {}
-    for item in metrics.items():
-        task, _, form = item[0].rpartition("-")
-        name = task if form in FORMATS and task.endswith("-olmes") else item[0]
-        if name not in best or found[item].value > found[best[name]].value:
-            best[name] = item
+    for key in metrics.items():
+        task, _, form = key[0].rpartition("-")
+        name = task if form in FORMATS and task.endswith("-olmes") else key[0]
+        if name not in best or scores[key].value > scores[best[name]].value:
+            best[name] = key
     return best
 
 
 def chance_of(table: pa.Table) -> float | None:
-    """Accuracy of a guess; None: the records are not of choices."""
+    """Accuracy of guessing; None if the records are not of choices."""
     columns = columns_of(table)
     if "greedy" in columns or columns["choice"].max() == 0:
         return None
     return chance(choices(columns))
 
 
-def _mean(suite: str, metric: str, chosen: Sequence[Score]) -> Score:
+def _means_and_formats(
+    suite: str, metrics: Mapping[str, str], of_task: Mapping[str, Score], above_chance: Sequence[Score] | None
+) -> list[Score]:
+    means = [_mean(suite, "mean", list(of_task.values()))]
+    if above_chance is not None:
+        means.append(_mean(suite, "mean_above_chance", above_chance))
+    return means + [replace(score, task=name, metric="best") for name, score in of_task.items() if name not in metrics]
+
+
+def _are_accuracies(best: Mapping[str, tuple[str, str]], chances: Mapping[str, float]) -> bool:
+    return all(metric in ACCURACIES and task in chances for task, metric in best.values())
+
+
+def _mean(suite: str, metric: str, scores: Sequence[Score]) -> Score:
     return Score(
         task=suite,
         metric=metric,
-        value=math.fsum(score.value for score in chosen) / len(chosen),
-        stderr=math.sqrt(math.fsum(score.stderr**2 for score in chosen)) / len(chosen),
-        documents=sum(score.documents for score in chosen),
+        value=math.fsum(score.value for score in scores) / len(scores),
+        stderr=math.sqrt(math.fsum(score.stderr**2 for score in scores)) / len(scores),
+        documents=sum(score.documents for score in scores),
     )
 
 
+def _unpaired_gain(before: Score, after: Score) -> Score:
+    return replace(after, value=after.value - before.value, stderr=math.hypot(before.stderr, after.stderr))
+
+
 def _above_chance(score: Score, guess: float) -> Score:
-    scaled = _scaled(score, 1 / (1 - guess))
-    return Score(**{**vars(scaled), "value": (score.value - guess) / (1 - guess)})
+    return replace(_scaled(score, 1 / (1 - guess)), value=(score.value - guess) / (1 - guess))
 
 
 def _scaled(score: Score, factor: float) -> Score:
-    return Score(**{**vars(score), "value": factor * score.value, "stderr": factor * score.stderr})
-
-
-def _named(score: Score, task: str, metric: str) -> Score:
-    return Score(**{**vars(score), "task": task, "metric": metric})
+    return replace(score, value=factor * score.value, stderr=factor * score.stderr)

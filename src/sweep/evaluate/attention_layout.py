@@ -1,7 +1,7 @@
-"""How the attention of a batch is laid out: segments of like shape together, so that a group is a few large products.
+"""How the attention of a batch is laid out: segments of similar shape form groups, which are computed together.
 
-Segments have a number of queries (all their nodes, or those that predict) and a number of keys (the nodes above them
-and their own). Nodes are counted anew, group after group, which makes a group's queries a slice.
+A segment has queries (all its nodes, or those that predict) and keys (its nodes and the nodes above it). Nodes get new
+numbers, group after group, so that the queries of a group are a slice.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 FILL = 0.8
-"""A segment joins a group where it has at least this fraction of the longest's keys: padding against calls."""
+"""A segment joins a group if it has at least this fraction of the group's most keys: less would mean more padding."""
 
 Ints = NDArray[np.int64]
 
 
 def count(sizes: Ints) -> Ints:
-    """0, 1, ... below each size in turn."""
+    """0, 1, ... up to below each size in turn: for 2 and 3 it is 0, 1, 0, 1, 2."""
     return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
-def alike(queries: Ints, keys: Ints) -> Iterator[Ints]:
-    """Segments that have queries, by groups: as many queries, keys within FILL; those that see but themselves apart."""
+def similar_segments(queries: Ints, keys: Ints) -> Iterator[Ints]:
+    """Groups of the segments that have queries, with equally many queries and a number of keys within FILL.
+
+    Segments with as many keys as queries form groups of their own.
+    """
     order = np.lexsort((-keys, -queries))[: np.count_nonzero(queries)]
     of_queries, of_keys = queries[order], keys[order]
     begin = 0
@@ -36,16 +39,16 @@ def alike(queries: Ints, keys: Ints) -> Iterator[Ints]:
         begin = end
 
 
-def places(groups: list[Ints], sizes: Ints) -> Ints:
-    """The new index of each item, where segments have `sizes` items and stand in the order of the groups."""
+def new_indices(groups: list[Ints], sizes: Ints) -> Ints:
+    """The new index of each item, if segments with `sizes` items are put in the order of the groups."""
     order = np.concatenate(groups)
     start = np.empty_like(sizes)
     start[order] = np.cumsum(sizes[order]) - sizes[order]
     return np.repeat(start, sizes) + count(sizes)
 
 
-class Keys:
-    """The nodes that each segment sees, root downwards."""
+class SegmentKeys:
+    """The nodes that each segment attends to, from the root downwards."""
 
     def __init__(self, own: Ints, num_own: Ints, above: Ints, num_above: Ints) -> None:
         number = num_above + num_own
@@ -55,13 +58,6 @@ class Keys:
         self._node[np.repeat(self._start + num_above, num_own) + count(num_own)] = own
 
     def padded(self, members: Ints, num_keys: int) -> Ints:
-        """(S * num_keys,) of each of S segments the first `num_keys`; any node where it has fewer."""
-        place = self._start[members][:, None] + np.arange(num_keys)
-        return self._node.take(place.ravel(), mode="clip")
-
-
-def distinct(tokens: NDArray[np.int32]) -> tuple[NDArray[np.int64], Ints]:
-    """The tokens that occur, and the index of each among them."""
-    occurs = np.zeros(int(tokens.max()) + 1, dtype=bool)
-    occurs[tokens] = True
-    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[tokens]
+        """(S * num_keys,) the first `num_keys` nodes of each of S segments, filled up with any nodes."""
+        index = self._start[members][:, None] + np.arange(num_keys)
+        return self._node.take(index.ravel(), mode="clip")

@@ -1,6 +1,6 @@
-"""How much is computed at a time, and the memory that operations write into, batch after batch.
+"""How much is computed at a time, and memory that operations write into, batch after batch.
 
-Fresh memory costs a page fault for every 4 KiB.
+Fresh memory would cost a page fault for every 4 KiB.
 """
 
 from __future__ import annotations
@@ -14,39 +14,43 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """What is computed at a time; the bits of a log-probability depend on it."""
+class BatchSizes:
+    """How much is computed at a time. The last bits of a log-probability depend on it."""
 
     memory: int
-    """Bytes that one thread's batch may take, about, unless `nodes` of them, or a single tree, take more."""
+    """Approximate bytes of one thread's batch. `nodes` positions, or a single tree, may take more."""
     nodes: int
     """Nodes that a batch may have whatever they take: with fewer, a wide model's weights are read too often."""
     parts: int
-    """Batches wanted of a pack: threads share them. Not the number of threads, on which no bit may depend."""
+    """Number of batches that a pack is cut into if it is large; threads share them.
+
+    It is not the number of threads, on which no bit may depend.
+    """
     fewest: int
-    """Nodes of a batch all the same, where a pack has them: each batch reads the whole head."""
+    """The fewest nodes of a batch, if the pack has as many: each batch reads the whole head."""
     rows: int
-    """Nodes at a time between two attentions."""
+    """Nodes that are computed together between two attentions."""
     head_rows: int
+    """Nodes whose logits are computed together."""
     head_columns: int
-    """Logits at a time."""
+    """Tokens of the vocabulary whose logits are computed together."""
 
 
-CPU = Sizes(memory=42 * 2**20, nodes=4096, parts=32, fewest=2048, rows=1024, head_rows=1024, head_columns=512)
-"""Blocks stay in a core's cache from one operation to the next."""
-GPU = Sizes(memory=2 * 2**30, nodes=4096, parts=4, fewest=2**16, rows=16384, head_rows=4096, head_columns=16384)
-"""Few, large operations; some batches, of which one is laid out while another is computed."""
+CPU = BatchSizes(memory=42 * 2**20, nodes=4096, parts=32, fewest=2048, rows=1024, head_rows=1024, head_columns=512)
+"""Blocks that stay in a core's cache from one operation to the next."""
+GPU = BatchSizes(memory=2 * 2**30, nodes=4096, parts=4, fewest=2**16, rows=16384, head_rows=4096, head_columns=16384)
+"""A few large operations, and several batches, so that one is laid out while another is computed."""
 
 
 class Scratch(threading.local):
-    """Tensors in fp32 by name, each thread's its own; one taken is overwritten when its name is next taken."""
+    """Named fp32 tensors, separate for each thread. The next `take` of a name overwrites the tensor."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._memory: dict[str, Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """A tensor of this shape that holds anything."""
+        """A tensor of this shape with undefined content."""
         size = math.prod(shape)
         if name not in self._memory or self._memory[name].numel() < size:
             self._memory[name] = torch.empty(size, device=self._device)

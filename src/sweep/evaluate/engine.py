@@ -1,7 +1,7 @@
-"""Log-likelihoods of a pack under an ai2-olmo `OLMo`: its body over token trees, its head where a token is predicted.
+"""Log-likelihoods of a pack under an ai2-olmo `OLMo`: its body over token trees, its head where tokens are predicted.
 
 The body is written anew over the module's own weights, because the module knows neither tree masks nor free rotary
-positions; everything runs in fp32 on the device the model is on.
+positions. Everything runs in fp32 on the model's device.
 """
 
 from __future__ import annotations
@@ -21,71 +21,77 @@ from torch import Tensor
 from sweep.evaluate.buffers import Scratch
 from sweep.evaluate.pack import Likelihoods, Pack
 from sweep.evaluate.transformer import Body
-from sweep.evaluate.tree_batches import Batch, Batches
+from sweep.evaluate.tree_batches import TreeBatch, TreeBatches
 from sweep.system.ranks import ALONE, Ranks
 
 log = logging.getLogger(__name__)
 
 FEWEST_NODES = 32
-"""Halving ends here: what doesn't fit then never will."""
+"""Batches are not halved below this: what does not fit then never will."""
 NODE_WIDTHS = 7
-"""Numbers held at once for each node of a batch, about, in widths of the model."""
+"""Numbers that a batch holds at once for each node, about, in units of the model's width."""
 EXP_LIMIT = 60.0
-"""Logits certainly below this in size are summed as exponentials without taking their maximum off first."""
+"""Logits certainly smaller than this are summed as exponentials without subtracting their maximum first."""
+
+Answers = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""For each predicted token its log-probability in nats, and whether it is the likeliest token."""
 
 
 def likelihoods(
-    model: OLMo | Body,
-    pack: Pack,
-    *,
-    ranks: Ranks = ALONE,
-    progress: Callable[[int], None] | None = None,
+    model: OLMo | Body, pack: Pack, *, ranks: Ranks = ALONE, progress: Callable[[int], None] | None = None
 ) -> Likelihoods:
-    """What the model says to each request of a pack; for several packs make its `Body` once.
+    """The model's answers to the requests of a pack. For several packs, make the `Body` of the model once.
 
-    Where a batch takes more memory than there is, it goes on with half as many nodes, down to a batch of the pack or a
-    tree at a time. Several `ranks`, which all call this, share the work and know all of its result. `progress` is told
-    of the nodes done, `pack.num_nodes` over all ranks. Refusal for a model this engine can't run.
+    Several `ranks`, which all call this, share the work, and each gets the whole result. `progress` is called with the
+    number of nodes just done; over all ranks they add up to `pack.num_nodes`. Refusal for a model that this engine
+    cannot run.
     """
     body = model if isinstance(model, Body) else Body(model)
-    sizes, greedy = body.sizes, bool(pack.greedy.any())
-    scored = np.zeros(len(pack.target), dtype=np.float32)
+    greedy = bool(pack.greedy.any())
+    log_probability = np.zeros(len(pack.target), dtype=np.float32)
     likeliest = np.zeros(len(pack.target), dtype=np.uint8)
-    work = Batches(pack, body.device)
-    wanted = max(sizes.fewest, pack.num_nodes // sizes.parts)
-    nodes = min(wanted, max(sizes.nodes, most_nodes(body, sizes.memory)))
-    left = work.cut(nodes)[ranks.rank :: ranks.size]
-    while left:
+    batches = TreeBatches(pack, body.device)
+
+    def keep(span: slice, answers: Answers) -> None:
+        targets = batches.targets(span)
+        log_probability[targets], likeliest[targets] = answers
+        if progress is not None:
+            progress(batches.nodes(span))
+
+    _score_batches(body, batches, ranks, keep, greedy=greedy)
+    ranks.total(torch.from_numpy(log_probability))  # 0 where another rank scored, so that the sum is exact
+    ranks.total(torch.from_numpy(likeliest))
+    summed = np.zeros(len(pack.document))
+    np.add.at(summed, pack.target_request, log_probability)
+    missed = np.bincount(pack.target_request, weights=likeliest == 0, minlength=len(pack.document))
+    return Likelihoods(log_probability=summed, greedy=missed == 0 if greedy else None)
+
+
+def _score_batches(
+    body: Body, batches: TreeBatches, ranks: Ranks, keep: Callable[[slice, Answers], None], *, greedy: bool
+) -> None:
+    """Call `keep` with the answers of each of this rank's spans of batches.
+
+    If one needs more memory than there is, go on with half as many nodes, down to a single batch of the pack.
+    """
+    num_nodes, sizes = batches.pack.num_nodes, body.sizes
+    wanted = max(sizes.fewest, num_nodes // sizes.parts)
+    most = min(wanted, max(sizes.nodes, most_nodes(body, sizes.memory)))
+    todo = batches.cut(most)[ranks.rank :: ranks.size]
+    while todo:
         try:
             with _workers(body.device) as pool:
-                parts = pool.map(lambda run: _scored(body, work[run], greedy=greedy), left.copy())
-                for part in parts:
-                    run = left.pop(0)
-                    scored[work.targets(run)], likeliest[work.targets(run)] = part
-                    if progress is not None:
-                        progress(work.nodes(run))
+                for answers in pool.map(lambda span: _scored(body, batches[span], greedy=greedy), todo.copy()):
+                    keep(todo.pop(0), answers)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or nodes < FEWEST_NODES:
+            if not out_of_memory(error) or most < FEWEST_NODES:
                 raise
-            nodes //= 2
-            left = [piece for run in left for piece in work.cut(nodes, run)]
+            most //= 2
+            todo = [piece for span in todo for piece in batches.cut(most, span)]
             body.scratch = Scratch(body.device)
-            log.warning("scoring ran out of memory: going on with %d positions a batch", nodes)
-        if body.device.type == "cuda" and left:  # out here the error's frames hold no tensors any more
+            log.warning("scoring ran out of memory: going on with %d positions a batch", most)
+        if body.device.type == "cuda" and todo:  # only here the frames of the error hold no tensors any more
             torch.cuda.empty_cache()
-    ranks.total(torch.from_numpy(scored))  # 0 where another rank scored: the sum is exact
-    ranks.total(torch.from_numpy(likeliest))
-    total = np.zeros(len(pack.document))
-    np.add.at(total, pack.target_request, scored)
-    missed = np.bincount(pack.target_request, weights=likeliest == 0, minlength=len(pack.document))
-    return Likelihoods(log_probability=total, greedy=missed == 0 if greedy else None)
-
-
-def log_likelihoods(
-    model: OLMo | Body, pack: Pack, *, progress: Callable[[int], None] | None = None
-) -> NDArray[np.float64]:
-    """(R,) summed log-probability of each request's continuation, in nats."""
-    return likelihoods(model, pack, progress=progress).log_probability
 
 
 def most_nodes(body: Body, memory: int) -> int:
@@ -94,17 +100,17 @@ def most_nodes(body: Body, memory: int) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether torch, on a GPU or a CPU, or Python found no memory."""
-    said = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # a CPU's allocator; a GPU's products
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
+    """Whether torch, on a GPU or a CPU, or Python ran out of memory."""
+    messages = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # a CPU's allocator; a GPU's matrix products
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in messages)
 
 
 @contextmanager
 def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Threads that run batches; on a CPU as many as torch has, each computing alone.
+    """Threads that run batches. On a CPU there are as many as torch has, and each computes alone.
 
-    A tiny model's operations are too short to share one among threads, and so the bits don't depend on their number.
-    For a GPU one thread lays a batch out while it computes another's.
+    The operations of a tiny model are too short to be shared by threads, and this way the bits do not depend on the
+    number of threads. For a GPU one thread lays out a batch while the other computes one.
     """
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -117,8 +123,8 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
 
 
 @torch.inference_mode()
-def _scored(body: Body, batch: Batch, *, greedy: bool) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Log-probability of each predicted token of a batch, and whether it is the likeliest (true unless `greedy`)."""
+def _scored(body: Body, batch: TreeBatch, *, greedy: bool) -> Answers:
+    """The answers for a batch. Without `greedy` all tokens count as the likeliest."""
     hidden = body.hidden(batch)
     normalizer = _log_normalizers(hidden, body)
     logit = (hidden[batch.target_row] * body.head[batch.target]).sum(1)
@@ -130,7 +136,7 @@ def _scored(body: Body, batch: Batch, *, greedy: bool) -> tuple[NDArray[np.float
 
 
 def _likeliest(hidden: Tensor, body: Body) -> Tensor:
-    """(S,) the token with the largest logit, the first of equals."""
+    """(S,) the token with the largest logit; the first one if several are equal."""
     width = body.sizes.head_columns
     blocks = [(hidden @ columns.T).max(1) for columns in body.head.split(width)]
     value, token = (torch.stack([getattr(block, name) for block in blocks]) for name in ("values", "indices"))
@@ -143,7 +149,7 @@ def _log_normalizers(hidden: Tensor, body: Body) -> Tensor:
     small = bool(hidden.norm(dim=1).max() * body.head_norm < EXP_LIMIT)
     parts = []
     for rows in hidden.split(body.sizes.head_rows):
-        scaled = rows / math.log(2) if small else rows  # torch has a faster exp2 than exp
+        scaled = rows / math.log(2) if small else rows  # torch's exp2 is faster than its exp
         logits = (part(scaled, out=body.scratch.take("logits", len(rows), part.width)) for part in body.head_parts)
         if small:
             parts.append(torch.stack([block.exp2_().sum(1) for block in logits]).sum(0).log_())

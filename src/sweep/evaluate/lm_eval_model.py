@@ -1,4 +1,4 @@
-"""The engine as a model of lm-eval's own evaluator: HFLM's answers for log-likelihoods, no generation."""
+"""The engine as a model for lm-eval's own evaluator: log-likelihoods as HFLM gives them, and no generation."""
 
 from __future__ import annotations
 
@@ -11,63 +11,55 @@ from lm_eval.api.model import LM
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
+from sweep.config.tasks import Task
 from sweep.evaluate.engine import likelihoods
-from sweep.evaluate.heldout import heldout_pack
-from sweep.evaluate.pack import TOKEN_BUDGET, prepare
-from sweep.evaluate.requests import TaskRequests
+from sweep.evaluate.heldout import TextDocuments, heldout_pack
+from sweep.evaluate.pack import make_pack
+from sweep.evaluate.requests import ChoiceRequest, task_requests
 
 
 class OLMoLM(LM):
-    """An ai2-olmo `OLMo`; `batch_size` has no meaning here, batches are filled by tokens."""
+    """An ai2-olmo `OLMo`. lm-eval's `batch_size` means nothing to it, as batches are filled by tokens."""
 
     def __init__(self, model: OLMo, tokenizer: Tokenizer, *, eos_token_id: int, max_length: int) -> None:
         super().__init__()
         self._model, self._tokenizer = model, tokenizer
-        self._limits = {"eos_token_id": eos_token_id, "token_budget": TOKEN_BUDGET}
-        self._max_length = max_length
+        self._eos_token_id, self._max_length = eos_token_id, max_length
 
     def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-probability of each continuation after its context, and whether each token of it is the likeliest."""
+        """(log-probability in nats, whether all tokens are the likeliest) of each continuation after its context."""
         if not requests:
             return []
-        count = len(requests)
-        made = TaskRequests(
-            task="requests",
-            contexts=tuple(request.args[0] for request in requests),
-            continuations=tuple(request.args[1] for request in requests),
-            documents=_documents(requests),
-            choices=(0,) * count,
-            characters=(0,) * count,
-            bytes=(0,) * count,
-            delimiters=(0,) * count,
-            gold=(False,) * count,
-            greedy=True,
-        )
-        pack = prepare([made], self._tokenizer, max_length=self._max_length, **self._limits)
-        said = likelihoods(self._model, pack)
-        assert said.greedy is not None
-        answers = list(zip(said.log_probability.tolist(), said.greedy.tolist(), strict=True))
+        texts = [request.args for request in requests]
+        asked = [
+            ChoiceRequest(document, 0, context, continuation, gold=False)
+            for document, (context, continuation) in zip(_documents(requests), texts, strict=True)
+        ]
+        task = task_requests(Task(name="requests"), asked, greedy=True)
+        pack = make_pack([task], self._tokenizer, eos_token_id=self._eos_token_id, max_length=self._max_length)
+        result = likelihoods(self._model, pack)
+        assert result.greedy is not None
+        answers = list(zip(result.log_probability.tolist(), result.greedy.tolist(), strict=True))
         for request, answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("loglikelihood", request.args, answer)
         return answers
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability of each text from the end-of-text token on; 0 of an empty one."""
+        """Log-probability in nats of each text after an end-of-text token; 0 for an empty text."""
         texts = [request.args[0] for request in requests]
         encoded = [e.ids for e in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        full = [index for index, tokens in enumerate(encoded) if tokens]
+        nonempty = [index for index, tokens in enumerate(encoded) if tokens]
         answers = np.zeros(len(texts))
-        if full:
-            sizes = np.array([len(encoded[index]) for index in full])
-            pack = heldout_pack(
-                np.concatenate([encoded[index] for index in full]),
-                np.concatenate(([0], np.cumsum(sizes))),
-                num_characters=sizes,
-                num_bytes=sizes,
-                sequence_length=self._max_length,
-                **self._limits,
+        if nonempty:
+            sizes = np.array([len(encoded[index]) for index in nonempty])
+            documents = TextDocuments(
+                tokens=np.concatenate([encoded[index] for index in nonempty]),
+                offsets=np.concatenate(([0], np.cumsum(sizes))),
+                characters=sizes,
+                bytes=sizes,
             )
-            answers[full] = likelihoods(self._model, pack).log_probability
+            pack = heldout_pack(documents, eos_token_id=self._eos_token_id, sequence_length=self._max_length)
+            answers[nonempty] = likelihoods(self._model, pack).log_probability
         for request, answer in zip(requests, answers.tolist(), strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, answer)
         return answers.tolist()
@@ -80,7 +72,7 @@ class OLMoLM(LM):
 
 
 def _documents(requests: Sequence[Instance]) -> tuple[int, ...]:
-    """A number for each request, the same for neighbours of one document; without one each stands alone."""
+    """A number for each request: neighbours of one document share it, requests without a document stand alone."""
     numbers: list[int] = []
     last: Any = None
     for request in requests:

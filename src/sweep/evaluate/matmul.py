@@ -1,7 +1,8 @@
-"""Products of many rows with a matrix of weights, by whichever library is fast at them here.
+"""Products of many rows with a matrix of weights, by the library that is fastest on this machine.
 
-Measured on an AMD CPU with AVX-512, fp32, one thread: 64 wide, MKL is up to a fifth faster where the weights lie with
-outputs, not inputs, side by side: 81 GFLOP/s; 1024 wide, oneDNN makes 100 where MKL makes 75. With AVX2 MKL was faster.
+Measured in fp32 with one thread on an AMD CPU with AVX-512: at width 64 MKL reaches 81 GFLOP/s, up to a fifth more than
+otherwise, if the weights lie with outputs, not inputs, side by side. At width 1024 oneDNN reaches 100 and MKL 75. With
+AVX2 MKL was faster.
 """
 
 from __future__ import annotations
@@ -10,45 +11,50 @@ import torch
 from torch import Tensor
 
 NARROW = 128
-"""Weights with fewer rows or columns are multiplied by torch's own, from a copy: a small one."""
+"""Weights with fewer rows or columns are rearranged in a small copy and multiplied by torch's own library."""
 
 
 def library(device: str) -> str:
-    """What multiplies wide matrices on "cpu" or "cuda": it decides bits, and so is part of a score's name."""
+    """The library that multiplies wide matrices on "cpu" or "cuda". It decides bits, so it is in the key of a score."""
     fast = device == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
     return "onednn" if fast and _has_onednn() else "torch"
 
 
-class Product:
+class Matmul:
     """x (M, K) -> x @ weight.T (M, N) for a `weight` (N, K) in fp32."""
 
     def __init__(self, weight: Tensor) -> None:
         self.width = len(weight)
-        """N."""
+        """N, the number of outputs."""
         self._weight = weight
         narrow = weight.device.type == "cpu" and min(weight.shape) < NARROW
         self._columns = weight.T.contiguous() if narrow else weight.T
         self._onednn = not narrow and library(weight.device.type) == "onednn"
 
     def __call__(self, x: Tensor, *, out: Tensor) -> Tensor:
-        """The product; `out` is memory for it, which need not be used."""
+        """The product. `out` is memory that may be used for it."""
         if self._onednn:
-            return torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")
+            return _onednn_linear(x, self._weight)
         return torch.mm(x, self._columns, out=out)
 
     def into(self, x: Tensor, *, out: Tensor) -> None:
         """Write the product into `out`."""
-        found = self(x, out=out)
-        if found is not out:
-            out.copy_(found)
+        product = self(x, out=out)
+        if product is not out:
+            out.copy_(product)
+
+
+def _onednn_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight.T by an operator that torch keeps private. For fp32 on an x86 CPU its public ones all take MKL."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
 def _has_onednn() -> bool:
-    """Whether torch has the private operator, and with these arguments."""
+    """Whether this torch has the private operator with these arguments."""
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    one = torch.ones(1, 1)
+    unit = torch.ones(1, 1)
     try:
-        return bool(torch.ops.mkldnn._linear_pointwise(one, one, None, "none", [], "") == one)
+        return bool(_onednn_linear(unit, unit) == unit)
     except (RuntimeError, TypeError):
         return False

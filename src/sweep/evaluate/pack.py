@@ -1,4 +1,4 @@
-"""Everything about a set of requests that no checkpoint changes: token trees in batches, rows to predict, the gold."""
+"""A pack: what no checkpoint changes of a set of requests. Holds their token trees in batches, and the gold choices."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from tokenizers import Tokenizer
 from sweep.domain.errors import Refusal
 from sweep.evaluate.encoding import encode
 from sweep.evaluate.requests import TaskRequests
-from sweep.evaluate.trees import Chain, Int32, Tree, grow
+from sweep.evaluate.trees import Chain, Int32, Tree, token_trees
 
 TOKEN_BUDGET = 512
-"""Tree nodes of a pack's batch, of all packs that are kept: the engine joins batches, and can't cut one."""
+"""Tree nodes of a batch in the packs that the store keeps. The engine can join batches, but not cut one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requests:
-    """What records say of each request besides its log-probability; R long each, as in ChoiceRecord."""
+class RequestColumns:
+    """What records say of each of R requests besides its log-probability, as in ChoiceRecord; arrays have R entries."""
 
     tasks: tuple[str, ...]
     subjects: tuple[str, ...]
-    """Names of all subjects; the first one is that of requests without any."""
+    """Names of all subjects. The first one is empty: requests without a subject have it."""
     task: NDArray[np.int16]
     """Index into `tasks`."""
     document: Int32
@@ -40,26 +40,40 @@ class Requests:
     subject: Int32
     """Index into `subjects`."""
     unconditional: NDArray[np.bool_]
-    """The choice without its question; follows all of its task's requests with, in the same order."""
+    """Whether the choice is scored without its question. These follow the task's other requests, in the same order."""
     greedy: NDArray[np.bool_]
-    """Whether the likeliest tokens are asked for."""
+    """Whether the request asks if its tokens are the likeliest ones."""
+
+
+COLUMN_TYPES = {
+    **dict.fromkeys(("document", "characters", "bytes", "subject"), np.int32),
+    **dict.fromkeys(("task", "choice"), np.int16),
+    "delimiter": np.int8,
+    **dict.fromkeys(("gold", "unconditional", "greedy"), np.bool_),
+}
+"""Name and type of each array of `RequestColumns`."""
+
+
+def column_arrays(count: int, **columns: Any) -> dict[str, NDArray[Any]]:
+    """The arrays of `RequestColumns` for `count` requests. A single value is repeated; a column without value is 0."""
+    return {name: np.full(count, columns.get(name, 0), dtype=dtype) for name, dtype in COLUMN_TYPES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihoods:
-    """What a model says to the requests of a pack."""
+    """The answers of a model to the R requests of a pack."""
 
     log_probability: NDArray[np.float64]
-    """(R,) of each request's continuation, in nats, summed over its tokens."""
+    """(R,) log-probability of each continuation, in nats, summed over its tokens."""
     greedy: NDArray[np.bool_] | None
-    """(R,) whether each of its tokens is the likeliest; None: not asked for."""
+    """(R,) whether all tokens of the continuation are the likeliest ones; None: no request asks for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pack(Requests):
-    """Requests ready for any checkpoint.
+class Pack(RequestColumns):
+    """Requests that are ready for any checkpoint.
 
-    N nodes form G segments, those T trees, those B batches; P tokens are predicted from S of the nodes.
+    N nodes form G segments, these form trees, and these form B batches. P tokens are predicted from S of the nodes.
     """
 
     tokens: Int32
@@ -69,27 +83,27 @@ class Pack(Requests):
     segment_nodes: Int32
     """(G,) nodes of each segment."""
     segment_above: Int32
-    """(G,) nodes above each segment; 0 for a tree's root, which comes first."""
+    """(G,) nodes above each segment; 0 for the root of a tree, which comes first."""
     above: Int32
-    """The nodes above, root downwards, segment after segment; counted from the start of the batch."""
+    """The nodes above each segment, from the root downwards; counted from the start of the batch."""
     batch_nodes: Int32
-    """(B,)"""
+    """(B,) nodes of each batch."""
     batch_segments: Int32
-    """(B,)"""
+    """(B,) segments of each batch."""
     batch_rows: Int32
-    """(B,)"""
+    """(B,) nodes that predict in each batch."""
     row: Int32
-    """(S,) node that predicts, ascending, counted from the start of the batch."""
+    """(S,) the nodes that predict, ascending; counted from the start of the batch."""
     target_row: Int32
-    """(P,) the row that predicts each token, counted over all batches, ascending."""
+    """(P,) index into `row` for each predicted token, ascending."""
     target: Int32
-    """(P,) the token."""
+    """(P,) the predicted tokens."""
     target_request: Int32
-    """(P,) the request that its log-probability counts for."""
+    """(P,) the request that the log-probability of each predicted token counts for."""
 
     @property
     def num_nodes(self) -> int:
-        """Positions computed for one checkpoint: the total of a progress bar."""
+        """Positions that are computed for one checkpoint: the total of a progress bar."""
         return len(self.ids)
 
     def save(self, folder: Path) -> None:
@@ -106,64 +120,59 @@ class Pack(Requests):
             return cls(tasks=tuple(names["tasks"]), subjects=tuple(names["subjects"]), **arrays)
 
 
-def prepare(
-    tasks: Sequence[TaskRequests], tokenizer: Tokenizer, *, eos_token_id: int, max_length: int, token_budget: int
+def make_pack(
+    tasks: Sequence[TaskRequests],
+    tokenizer: Tokenizer,
+    *,
+    eos_token_id: int,
+    max_length: int,
+    token_budget: int = TOKEN_BUDGET,
 ) -> Pack:
-    """The pack of the tasks' requests; a batch holds at most `token_budget` nodes, or a single larger tree.
+    """The pack of the tasks' requests. A batch holds at most `token_budget` nodes, or a single larger tree.
 
-    Inputs longer than `max_length` lose their beginning, as in lm-eval's HFLM. Refusal where a continuation alone
+    Inputs longer than `max_length` tokens lose their beginning, as in lm-eval's HFLM. Refusal if a continuation alone
     is longer.
     """
     subjects = ("", *sorted({name for task in tasks for name in task.subjects or ()} - {""}))
-    parts = [part for task in tasks for part in _parts(task, subjects)]
-    pairs = [pair for part in parts for pair in part.pairs]
-    chains = list(_chains(pairs, tokenizer, eos_token_id=eos_token_id, max_length=max_length))
-    groups = [(index, *of) for index, part in enumerate(parts) for of in part.groups]
-    number = {task.task: index for index, task in enumerate(tasks)}
-    requests = Requests(
-        tasks=tuple(number),
+    texts: list[tuple[str, str]] = []
+    groups: list[tuple[int, int]] = []
+    columns: list[dict[str, NDArray[Any]]] = []
+    for index, task in enumerate(tasks):
+        for unconditional in (False, True) if task.unconditional is not None else (False,):
+            contexts = [task.unconditional or ""] * len(task.gold) if unconditional else task.contexts
+            texts += zip(contexts, task.continuations, strict=True)
+            groups += [(len(columns), document) for document in task.documents]
+            columns.append(_columns(task, task=index, subjects=subjects, unconditional=unconditional))
+    requests = RequestColumns(
+        tasks=tuple(task.task for task in tasks),
         subjects=subjects,
-        task=np.repeat([number[part.task] for part in parts], [len(part.pairs) for part in parts]).astype(np.int16),
-        **{name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+        **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]},
     )
-    return assemble(requests, grow(chains, groups), token_budget=token_budget)
+    chains = list(_chains(texts, tokenizer, eos_token_id=eos_token_id, max_length=max_length))
+    return assemble(requests, token_trees(chains, groups), token_budget=token_budget)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A task's requests, with their question or without it."""
-
-    task: str
-    pairs: list[tuple[str, str]]
-    groups: list[tuple[int, ...]]
-    """Requests of one group share their beginnings."""
-    columns: dict[str, NDArray[Any]]
-
-
-def _parts(task: TaskRequests, subjects: tuple[str, ...]) -> Iterator[_Part]:
-    number = {name: index for index, name in enumerate(subjects)}
-    columns: dict[str, NDArray[Any]] = {
-        "document": np.asarray(task.documents, dtype=np.int32),
-        "choice": np.asarray(task.choices, dtype=np.int16),
-        "characters": np.asarray(task.characters, dtype=np.int32),
-        "bytes": np.asarray(task.bytes, dtype=np.int32),
-        "delimiter": np.asarray(task.delimiters, dtype=np.int8),
-        "gold": np.asarray(task.gold, dtype=np.bool_),
-        "subject": np.array([number[name] for name in task.subjects or [""] * len(task.gold)], dtype=np.int32),
-        "unconditional": np.zeros(len(task.gold), dtype=np.bool_),
-        "greedy": np.full(len(task.gold), task.greedy),
-    }
-    pairs = list(zip(task.contexts, task.continuations, strict=True))
-    yield _Part(task.task, pairs, [(document,) for document in task.documents], columns)
-    if task.unconditional is not None:
-        without = [(task.unconditional, continuation) for continuation in task.continuations]
-        columns = {**columns, "unconditional": np.ones(len(task.gold), dtype=np.bool_)}
-        yield _Part(task.task, without, [(document,) for document in task.documents], columns)
+def _columns(
+    requests: TaskRequests, *, task: int, subjects: Sequence[str], unconditional: bool
+) -> dict[str, NDArray[Any]]:
+    return column_arrays(
+        len(requests.gold),
+        task=task,
+        document=requests.documents,
+        choice=requests.choices,
+        characters=requests.characters,
+        bytes=requests.bytes,
+        delimiter=requests.delimiters,
+        gold=requests.gold,
+        subject=[subjects.index(name) for name in requests.subjects] if requests.subjects else 0,
+        unconditional=unconditional,
+        greedy=requests.greedy,
+    )
 
 
-def assemble(requests: Requests, trees: Iterable[Tree], *, token_budget: int) -> Pack:
-    """A pack of the requests over the trees that hold their tokens."""
-    # trees with roots of one length together, longest first: a batch pads its roots to one shape
+def assemble(requests: RequestColumns, trees: Iterable[Tree], *, token_budget: int) -> Pack:
+    """The pack of requests whose tokens are in `trees`."""
+    # trees whose roots have one length stand together, longest first: a batch pads its roots to one shape
     ordered = sorted(trees, key=lambda tree: (-len(tree.segments[0].tokens), -tree.size))
     tree_nodes = np.array([tree.size for tree in ordered])
     batch = _batch_of(tree_nodes, token_budget)
@@ -198,7 +207,7 @@ def assemble(requests: Requests, trees: Iterable[Tree], *, token_budget: int) ->
 
 
 def _batch_of(tree_nodes: NDArray[np.int64], token_budget: int) -> NDArray[np.int64]:
-    """The batch of each tree: as many trees in turn as fit the budget, and at least one."""
+    """The batch of each tree. A batch takes trees as long as they fit the budget, and at least one."""
     batch = np.empty(len(tree_nodes), dtype=np.int64)
     number, filled = 0, 0
     for index, nodes in enumerate(tree_nodes.tolist()):
@@ -210,15 +219,15 @@ def _batch_of(tree_nodes: NDArray[np.int64], token_budget: int) -> NDArray[np.in
 
 
 def _chains(
-    strings: Sequence[tuple[str, str]], tokenizer: Tokenizer, *, eos_token_id: int, max_length: int
+    texts: Sequence[tuple[str, str]], tokenizer: Tokenizer, *, eos_token_id: int, max_length: int
 ) -> Iterator[Chain]:
-    """The token chain of each request, by the rule of lm-eval's `_encode_pair` and HFLM's truncation from the left."""
-    pairs = [_move_spaces(*pair) for pair in strings]
+    """The token chain of each context and continuation, as lm-eval's `_encode_pair` and HFLM make and truncate it."""
+    pairs = [_move_spaces(*pair) for pair in texts]
     encoded = encode((text for context, rest in pairs for text in (context, context + rest)), tokenizer)
     for request, (context, rest) in enumerate(pairs):
         whole = encoded[context + rest]
         if context:
-            # a token may cross the border: lm-eval keeps the context's own and cuts the whole's by their number
+            # a token may cross the border: lm-eval keeps the tokens of the context, and cuts as many from the whole
             num_scored = len(whole) - len(encoded[context])
             whole = np.concatenate((encoded[context], whole[len(encoded[context]) :]))
         else:
@@ -231,5 +240,6 @@ def _chains(
 
 
 def _move_spaces(context: str, continuation: str) -> tuple[str, str]:
+    """The same text with the spaces at the end of the context moved to the continuation."""
     stripped = context.rstrip()
     return stripped, context[len(stripped) :] + continuation

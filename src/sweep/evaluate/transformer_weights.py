@@ -1,8 +1,7 @@
-"""The weights of an ai2-olmo `OLMo` in fp32, as the scoring engine wants them; what it can't run is refused here."""
+"""The weights of an ai2-olmo `OLMo` in fp32, as the scoring engine needs them. Refuses what the engine cannot run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from olmo.model import LayerNormBase, OLMo, OLMoSequentialBlock
 from torch import Tensor
 
 from sweep.domain.errors import Refusal
-from sweep.evaluate.matmul import Product
+from sweep.evaluate.matmul import Matmul
 
 
 @dataclass(frozen=True)
@@ -33,21 +32,21 @@ class Norm:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One layer. The two halves that rotary positions pair stand as neighbours in each head of its queries and keys."""
+    """One layer. In each head of its queries and keys, features that are rotated together are neighbours."""
 
-    att_proj: Product
-    attn_out: Product
-    up: Product
-    gate: Product
-    ff_out: Product
+    att_proj: Matmul
+    attn_out: Matmul
+    up: Matmul
+    gate: Matmul
+    ff_out: Matmul
     attn_norm: Norm
     ff_norm: Norm
     q_norm: Norm | None
     k_norm: Norm | None
 
 
-def check(config: ModelConfig) -> None:
-    """Refusal where the architecture is not supported."""
+def check_supported(config: ModelConfig) -> None:
+    """Refusal if the architecture is not supported."""
     allowed = {
         "block_type": BlockType.sequential,
         "activation_type": ActivationType.swiglu,
@@ -63,11 +62,13 @@ def check(config: ModelConfig) -> None:
 
 def blocks(model: OLMo) -> list[Block]:
     """The layers, lowest first."""
-    return [_block(block, model.config.d_model // model.config.n_heads) for block in _layers(model)]
+    transformer = model.transformer
+    groups = [transformer.blocks] if model.config.block_group_size == 1 else transformer.block_groups
+    return [_block(block, model.config.d_model // model.config.n_heads) for group in groups for block in group]
 
 
 def norm(module: LayerNormBase, order: Tensor | None = None) -> Norm:
-    """A norm; `order` rearranges its features."""
+    """The norm of a module, with its features in another `order` if one is given."""
     weight, bias = (None if p is None else fp32(p) for p in (module.weight, module.bias))
     if order is not None:
         weight, bias = (None if p is None else p[order] for p in (weight, bias))
@@ -75,16 +76,8 @@ def norm(module: LayerNormBase, order: Tensor | None = None) -> Norm:
 
 
 def fp32(parameter: Tensor) -> Tensor:
-    """The parameter's values, free of autograd."""
+    """The values of a parameter in fp32, without autograd."""
     return parameter.detach().float()
-
-
-def _layers(model: OLMo) -> Iterator[OLMoSequentialBlock]:
-    if model.config.block_group_size == 1:
-        yield from model.transformer.blocks
-    else:
-        for group in model.transformer.block_groups:
-            yield from group
 
 
 def _block(block: OLMoSequentialBlock, head_dim: int) -> Block:
@@ -92,11 +85,11 @@ def _block(block: OLMoSequentialBlock, head_dim: int) -> Block:
     up, gate = fp32(block.ff_proj.weight).chunk(2)
     q_order, k_order = (_pairs(len(part), head_dim) for part in (q, k))
     return Block(
-        att_proj=Product(torch.cat((q[q_order], k[k_order], v))),
-        attn_out=Product(fp32(block.attn_out.weight)),
-        up=Product(up),
-        gate=Product(gate),
-        ff_out=Product(fp32(block.ff_out.weight)),
+        att_proj=Matmul(torch.cat((q[q_order], k[k_order], v))),
+        attn_out=Matmul(fp32(block.attn_out.weight)),
+        up=Matmul(up),
+        gate=Matmul(gate),
+        ff_out=Matmul(fp32(block.ff_out.weight)),
         attn_norm=norm(block.attn_norm),
         ff_norm=norm(block.ff_norm),
         q_norm=None if block.q_norm is None else norm(block.q_norm, q_order),
@@ -105,5 +98,8 @@ def _block(block: OLMoSequentialBlock, head_dim: int) -> Block:
 
 
 def _pairs(width: int, head_dim: int) -> Tensor:
-    """(width,) features in the order that makes neighbours of the halves of each head."""
+    """(width,) an order of features that makes neighbours of those that are rotated together.
+
+    A rotation takes one from each half of a head.
+    """
     return torch.arange(width).view(-1, 2, head_dim // 2).transpose(1, 2).flatten()

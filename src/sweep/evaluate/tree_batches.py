@@ -1,4 +1,4 @@
-"""Batches of a pack as tensors on a device: trees side by side, their attention in groups of segments of like shape."""
+"""Batches of a pack as tensors on a device: trees side by side, with attention in groups of similar segments."""
 
 from __future__ import annotations
 
@@ -10,50 +10,52 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweep.evaluate.attention_layout import Ints, Keys, alike, count, distinct, places
+from sweep.evaluate.attention_layout import Ints, SegmentKeys, count, new_indices, similar_segments
 from sweep.evaluate.pack import Pack
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """S segments with Q queries each, that look at K nodes each."""
+class SegmentGroup:
+    """S segments with Q queries each, which attend to K nodes each."""
 
     num_segments: int
     queries: slice
-    """S * Q of all queries."""
+    """The S * Q queries of the group among all."""
     key: Tensor | None
-    """(S * K,) node of each key; None: the queries' own nodes, causally."""
+    """(S * K,) node of each key; None: the keys are the queries' nodes, causally."""
     mask: Tensor | None
-    """(S or 1, 1, Q, K) to add to the scores: 0 or -inf; None: nothing to hide."""
+    """(S or 1, 1, Q, K) is added to the attention scores: 0 or -inf; None: every query attends to every key."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """N nodes of trees and what to predict from them; nodes and rows stand in the order of their groups."""
+class TreeBatch:
+    """N nodes of trees, and what is predicted from them. Nodes and rows stand in the order of their groups."""
 
     token: Tensor
-    """(U,) tokens that occur."""
+    """(U,) the distinct tokens."""
     ids: Tensor
     """(N,) index into `token`."""
     position: Tensor
     """(N,) depth in the tree."""
     num_positions: int
-    groups: tuple[Group, ...]
-    """Queries are the nodes."""
+    """The depth of the deepest node, plus 1."""
+    groups: tuple[SegmentGroup, ...]
+    """Attention whose queries are all nodes."""
     row: Tensor
-    """Nodes that predict."""
-    row_groups: tuple[Group, ...]
-    """Queries are the rows."""
+    """(R,) the nodes that predict."""
+    row_groups: tuple[SegmentGroup, ...]
+    """Attention whose queries are the nodes that predict."""
     target_row: Tensor
-    """Index into `row` of each predicted token."""
+    """(P,) index into `row` for each predicted token."""
     target: Tensor
+    """(P,) the predicted tokens."""
 
 
-class Batches:
-    """A pack's batches, those next to each other joined; each is built when asked for."""
+class TreeBatches:
+    """The batches of a pack. A span is a slice of neighbours; it becomes one `TreeBatch` when it is asked for."""
 
     def __init__(self, pack: Pack, device: torch.device) -> None:
-        self._pack = pack
+        self.pack = pack
         self._device = device
         self._node, self._segment, self._row = (
             _ends(sizes) for sizes in (pack.batch_nodes, pack.batch_segments, pack.batch_rows)
@@ -64,66 +66,67 @@ class Batches:
         self._target = np.searchsorted(pack.target_row, self._row)
 
     def cut(self, most_nodes: int, within: slice = slice(None)) -> list[slice]:
-        """The pack's batches in runs of at most `most_nodes` nodes together, and of one batch at least."""
-        begin, stop, _ = within.indices(len(self._pack.batch_nodes))
-        runs = []
+        """The batches `within` a slice, in spans of at most `most_nodes` nodes, or of one larger batch."""
+        begin, stop, _ = within.indices(len(self.pack.batch_nodes))
+        spans = []
         while begin < stop:
             reach = int(np.searchsorted(self._node, self._node[begin] + most_nodes, side="right")) - 1
             end = min(max(reach, begin + 1), stop)
-            runs.append(slice(begin, end))
+            spans.append(slice(begin, end))
             begin = end
-        return runs
+        return spans
 
-    def nodes(self, run: slice) -> int:
-        """Nodes of a run."""
-        return int(self._node[run.stop] - self._node[run.start])
+    def nodes(self, span: slice) -> int:
+        """The number of nodes of a span."""
+        return int(self._node[span.stop] - self._node[span.start])
 
-    def targets(self, run: slice) -> slice:
-        """Where a run's predicted tokens stand among all."""
-        return slice(self._target[run.start], self._target[run.stop])
+    def targets(self, span: slice) -> slice:
+        """The predicted tokens of a span among those of the pack."""
+        return slice(self._target[span.start], self._target[span.stop])
 
-    def __getitem__(self, run: slice) -> Batch:
+    def __getitem__(self, span: slice) -> TreeBatch:
         node, segment, above, row, target = (
-            slice(ends[run.start], ends[run.stop])
+            slice(ends[span.start], ends[span.stop])
             for ends in (self._node, self._segment, self._above, self._row, self._target)
         )
-        pack = self._pack
-        num_own, num_above = (of[segment].astype(np.int64) for of in (pack.segment_nodes, pack.segment_above))
-        groups = list(alike(num_own, num_above + num_own))
-        place = places(groups, num_own)
+        num_own, num_above = (
+            sizes[segment].astype(np.int64) for sizes in (self.pack.segment_nodes, self.pack.segment_above)
+        )
+        groups = list(similar_segments(num_own, num_above + num_own))
+        node_index = new_indices(groups, num_own)
         depth = np.repeat(num_above, num_own) + count(num_own)
         position = np.empty_like(depth)
-        position[place] = depth
-        keys = Keys(place, num_own, place[self._above_node[above] - node.start], num_above)
+        position[node_index] = depth
+        keys = SegmentKeys(node_index, num_own, node_index[self._above_node[above] - node.start], num_above)
 
         row_node = self._row_node[row] - node.start
         row_segment = np.repeat(np.arange(len(num_own)), num_own)[row_node]
         num_rows = np.bincount(row_segment, minlength=len(num_own))
         num_seen = np.zeros_like(num_own)
-        num_seen[row_segment] = depth[row_node] + 1  # ascending: the last one stays
-        row_groups = list(alike(num_rows, num_seen))
-        row_place = places(row_groups, num_rows)
-        rows = np.empty_like(row_place)
-        rows[row_place] = place[row_node]
+        num_seen[row_segment] = depth[row_node] + 1  # rows ascend: the last one of a segment stays
+        row_groups = list(similar_segments(num_rows, num_seen))
+        row_index = new_indices(row_groups, num_rows)
+        rows = np.empty_like(row_index)
+        rows[row_index] = node_index[row_node]
 
-        token, ids = distinct(pack.ids[node])
-        ordered_ids = np.empty_like(ids)
-        ordered_ids[place] = ids
-        return Batch(
-            token=self._tensor(token),
-            ids=self._tensor(ordered_ids),
+        ordered_tokens = np.empty_like(self.pack.ids[node])
+        ordered_tokens[node_index] = self.pack.ids[node]
+        token, ids = np.unique(ordered_tokens, return_inverse=True)
+        return TreeBatch(
+            token=self._tensor(token.astype(np.int64)),
+            ids=self._tensor(ids),
             position=self._tensor(position),
             num_positions=int(position.max()) + 1,
             groups=tuple(self._groups(groups, num_own, num_above + num_own, position, keys, every=True)),
             row=self._tensor(rows),
             row_groups=tuple(self._groups(row_groups, num_rows, num_seen, position[rows], keys, every=False)),
-            target_row=self._tensor(row_place[pack.target_row[target] - row.start]),
-            target=self._tensor(pack.target[target].astype(np.int64)),
+            target_row=self._tensor(row_index[self.pack.target_row[target] - row.start]),
+            target=self._tensor(self.pack.target[target].astype(np.int64)),
         )
 
     def _groups(
-        self, groups: list[Ints], num_queries: Ints, num_keys: Ints, depth: Ints, keys: Keys, *, every: bool
-    ) -> Iterator[Group]:
+        self, groups: list[Ints], num_queries: Ints, num_keys: Ints, depth: Ints, keys: SegmentKeys, *, every: bool
+    ) -> Iterator[SegmentGroup]:
         deepest = int(num_keys.max())
         unseen = torch.full((deepest, deepest), -torch.inf, device=self._device).triu_(1)
         end = 0
@@ -131,7 +134,7 @@ class Batches:
             queries, most = int(num_queries[members[0]]), int(num_keys[members[0]])
             begin, end = end, end + len(members) * queries
             causal = every and most == queries
-            yield Group(
+            yield SegmentGroup(
                 num_segments=len(members),
                 queries=slice(begin, end),
                 key=None if causal else self._tensor(keys.padded(members, most)),
@@ -139,7 +142,7 @@ class Batches:
             )
 
     def _mask(self, unseen: Tensor, depth: Ints) -> Tensor | None:
-        """The rows of `unseen` for queries of depth (S, Q); None: all see all."""
+        """The rows of `unseen` for queries of depth (S, Q); None: no query has a key to hide."""
         if (depth >= unseen.shape[1] - 1).all():
             return None
         if (depth == depth[0]).all():
@@ -151,5 +154,5 @@ class Batches:
 
 
 def _ends(sizes: NDArray[np.int32]) -> Ints:
-    """0 and where each ends."""
+    """0, and then the end of each part when parts of these sizes stand one after another."""
     return np.concatenate(([0], np.cumsum(sizes)))

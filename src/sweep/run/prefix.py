@@ -26,7 +26,7 @@ from sweep.system.ranks import ALONE, Ranks
 from sweep.system.stop_signals import ASKED, Stopped, asked
 from sweep.system.store import Store
 from sweep.training.divergence import Diverged, check_losses, highest_sound
-from sweep.training.loop import anneal, prepare
+from sweep.training.loop import UpdateRules, anneal, configure_passes
 
 KEPT, INTERIM = "states", "interim"
 """Kinds of the store: states that are kept, and states that only an interrupted training goes on from."""
@@ -168,7 +168,7 @@ def _start(training: Training, folder: Path | None) -> TrainingState:
     compute, ranks = training.compute, training.ranks
     place = loading_device(training.device, ranks)
     state = load_state(folder, read_config(folder), device=place) if folder else training.start()
-    prepare(state.model, activation_checkpointing=compute.activation_checkpointing, compile=compute.compile)
+    configure_passes(state.model, activation_checkpointing=compute.activation_checkpointing, compile=compute.compile)
     if ranks.size > 1:
         from sweep.checkpoints.distributed import shard
 
@@ -184,20 +184,16 @@ def loading_device(device: torch.device, ranks: Ranks) -> torch.device:
 def _updates(training: Training, state: TrainingState, done: int) -> Iterator[StepRecord]:
     """Does the updates after the first `done` and keeps `state.position` up to date."""
     rates, position, compute, ranks = training.rates, training.position, training.compute, training.ranks
-    records = anneal(
-        state.model,
-        state.optimizer,
-        training.data.batches(done, len(rates), rows=ranks.share(position.batch_size)),
-        rates[done:],
+    rules = UpdateRules(
         max_grad_norm=training.max_grad_norm,
         z_loss=training.z_loss,
         masked=training.masked,
         precision=compute.precision,
         micro_batch_size=compute.micro_batch_size,
-        first_update=done + 1,
-        tokens_before=done * position.batch_size * position.sequence_length,
         ranks=ranks,
     )
+    batches = training.data.batches(done, len(rates), rows=ranks.share(position.batch_size))
+    records = anneal(state.model, state.optimizer, batches, rates[done:], rules, first_update=done + 1)
     with Progress(training.name, total=len(rates), done=done, shown=ranks.leads) as bar:
         for record in records:
             state.position = training.data.after(record.update, lr=record.lr)

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweep import evaluate
 from sweep.checkpoints import TrainingState, hyperparameters, load_state, matrix_parameters, read_position, z_loss
 from sweep.config import Anneal, Compute, Data, Model, RunConfig, Tasks
 from sweep.data import InstanceFilter
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
+from sweep.evaluate.matmul import library
 from sweep.planning.keys import anneal_numerics, numerics
 from sweep.planning.model_sizes import stated_sizes
 from sweep.planning.plan import Plan, make_plan
@@ -233,7 +233,7 @@ def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolde
 
 
 def _scoring_numerics(compute: Compute, device: torch.device) -> str:
-    return digest(cache_versions.ENGINE, numerics(compute, device.type), evaluate.library(device.type))
+    return digest(cache_versions.ENGINE, numerics(compute, device.type), library(device.type))
 
 
 def _use_device(compute: Compute) -> torch.device:

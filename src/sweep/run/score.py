@@ -21,6 +21,8 @@ from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Score
+from sweep.evaluate.engine import likelihoods
+from sweep.evaluate.transformer import Body
 from sweep.planning.names import label
 from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.system import stop_signals
@@ -106,7 +108,7 @@ def record_files(scorer: Scorer, weights: str, load: Callable[[], OLMo], *, when
     missing = [name for name in scoring.names if not store.has("scores", keys[name])]
     store.make_all("packs", {packs[name]: make_pack[name] for name in missing})
     spent.preparing_s += time.perf_counter() - started
-    body = functools.cache(lambda: evaluate.Body(load()))
+    body = functools.cache(lambda: Body(load()))
 
     def score(name: str, folder: Path) -> None:
         began = time.perf_counter()
@@ -114,8 +116,8 @@ def record_files(scorer: Scorer, weights: str, load: Callable[[], OLMo], *, when
         spent.preparing_s += time.perf_counter() - began
         ranks.from_first(lambda: packs[name])
         title = f"scoring {when}: {label(name, scoring.tasks.limit)}"
-        likelihoods = _likelihoods(body, pack, title=title, ranks=ranks)
-        evaluate.write_records(evaluate.records_table(pack, name, likelihoods), folder / RECORDS)
+        answers = _likelihoods(body, pack, title=title, ranks=ranks)
+        evaluate.write_records(evaluate.records_table(pack, name, answers), folder / RECORDS)
 
     folders = store.make_all("scores", {keys[name]: functools.partial(score, name) for name in scoring.names})
     ranks.from_first(lambda: None)
@@ -125,7 +127,7 @@ def record_files(scorer: Scorer, weights: str, load: Callable[[], OLMo], *, when
 
 def score_along(store: Store, load: Callable[[], OLMo], *, ranks: Ranks) -> None:
     """The part of ranks other than the first in `record_files`: their share of each pack that the first one names."""
-    body = functools.cache(lambda: evaluate.Body(load()))
+    body = functools.cache(lambda: Body(load()))
     while (key := ranks.from_first(str)) is not None:
         folder = store.get("packs", key)
         if folder is None:
@@ -133,12 +135,10 @@ def score_along(store: Store, load: Callable[[], OLMo], *, ranks: Ranks) -> None
                 f"SWEEP_STORE={store.root}: this rank doesn't see the tasks that the first one prepared; allowed with "
                 "several nodes: a folder that all of them share"
             )
-        evaluate.likelihoods(body(), evaluate.Pack.load(folder), ranks=ranks)
+        likelihoods(body(), evaluate.Pack.load(folder), ranks=ranks)
 
 
-def _likelihoods(
-    body: Callable[[], evaluate.Body], pack: evaluate.Pack, *, title: str, ranks: Ranks
-) -> evaluate.Likelihoods:
+def _likelihoods(body: Callable[[], Body], pack: evaluate.Pack, *, title: str, ranks: Ranks) -> evaluate.Likelihoods:
     """The first rank's part of scoring a pack, with a progress bar; Stopped where the run was asked to stop."""
     with Progress(title, total=pack.num_nodes // ranks.size) as bar:
 
@@ -146,7 +146,7 @@ def _likelihoods(
             bar.advance(nodes)
             stop_signals.check()
 
-        return evaluate.likelihoods(body(), pack, ranks=ranks, progress=advance)
+        return likelihoods(body(), pack, ranks=ranks, progress=advance)
 
 
 def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
@@ -216,19 +216,16 @@ def _pack(scoring: Scoring, name: str) -> evaluate.Pack:
     if name == evaluate.HELDOUT:
         assert scoring.heldout is not None
         heldout = data.read_heldout(scoring.heldout)
-        return evaluate.heldout_pack(
-            heldout.tokens,
-            heldout.offsets[: limit and limit + 1],
-            num_characters=heldout.characters[:limit],
-            num_bytes=heldout.bytes[:limit],
-            eos_token_id=scoring.eos_token_id,
-            sequence_length=scoring.max_length,
-            token_budget=evaluate.TOKEN_BUDGET,
+        documents = evaluate.TextDocuments(
+            tokens=heldout.tokens,
+            offsets=heldout.offsets[: limit and limit + 1],
+            characters=heldout.characters[:limit],
+            bytes=heldout.bytes[:limit],
         )
-    return evaluate.prepare(
+        return evaluate.heldout_pack(documents, eos_token_id=scoring.eos_token_id, sequence_length=scoring.max_length)
+    return evaluate.make_pack(
         [evaluate.load_task(scoring.tasks.tasks()[name])],
         Tokenizer.from_file(str(scoring.tokenizer)),
         eos_token_id=scoring.eos_token_id,
         max_length=scoring.max_length,
-        token_budget=evaluate.TOKEN_BUDGET,
     )

@@ -1,1 +1,1 @@
-"""The training loop: updates, loss and gradient, and when a training has diverged."""
+"""The training loop: updates, the loss and its gradient, and when a training has diverged."""

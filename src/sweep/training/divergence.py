@@ -1,4 +1,4 @@
-"""When a training has failed: its loss or gradient is no number, or the loss has left and does not come back."""
+"""When a training has failed: a loss or gradient that is not finite, or a loss that rises and stays high."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from sweep.domain.records import StepRecord
 
 FIRST, MARGIN, STREAK = 10, 2.0, 20
-"""Diverged: each of the last STREAK losses is more than MARGIN nats a token above the greatest of the FIRST.
+"""Diverged: the last STREAK losses are all more than MARGIN nats per token above the highest of the FIRST.
 
-Or above the loss of guessing uniformly, where that is less: the first losses of a wild learning rate are no measure.
+If the loss of a uniform guess is lower than that, it is the measure instead: under a wild learning rate even the first
+losses are high.
 """
 
 
 class Diverged(RuntimeError):
-    """The training has failed; its records stay, its state is not saved."""
+    """The training has failed. Its records stay; its state is not saved."""
 
 
 def check_finite(record: StepRecord) -> None:
-    """Raise Diverged where the loss or the gradient's norm is infinite or no number."""
+    """Raise Diverged if the loss or the gradient's norm is not finite."""
     if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
         raise Diverged(
             f"update {record.update}: the training loss is {record.loss:g} and its gradient's norm "
@@ -28,7 +29,7 @@ def check_finite(record: StepRecord) -> None:
 
 
 def check_losses(steps: Sequence[StepRecord], *, vocab_size: int) -> None:
-    """Raise Diverged where the losses of all updates so far say so."""
+    """Raise Diverged if the losses of `steps`, all updates so far, have been too high for STREAK updates."""
     bound = highest_sound(steps, vocab_size=vocab_size)
     if len(steps) >= STREAK and all(step.loss > bound for step in steps[-STREAK:]):
         last = steps[-1]
@@ -39,5 +40,5 @@ def check_losses(steps: Sequence[StepRecord], *, vocab_size: int) -> None:
 
 
 def highest_sound(steps: Sequence[StepRecord], *, vocab_size: int) -> float:
-    """The loss in nats a token above which a training may be diverging."""
+    """The divergence threshold in nats per token: a training with a higher loss may be diverging."""
     return min(max(step.loss for step in steps[:FIRST]), math.log(vocab_size)) + MARGIN

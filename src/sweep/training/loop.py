@@ -1,7 +1,7 @@
-"""The loop: it follows an array of learning rates and knows no shape.
+"""The training loop. It follows an array of learning rates and knows no shape.
 
 The update is ai2-olmo's (`olmo/train.py`, `train_step`): summed cross-entropy over the batch's B*T input tokens,
-gradients clipped by their global norm, AdamW at the rate of this update.
+gradients clipped by their global norm, AdamW at the learning rate of this update.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,7 +22,28 @@ from sweep.training.divergence import check_finite
 from sweep.training.loss import IGNORED, loss_and_gradient
 
 UPDATE_NORM_INTERVAL = 10
-"""The update's norm is measured every so many updates: it costs 1 to 3 % of an update on a CPU."""
+"""The norm of every tenth update is measured: it costs 1 to 3 % of an update on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateRules:
+    """How a batch and a learning rate become an update."""
+
+    max_grad_norm: float | None
+    """Gradients are clipped to this global norm; None: not clipped."""
+    z_loss: float = 0.0
+    """Weight of the z-loss in the gradient. The recorded loss does not contain it."""
+    masked: Callable[[np.ndarray], np.ndarray] | None = None
+    """Token ids (B, T) -> (B,) bool, true for instances that are left out of the loss; None: no instance is.
+
+    They still count among the batch's tokens, as in ai2-olmo.
+    """
+    precision: str = "fp32"
+    """"bf16": forward and backward pass run under bf16 autocast, as in ai2-olmo's amp_bf16."""
+    micro_batch_size: int | None = None
+    """Instances of one forward and backward pass; their gradients are added. None: the whole batch."""
+    ranks: Ranks = ALONE
+    """Processes that share the update. Each has a shard of the model and an equal part of the batch."""
 
 
 def anneal(
@@ -29,50 +51,25 @@ def anneal(
     optimizer: torch.optim.Optimizer,
     batches: Iterable[np.ndarray],
     learning_rates: np.ndarray,
+    rules: UpdateRules,
     *,
-    max_grad_norm: float | None,
-    z_loss: float = 0.0,
-    masked: Callable[[np.ndarray], np.ndarray] | None = None,
-    precision: str = "fp32",
-    micro_batch_size: int | None = None,
     first_update: int = 1,
-    tokens_before: int = 0,
-    ranks: Ranks = ALONE,
 ) -> Iterator[StepRecord]:
-    """One update a batch (B, T) of token ids, at its learning rate; yields after each.
+    """Do one update for each batch (B, T) of token ids, at its learning rate, and yield its record.
 
-    With precision "bf16" the forward and backward pass run under bf16 autocast, as in ai2-olmo's amp_bf16. Gradients of
-    `micro_batch_size` instances at a time add up to the batch's. Over several `ranks` the model is sharded and each has
-    an equal part of the batch: gradients and losses are their means, norms those of the whole. Instances that `masked`
-    says, (B, T) -> (B,) bool, are in no loss, but count among the batch's tokens, as in ai2-olmo.
-
-    Raises Diverged where the loss or the gradient's norm is not finite; that update yields no record.
+    `first_update` is the number of the first one; all batches have one size. Raises Diverged if the loss or the norm of
+    the gradient is not finite; that update has no record.
     """
     model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    device = parameters[0].device
-    tokens = tokens_before
     started = time.perf_counter()
     for update, (batch, lr) in enumerate(zip(batches, learning_rates, strict=True), first_update):
         optimizer.zero_grad(set_to_none=True)
-        ids = torch.as_tensor(batch, device=device)
-        loss = torch.zeros((), device=device)
-        labels = ids
-        if masked is not None and (hidden := masked(batch)).any():
-            labels = ids.masked_fill(torch.as_tensor(hidden, device=device).unsqueeze(-1), IGNORED)
-        size = micro_batch_size or len(ids)
-        for part in zip(ids.split(size), labels.split(size), strict=True):
-            loss += _pass(model, *part, z_loss=z_loss, precision=precision, tokens=ids.numel())
-        loss = ranks.mean(loss)
-        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm or float("inf"))
+        loss = rules.ranks.mean(_add_gradients(model, batch, rules, device=parameters[0].device))
+        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm or float("inf"))
         for group in optimizer.param_groups:
             group["lr"] = float(lr)
-        update_norm = None
-        if update % UPDATE_NORM_INTERVAL:
-            optimizer.step()
-        else:
-            update_norm = _measured_step(optimizer)
-        tokens += ids.numel() * ranks.size
+        update_norm = _step(optimizer, measured=update % UPDATE_NORM_INTERVAL == 0)
         record = StepRecord(
             update=update,
             lr=float(lr),
@@ -80,16 +77,16 @@ def anneal(
             grad_norm=float(grad_norm),
             param_norm=float(torch.nn.utils.get_total_norm(parameters)),
             update_norm=update_norm,
-            tokens=tokens,
-            seconds=time.perf_counter() - started,  # after the figures above, which wait for the device
+            tokens=update * batch.size * rules.ranks.size,
+            seconds=time.perf_counter() - started,  # last, because the figures above wait for the device
         )
         check_finite(record)
         yield record
         started = time.perf_counter()
 
 
-def prepare(model: OLMo, *, activation_checkpointing: bool, compile: bool) -> None:
-    """Set up a model, in place, for passes that keep less or run compiled."""
+def configure_passes(model: OLMo, *, activation_checkpointing: bool, compile: bool) -> None:
+    """Let a model's passes keep fewer activations, or run compiled. Changes the model in place."""
     if activation_checkpointing:
         model.set_activation_checkpointing(ActivationCheckpointingStrategy.whole_layer)
     if compile:
@@ -97,9 +94,33 @@ def prepare(model: OLMo, *, activation_checkpointing: bool, compile: bool) -> No
             block.compile()
 
 
+def _add_gradients(model: OLMo, batch: np.ndarray, rules: UpdateRules, *, device: torch.device) -> torch.Tensor:
+    """Add the gradient of a batch to the parameters; returns its cross-entropy in nats per token."""
+    ids = torch.as_tensor(batch, device=device)
+    labels = ids
+    if rules.masked is not None and (masked := rules.masked(batch)).any():
+        labels = ids.masked_fill(torch.as_tensor(masked, device=device).unsqueeze(-1), IGNORED)
+    loss = torch.zeros((), device=device)
+    size = rules.micro_batch_size or len(ids)
+    for micro_ids, micro_labels in zip(ids.split(size), labels.split(size), strict=True):
+        # no cache: it would keep a bf16 copy of every weight, and none is used twice in a pass
+        bf16 = rules.precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+            logits = model(micro_ids).logits
+        loss += loss_and_gradient(logits.detach(), micro_labels, z_loss=rules.z_loss, tokens=ids.numel())
+        logits.backward(logits.detach())
+    return loss
+
+
 @torch.no_grad()
-def _measured_step(optimizer: torch.optim.Optimizer) -> float:
-    """`optimizer.step()`, to the bit, and the L2 norm of what it changes; keeps a copy of one parameter at a time."""
+def _step(optimizer: torch.optim.Optimizer, *, measured: bool) -> float | None:
+    """Do `optimizer.step()`; returns the L2 norm of the change if it is `measured`.
+
+    The measured step gives the same bits. It goes parameter by parameter and keeps a copy of one at a time.
+    """
+    if not measured:
+        optimizer.step()
+        return None
     groups, squares = optimizer.param_groups, 0.0
     for group in groups:
         for parameter in group["params"]:
@@ -109,15 +130,3 @@ def _measured_step(optimizer: torch.optim.Optimizer) -> float:
             squares += float(torch.nn.utils.get_total_norm([old.sub_(parameter)])) ** 2
     optimizer.param_groups = groups
     return math.sqrt(squares)
-
-
-def _pass(
-    model: OLMo, ids: torch.Tensor, labels: torch.Tensor, *, z_loss: float, precision: str, tokens: int
-) -> torch.Tensor:
-    """Add the gradient of ids (B, T) to the parameters; their cross-entropy over the batch's `tokens`, in nats."""
-    # no cache: it would keep a bf16 copy of every weight, and none is used twice in a pass
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-        logits = model(ids).logits
-    loss = loss_and_gradient(logits.detach(), labels, z_loss=z_loss, tokens=tokens)
-    logits.backward(logits.detach())
-    return loss
