@@ -22,8 +22,9 @@ from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.system.store import Store
 from sweep.training.loop import anneal
 from tests.serving import served
+from tests.skips import pytest_make_collect_report, pytest_runtest_makereport
 
-__all__ = ["served"]
+__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport", "served"]
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell's background job ignores it, as .ci/run has one, and so would all that a test starts and interrupts."""

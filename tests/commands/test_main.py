@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.skips import HAS_GPU
+
 
 def sweep(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -98,7 +100,7 @@ def test_a_refusal_is_a_message_and_not_a_traceback(words: list[str], complaint:
     import torch
 
     if "compute.device=cuda" in words and torch.cuda.is_available():
-        pytest.skip("this machine has a CUDA device")
+        pytest.skip(HAS_GPU)
     refused = sweep(*words, "tracking=none", cwd=tmp_path)
     assert refused.returncode != 0
     assert complaint in refused.stdout + refused.stderr

@@ -11,7 +11,6 @@ import pytest
 from filelock import FileLock
 
 from tests.slurm.commands import ROOT, START, Sweep
-from tests.tools import missing
 
 LAB = Path(os.environ.get("SLURM_LAB", "/tmp/sweep-slurm"))
 
@@ -23,7 +22,7 @@ def cluster() -> Path:
     try:
         subprocess.run(["scontrol", "ping"], check=True, capture_output=True, timeout=20)
     except (OSError, subprocess.SubprocessError) as error:
-        missing(f"no Slurm cluster ({error}): tests/slurm/start_slurm.sh brings one up")
+        pytest.skip(f"no Slurm cluster ({error}): tests/slurm/start_slurm.sh brings one up")
     return LAB
 
 
