@@ -180,6 +180,7 @@ def test_a_real_browser_opens_it_without_errors_and_sorts_its_tables(written: Pa
     assert "CONSOLE" not in result.stderr
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_report_and_gives_the_same_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep.tracking.connection import Connection
     from sweep.tracking.sweeps import journals, sync_runs

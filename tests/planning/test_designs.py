@@ -127,6 +127,7 @@ def test_a_mixed_fraction_is_balanced() -> None:
         assert len(set(Counter(column).values())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("levels", "runs"), [([2] * 22, 25), ([5] * 6, 25), ([8] + [2] * 12, 24)])
 def test_a_fraction_of_a_grid_too_large_to_list(levels: list[int], runs: int) -> None:
     rows = fraction(levels, runs, 0)
