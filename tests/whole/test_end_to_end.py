@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from sweep.system.progress import read_progress
 from sweep.tracking import outcome, read
@@ -146,6 +148,22 @@ PHASES: dict[str, Callable[[Path], bool]] = {
 }
 
 
+def workers(home: Path) -> list[int]:
+    """Processes whose command line names the sweeps of this home."""
+    named = subprocess.run(["pgrep", "-f", str(home / "multirun")], text=True, capture_output=True, check=False)
+    return [int(pid) for pid in named.stdout.split()]
+
+
+def kill_workers(home: Path) -> None:
+    """Kill until none is left: one may end by itself before its turn, or have started another one."""
+    deadline = time.monotonic() + 60
+    while pids := workers(home):
+        assert time.monotonic() < deadline, f"still running: {pids}"
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_sigkill_in_any_phase_changes_nothing(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     words = ("-m", "anneal.steps=60,120", *SMALL)
@@ -155,11 +173,9 @@ def test_sigkill_in_any_phase_changes_nothing(home: Path, tmp_path_factory: pyte
         with start(home, *words) as process:
             while not reached(home):
                 assert process.poll() is None, f"ended before {phase}: {process.communicate()[0]}"
-                time.sleep(0.01)
+                time.sleep(0.002)
             os.killpg(process.pid, signal.SIGKILL)
-        workers = subprocess.run(["pgrep", "-f", str(home / "multirun")], text=True, capture_output=True, check=False)
-        for pid in workers.stdout.split():
-            os.kill(int(pid), signal.SIGKILL)
+        kill_workers(home)
     code, output = sweep(home, *words)
     assert code == 0, output
     other = undisturbed(home, tmp_path_factory.mktemp("undisturbed"), *words)
@@ -283,8 +299,7 @@ def test_ctrl_c_stops_all_runs_quietly_and_the_same_command_goes_on(home: Path) 
     assert "Traceback" not in output
     events = [read(path.parent) for path in (home / "multirun" / "main").glob("*/journal.jsonl")]
     assert {e.outcome["status"] for e in events if e.outcome} == {"interrupted"}
-    workers = subprocess.run(["pgrep", "-f", str(home / "multirun")], text=True, capture_output=True, check=False)
-    assert workers.stdout == "", "no run goes on alone"
+    assert workers(home) == [], "no run goes on alone"
 
 
 @pytest.mark.slow
@@ -341,3 +356,16 @@ def test_two_ranks_under_torchrun_give_what_one_process_gives(home: Path) -> Non
     (alone,), (shared,) = results(home, "one").values(), results(home, "two").values()
     for (_, lr, loss, norm), step in zip(alone[1], shared[1], strict=True):
         assert step[1:] == pytest.approx((lr, loss, norm), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_optuna_seeks_the_lowest_heldout_loss(home: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
+    words = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "tracking=none")
+    words += ("anneal.peak_scale=tag(log,interval(0.2,2))", "anneal.steps=3", "tasks=loss", *SMALL)
+    for _ in range(2):  # the second time some or all of it is done
+        code, output = sweep(home, *words)
+        assert code == 0, output
+    best = yaml.safe_load((home / "multirun" / "main" / "optimization_results.yaml").read_text())
+    losses = [s["value"] for r, _, _ in results(home).values() for s in r["after"] if s["metric"] == "loss"]
+    assert 0 < min(losses) <= best["best_value"] in losses
