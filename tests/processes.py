@@ -5,6 +5,8 @@ For tests that need a process of its own (to kill it, to give it another environ
 
 from __future__ import annotations
 
+import atexit
+import dataclasses
 import multiprocessing
 import os
 import sys
@@ -21,19 +23,33 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(HEAVY)
 
 
+SWEEP = "import runpy; runpy.run_module('sweep', run_name='__main__', alter_sys=True)"
+"""The code of `python -m sweep`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a process begins with."""
+
+    code: str
+    arguments: tuple[str, ...]
+    cwd: str
+    environment: Mapping[str, str]
+    path: tuple[str, ...]
+
+
 class Script:
     """Python code that runs in a process of its own, with what it prints as it comes, much as a subprocess.Popen."""
 
-    def __init__(self, code: str, *arguments: str, **environment: str) -> None:
+    def __init__(self, code: str, *arguments: str, cwd: Path | None = None, **environment: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        paths = [str(Path(self._folder.name) / name) for name in ("stdout", "stderr")]
-        os.mkfifo(paths[0])
-        environment = {**os.environ, **environment}
-        path = [str(Path.cwd()), *sys.path]
-        self._process = _context.Process(target=_run, args=(code, arguments, environment, path, *paths))
+        stdout, stderr = (str(Path(self._folder.name) / name) for name in ("stdout", "stderr"))
+        os.mkfifo(stdout)
+        start = Start(code, arguments, str(cwd or Path.cwd()), {**os.environ, **environment}, tuple(sys.path))
+        self._process = _context.Process(target=_run, args=(start, stdout, stderr))
         self._process.start()
-        self.stdout: IO[str] = open(paths[0])  # noqa: SIM115, PTH123 - waits until the process has opened it as well
-        self._stderr = Path(paths[1])
+        self.stdout: IO[str] = open(stdout)  # noqa: SIM115, PTH123 - waits until the process has opened it as well
+        self._stderr = Path(stderr)
 
     def __enter__(self) -> Script:
         return self
@@ -70,20 +86,21 @@ class Script:
         return printed, errors
 
 
-def _run(
-    code: str, arguments: tuple[str, ...], environment: Mapping[str, str], path: list[str], stdout: str, stderr: str
-) -> None:
+def _run(start: Start, stdout: str, stderr: str) -> None:
     for number, file in ((2, stderr), (1, stdout)):
-        flags = os.O_WRONLY | os.O_CREAT
-        descriptor = os.open(file, flags)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
         os.dup2(descriptor, number)
         os.close(descriptor)
+    os.chdir(start.cwd)
     os.environ.clear()
-    os.environ.update(environment)
-    sys.path[:] = path
-    sys.argv[:] = ["-c", *arguments]
+    os.environ.update(start.environment)
+    sys.path[:] = start.path
+    sys.argv[:] = ["-c", *start.arguments]
     for name in list(sys.modules):
         if name.split(".")[0] in AFRESH:
             del sys.modules[name]
-    exec(compile(code, "<script>", "exec"), {"__name__": "__main__"})
-    sys.stdout.flush()
+    try:
+        exec(compile(start.code, "<script>", "exec"), {"__name__": "__main__"})
+    finally:
+        atexit._run_exitfuncs()  # as Python's own end does, which multiprocessing leaves out
+        sys.stdout.flush()

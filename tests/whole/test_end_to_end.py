@@ -22,6 +22,7 @@ import yaml
 from sweep.system.progress import read_progress
 from sweep.tracking import outcome, read
 from tests.config.test_config import composed
+from tests.processes import SWEEP, Script
 
 SMALL = (
     "model.architecture.d_model=16",
@@ -42,11 +43,15 @@ def home(corpus: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def variables(home: Path) -> dict[str, str]:
+    return {"SWEEP_STORE": str(home / "store"), "SWEEP_TRACKING_DELAY_S": "300"}
+
+
 def start(home: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "sweep", *words],
         cwd=home,
-        env={**os.environ, "SWEEP_STORE": str(home / "store"), "SWEEP_TRACKING_DELAY_S": "300"},
+        env={**os.environ, **variables(home)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -54,17 +59,19 @@ def start(home: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def sweep(home: Path, *words: str) -> tuple[int, str]:
-    with start(home, *words) as process:
-        output = process.communicate(timeout=500)[0]
+def sweep(home: Path, *words: str) -> tuple[int | None, str]:
+    """Exit status and all that was printed by a command that nothing happens to."""
+    with Script(SWEEP, *words, cwd=home, **variables(home)) as process:
+        output = "".join(process.communicate(timeout=500))
     return process.returncode, output
 
 
 def undisturbed(home: Path, other: Path, *words: str) -> Path:
-    """Another home with the same corpus, in which the command ran from beginning to end."""
+    """Another home with the same corpus, in which the command ran from beginning to end, one run after another."""
     (other / "store").mkdir()
     (other / "store" / "corpus").symlink_to((home / "store" / "corpus").readlink())
-    code, output = sweep(other, *words)
+    one_process = ["hydra.launcher.workers=1"] if "-m" in words else []
+    code, output = sweep(other, *words, *one_process)
     assert code == 0, output
     return other
 
@@ -216,10 +223,21 @@ def test_a_finished_run_that_mlflow_missed_is_sent_by_the_same_command(home: Pat
     assert runs == {"main": "FINISHED", "tiny-s@20 linear 2 loss limit=3": "FINISHED"}
 
 
-@pytest.fixture
-def annealed(home: Path) -> Path:
-    """An annealed state: a checkpoint folder at step 26, outside any trajectory."""
+@pytest.fixture(scope="module")
+def after_an_anneal(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which one anneal was done."""
+    home = tmp_path_factory.mktemp("after_an_anneal")
+    (home / "store").mkdir()
+    (home / "store" / "corpus").symlink_to(corpus / "corpus")
     assert sweep(home, "anneal.steps=6", "anneal.shape=constant", "tracking=none", *SMALL)[0] == 0
+    return home
+
+
+@pytest.fixture
+def annealed(after_an_anneal: Path, home: Path) -> Path:
+    """An annealed state: a checkpoint folder at step 26, outside any trajectory; `home` is as after its anneal."""
+    shutil.rmtree(home / "store")
+    shutil.copytree(after_an_anneal, home, symlinks=True, dirs_exist_ok=True)
     return home / "store" / "states" / next(iter(results(home).values()))[0]["final_state"]
 
 
@@ -320,7 +338,7 @@ def test_the_recorded_command_of_a_standard_sweeps_point_repeats_that_point(home
 @pytest.mark.slow
 def test_a_swept_name_makes_two_sweeps(home: Path) -> None:
     words = ("-m", "name=one,two", "anneal.steps=2", "tasks=loss", "tracking=none", *SMALL)
-    code, output = sweep(home, *words)
+    code, output = sweep(home, *words, "hydra.launcher.workers=1")
     assert code == 0, output
     assert "not started" not in output
     assert len(results(home, "one")) == len(results(home, "two")) == 1
