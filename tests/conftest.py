@@ -112,11 +112,14 @@ def source(state: TrainingState, instances: Instances, train_config: TrainConfig
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that holds the real corpus, built once for all workers of this test session."""
+    """A store that holds the real corpus, built once for all workers of this test session.
+
+    Sessions that run side by side share the one in the folder that TEST_CORPUS names.
+    """
     root = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         root = root.parent
-    store = root / "corpus-store"
+    store = Path(os.environ.get("TEST_CORPUS", root)) / "corpus-store"
     build = (
         "import sys; from sweep.system.store import Store; from sweep.run.embedded import prepare_corpus;"
         "prepare_corpus(Store(sys.argv[1]), 2048)"

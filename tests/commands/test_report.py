@@ -16,8 +16,8 @@ from sweep.analysis.findings import findings
 from sweep.commands.report import main
 from sweep.sweeps.outcomes import frame, read_outcomes
 from sweep.sweeps.paired_documents import paired
+from tests.browser import chromium
 from tests.journals import write_run
-from tests.tools import chromium
 
 
 @pytest.fixture(scope="module")

@@ -94,6 +94,12 @@ def test_the_root_holds_the_entrance_and_folders_alone() -> None:
     assert folders == {name for floor in FLOORS for name in floor}
 
 
+def test_tests_have_the_folders_of_what_they_test() -> None:
+    """And two more: the whole program through its door, and a real cluster."""
+    tests = {path.parent.name for path in Path(__file__).parents[1].glob("*/test_*.py")}
+    assert tests <= {name for floor in FLOORS for name in floor} | {"whole", "slurm"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
 def test_a_folder_imports_folders_below_it(path: Path) -> None:
     mine = folder(module(path))

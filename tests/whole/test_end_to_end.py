@@ -311,7 +311,7 @@ def test_ctrl_c_stops_all_runs_quietly_and_the_same_command_goes_on(home: Path) 
             assert process.poll() is None
             time.sleep(0.2)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=120)[0]
     assert process.returncode != 0
     assert "interrupted: the same command goes on where this one stopped" in output
     assert "Traceback" not in output
