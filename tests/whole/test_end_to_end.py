@@ -70,8 +70,8 @@ def undisturbed(home: Path, other: Path, *words: str) -> Path:
     """Another home with the same corpus, in which the command ran from beginning to end, one run after another."""
     (other / "store").mkdir()
     (other / "store" / "corpus").symlink_to((home / "store" / "corpus").readlink())
-    one_process = ["hydra.launcher.workers=1"] if "-m" in words else []
-    code, output = sweep(other, *words, *one_process)
+    alone = "hydra.launcher.workers=1"
+    code, output = sweep(other, *words, *([alone] if "-m" in words and alone not in words else []))
     assert code == 0, output
     return other
 
