@@ -9,20 +9,24 @@ SWEEP ?= main
 STUDIES := $(patsubst conf/experiment/%.yaml,sweep-%,$(wildcard conf/experiment/*.yaml))
 
 PORT ?= 5000
-# of make test: processes, and what else pytest is told, e.g. TESTS="tests/test_plan.py -m 'not slow'"
+# For make test: the number of processes, and more arguments of pytest, such as TESTS="tests/planning -k designs".
 WORKERS ?= 2
 TESTS ?=
+PYTEST := $(PY) -m pytest -n $(WORKERS) --dist worksteal
+# For make clean-runs: CONFIRM=yes answers its question, where there is no terminal to ask in.
+CONFIRM ?=
 
-.PHONY: help install sweep test lint check format bench ui report mlflow-server clean $(STUDIES)
+.PHONY: help install sweep test test-fast lint check format bench ui report mlflow-server clean clean-runs $(STUDIES)
 
 help:
 	@echo "make sweep        anneal the embedded model for $(STEPS) steps, score before and after, show the table"
-	@echo "make test         the tests"
+	@echo "make test         all tests;   make test-fast  those of a few seconds each, which need no Slurm and no browser"
 	@echo "make ui           the MLflow UI with all outcomes"
 	@echo "make report       what the sweep $(SWEEP) says: page, figures, tables (SWEEP=… for another)"
 	@echo "make mlflow-server  an MLflow server on PostgreSQL for tracking=server; PORT=$(PORT)"
 	@echo "make $(firstword $(STUDIES)) …  standard sweeps: $(STUDIES)"
 	@echo "make install      only make .venv;   make check  format, lint, types, tests;   make bench  the measurements"
+	@echo "make clean        delete .venv, caches and builds;   make clean-runs  delete all runs in multirun/, after a question"
 
 install: .venv/installed
 
@@ -39,7 +43,10 @@ $(STUDIES): sweep-%: install
 	@$(PY) -m sweep experiment=$*
 
 test: install
-	$(PY) -m pytest -n $(WORKERS) $(TESTS)
+	$(PYTEST) $(TESTS)
+
+test-fast: install
+	$(PYTEST) -m "not slow and not slurm and not browser" $(TESTS)
 
 lint: install
 	$(PY) -m ruff format --check
@@ -65,5 +72,16 @@ report: install
 mlflow-server: install
 	@$(PY) -m sweep server $(PORT)
 
+# Only what is made again without a run: journals, the store and downloads stay.
 clean:
-	rm -rf .venv multirun/*
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find src tests bench conf -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-runs:
+	@if [ "$(CONFIRM)" != yes ]; then \
+	    if [ ! -t 0 ]; then echo "nothing is deleted: no terminal to ask in; CONFIRM=yes deletes all of multirun/" >&2; exit 1; fi; \
+	    printf 'Delete all runs in multirun/, with their journals and the store? This cannot be undone. Type yes: '; \
+	    read -r answer; \
+	    if [ "$$answer" != yes ]; then echo "nothing is deleted"; exit 1; fi; \
+	fi
+	rm -rf multirun/*

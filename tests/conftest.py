@@ -22,8 +22,9 @@ from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.system.store import Store
 from sweep.training.loop import UpdateRules, anneal
 from tests.serving import served
+from tests.skips import pytest_make_collect_report, pytest_runtest_makereport
 
-__all__ = ["served"]
+__all__ = ["pytest_make_collect_report", "pytest_runtest_makereport", "served"]
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 """A shell's background job ignores it, as .ci/run has one, and so would all that a test starts and interrupts."""
@@ -111,11 +112,14 @@ def source(state: TrainingState, instances: Instances, train_config: TrainConfig
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that holds the real corpus, built once for all workers of this test session."""
+    """A store that holds the real corpus, built once for all workers of this test session.
+
+    Sessions that run side by side share the one in the folder that TEST_CORPUS names.
+    """
     root = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         root = root.parent
-    store = root / "corpus-store"
+    store = Path(os.environ.get("TEST_CORPUS", root)) / "corpus-store"
     build = (
         "import sys; from sweep.system.store import Store; from sweep.run.embedded import prepare_corpus;"
         "prepare_corpus(Store(sys.argv[1]), 2048)"

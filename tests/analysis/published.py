@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from sweep.analysis.laws import Curve
+from tests.skips import NO_SHARED_DATA
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="no public data in ../shared/data")
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=NO_SHARED_DATA)
 
 
 def anneals() -> pd.DataFrame:

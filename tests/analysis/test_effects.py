@@ -88,6 +88,7 @@ def test_an_axis_that_another_contains_has_no_share() -> None:
     assert "b" not in {e.term for e in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effect", [1.0, 5.0])
 def test_what_a_model_has_no_column_for_makes_no_inert_axis_matter(effect: float) -> None:
     """A step is no line and square, and 9 runs of 18 have no column for an interaction: both lie on inert axes."""
@@ -95,6 +96,7 @@ def test_what_a_model_has_no_column_for_makes_no_inert_axis_matter(effect: float
     assert leaks(aliased, {"x2"}, settings=9, effect=effect, sweeps=40) <= 0.05 + 0.105
 
 
+@pytest.mark.slow
 def test_a_drawn_axis_must_explain_more_than_its_own_values_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left over of a high step is no noise, which F takes it for."""
     now = leaks(bent, {"x1", "x2"}, settings=16, effect=30.0, sweeps=25)
@@ -167,7 +169,10 @@ def test_outcomes_that_some_runs_lack_are_judged_on_those_that_have_them() -> No
     assert {(e.outcome, e.runs) for e in found} == {("y", 12), ("z", 11)}
 
 
-@pytest.mark.parametrize(("levels", "missing"), [((3,), 0), ((3, 2), 0), ((3, 2, 2), 2), ((2,) * 5, 6)])
+SLOW = [pytest.param(levels, missing, marks=pytest.mark.slow) for levels, missing in (((3, 2, 2), 2), ((2,) * 5, 6))]
+
+
+@pytest.mark.parametrize(("levels", "missing"), [((3,), 0), ((3, 2), 0), *SLOW])
 def test_intervals_and_verdicts_keep_what_they_promise(levels: tuple[int, ...], missing: int) -> None:
     """100 sweeps a design, so the bounds are wider by three standard errors; bench/analysis.py has the full size."""
     rates = [coverage(levels, missing=missing, sweeps=100), false_alarms(levels, missing=missing, sweeps=100)]

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +23,7 @@ from sweep.system.store import Store
 from sweep.training.loop import UpdateRules, anneal
 from tests.checkpoints.server import Served, serving
 from tests.config.test_config import composed
+from tests.processes import Script
 
 PLACE = "ai2-llm/peteish1/step300-unsharded"
 FILES = {"config.yaml", "train.pt", "model.safetensors", "optim.safetensors"}
@@ -194,13 +191,8 @@ print(published_checkpoint(Store(sys.argv[1]), choice), flush=True)
 """
 
 
-def process(store: Store) -> subprocess.Popen[str]:
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(store.root)],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root,
-        env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"},
-    )  # fmt: skip
+def process(store: Store) -> Script:
+    return Script(PROCESS, str(store.root))
 
 
 def part_bytes(store: Store) -> int:
@@ -214,7 +206,7 @@ def test_a_killed_process_leaves_no_entry_and_the_next_goes_on(store: Store, con
     while part_bytes(store) < size // 2 - http.CHUNK:
         assert killed.poll() is None
         time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
+    killed.kill()
     killed.communicate()
     have = part_bytes(store)
     assert not entries(store)

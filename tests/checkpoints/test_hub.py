@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.checkpoints.hub_server import Hub, serving_hub
+from tests.processes import Script
 
 REPO, REVISION = "allenai/OLMo-2-0425-1B", "stage1-step300-tokens1B"
 FILES = {
@@ -37,11 +36,10 @@ def ask(
         "try:\n    print(snapshot(*sys.argv[1:]))\nexcept Refusal as e:\n    print(e, file=sys.stderr)\n"
     )
     variables = {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **more}
-    done = subprocess.run(
-        [sys.executable, "-c", code, REPO, revision, *([optimizer] if optimizer else [])],
-        capture_output=True, text=True, timeout=120, check=True, env={**os.environ, **variables},
-    )  # fmt: skip
-    return done.stdout.strip(), done.stderr.strip()
+    with Script(code, REPO, revision, *([optimizer] if optimizer else []), **variables) as asking:
+        folder, refusal = asking.communicate()
+    assert asking.returncode == 0, refusal
+    return folder.strip(), refusal.strip()
 
 
 def test_a_step_resolves_to_its_revision_and_one_format_comes(tmp_path: Path, hub: Hub) -> None:

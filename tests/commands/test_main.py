@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.skips import HAS_GPU
+
 
 def sweep(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -91,14 +93,14 @@ def test_a_server_without_an_address_is_refused_before_any_compute(tmp_path: Pat
         (["-m", "anneal.steps=250,500", "hydra.launcher.workers=-1"], "hydra.launcher.workers=-1: must be at least 1"),
         (["hydra.run.dir=elsewhere"], "hydra's output folder is"),
         (["anneal.steps=="], "Error parsing override"),
-        (["compute.device=cuda"], "there is no CUDA device"),
+        pytest.param(["compute.device=cuda"], "there is no CUDA device", marks=pytest.mark.slow),
     ],
 )
 def test_a_refusal_is_a_message_and_not_a_traceback(words: list[str], complaint: str, tmp_path: Path) -> None:
     import torch
 
     if "compute.device=cuda" in words and torch.cuda.is_available():
-        pytest.skip("this machine has a CUDA device")
+        pytest.skip(HAS_GPU)
     refused = sweep(*words, "tracking=none", cwd=tmp_path)
     assert refused.returncode != 0
     assert complaint in refused.stdout + refused.stderr

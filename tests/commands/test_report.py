@@ -16,8 +16,8 @@ from sweep.analysis.findings import findings
 from sweep.commands.report import main
 from sweep.sweeps.outcomes import frame, read_outcomes
 from sweep.sweeps.paired_documents import paired
+from tests.browser import chromium
 from tests.journals import write_run
-from tests.tools import chromium
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +180,7 @@ def test_a_real_browser_opens_it_without_errors_and_sorts_its_tables(written: Pa
     assert "CONSOLE" not in result.stderr
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_report_and_gives_the_same_one_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep.tracking.connection import Connection
     from sweep.tracking.sweeps import journals, sync_runs

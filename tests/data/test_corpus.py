@@ -140,6 +140,7 @@ def test_refusals_name_the_folder_and_what_became_of_the_documents(tmp_path):
         write(tmp_path / "full", documents, [], vocab_size=300, num_heldout=1, progress=print)
 
 
+@pytest.mark.slow
 def test_a_small_part_of_the_wheel_is_built_twice_alike_with_progress(tmp_path, monkeypatch):
     small = {name: SOURCES[name] for name in ("arc_challenge", "openbookqa")}
     monkeypatch.setattr("sweep.data.wheel_documents.SOURCES", small)

@@ -1,8 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from itertools import islice
@@ -17,6 +12,7 @@ from sweep.data.windows import read_ahead
 from sweep.domain.errors import Refusal
 from sweep.system.store import Store
 from tests.data.test_order import SEQUENCE_LENGTH, _olmo_batches, _position
+from tests.processes import Script
 
 CHUNK = rooms.CHUNK
 COUNT = 150
@@ -116,15 +112,8 @@ print(sum(int(batch.sum()) for batch in window.batches(0, 40)))
 """
 
 
-def _worker(store: Store, served) -> subprocess.Popen:
-    root = Path(__file__).parents[2]
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WORKER), str(store.root), served.url],
-        env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def _worker(store: Store, served) -> Script:
+    return Script(WORKER, str(store.root), served.url)
 
 
 def test_a_killed_fetch_goes_on_from_its_whole_chunks(served, store, monkeypatch):
@@ -136,7 +125,7 @@ def test_a_killed_fetch_goes_on_from_its_whole_chunks(served, store, monkeypatch
         while len(served.ranges) <= 12:
             assert worker.poll() is None
             time.sleep(0.01)
-        worker.send_signal(signal.SIGKILL)
+        worker.kill()
     served.silent_after = None
     served.go_on.set()
     left = store.keys("windows")

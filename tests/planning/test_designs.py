@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,6 +124,7 @@ def test_a_mixed_fraction_is_balanced() -> None:
         assert len(set(Counter(column).values())) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("levels", "runs"), [([2] * 22, 25), ([5] * 6, 25), ([8] + [2] * 12, 24)])
 def test_a_fraction_of_a_grid_too_large_to_list(levels: list[int], runs: int) -> None:
     rows = fraction(levels, runs, 0)
@@ -174,14 +172,3 @@ def test_a_run_returns_its_heldout_loss_to_sweepers_that_seek(tmp_path: Path) ->
         journal.write("outcome", status="finished", error=None, result={"key": "k", "after": after})
     assert objective(tmp_path) == 4.5
     assert objective(tmp_path / "absent") is None
-
-
-@pytest.mark.slow
-def test_optuna_seeks_where_it_is_installed(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
-    words = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "tracking=none"]
-    words += ["anneal.peak_scale=tag(log,interval(0.2,2))", "anneal.steps=3", "tasks=loss", "tasks.limit=5"]
-    for _ in range(2):  # the second time some or all of it is done
-        subprocess.run([sys.executable, "-m", "sweep", "-m", *words], cwd=tmp_path, check=True, capture_output=True)
-    best = yaml.safe_load((tmp_path / "multirun" / "main" / "optimization_results.yaml").read_text())
-    assert 3 < best["best_value"] < 7

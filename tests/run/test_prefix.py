@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from sweep.system import stop_signals
 from sweep.system.store import Store
 from sweep.training.divergence import MARGIN, STREAK, Diverged, check_losses
 from tests.conftest import COMPUTE
+from tests.processes import Script
 
 CPU = torch.device("cpu")
 RATES = learning_rates("linear", steps=30, peak=1e-2, hold_steps=10)
@@ -234,12 +234,10 @@ def test_settings_that_save_memory_keep_the_losses(
 
 
 KILLED = """
-import sys
-sys.path.insert(0, {tests!r})
 import torch, numpy as np
 torch.set_num_threads(1)
 from pathlib import Path
-from conftest import COMPUTE
+from tests.conftest import COMPUTE
 from olmo.config import TrainConfig
 from sweep.checkpoints import fresh_state
 from sweep.data import Continued, Instances, Window
@@ -266,18 +264,19 @@ def test_sigkill_at_random_moments_loses_nothing(
 ) -> None:
     train_config.save(tmp_path / "config.yaml")
     script = KILLED.format(
-        tests=str(Path(__file__).parents[1]),
         config=str(tmp_path / "config.yaml"),
         store=str(store.root),
         data=str(tmp_path / "train.npy"),
     )
-    rng = np.random.default_rng(int(time.time()))
+    seed = time.time_ns() % 2**32
+    logging.getLogger(__name__).warning("seed %d", seed)  # pytest shows it where the test fails
+    rng = np.random.default_rng(seed)
     for _ in range(3):
-        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
-            assert run.stdout is not None
-            run.stdout.readline()
-            time.sleep(rng.uniform(0, 0.5))
-            os.kill(run.pid, signal.SIGKILL)
+        with Script(script) as run:
+            for _ in range(rng.integers(1, 90)):  # counted in updates, so that a fast machine is not done before
+                run.stdout.readline()
+            time.sleep(rng.uniform(0, 0.02))
+            run.kill()
     long = dataclasses.replace(training, rates=learning_rates("linear", steps=300, peak=1e-2), save_interval=10)
     resumed = train(Store(store.root), long)
     whole = train(Store(tmp_path / "whole"), long)

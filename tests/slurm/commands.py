@@ -73,7 +73,7 @@ def finish(runs: Runs) -> list[Standing]:
     return runs._look()
 
 
-def until(runs: Runs, reached: Callable[[list[Standing]], bool], *, within_s: float = 60) -> list[Standing]:
+def until(runs: Runs, reached: Callable[[list[Standing]], bool], *, within_s: float = 180) -> list[Standing]:
     deadline = time.monotonic() + within_s
     while not reached(found := runs._look()):
         assert time.monotonic() < deadline, found

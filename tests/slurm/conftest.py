@@ -1,4 +1,8 @@
-"""The real cluster of `start_slurm.sh`; where it isn't up these tests are skipped, in CI they fail."""
+"""The real cluster of `start_slurm.sh`; where it isn't up these tests are skipped, in CI they fail.
+
+Each process of pytest-xdist takes the cluster in the folder SLURM_LAB-gw1, with its own number, where there is one; the
+others share that of SLURM_LAB and wait for each other.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ import pytest
 from filelock import FileLock
 
 from tests.slurm.commands import ROOT, START, Sweep
-from tests.tools import missing
 
 LAB = Path(os.environ.get("SLURM_LAB", "/tmp/sweep-slurm"))
 
@@ -19,12 +22,14 @@ LAB = Path(os.environ.get("SLURM_LAB", "/tmp/sweep-slurm"))
 @pytest.fixture(scope="session")
 def cluster() -> Path:
     """The cluster's own folder; its commands find it by SLURM_CONF."""
-    os.environ["SLURM_CONF"] = str(LAB / "etc" / "slurm.conf")
+    own = LAB.with_name(f"{LAB.name}-{os.environ.get('PYTEST_XDIST_WORKER', '')}")
+    lab = own if own.is_dir() else LAB
+    os.environ["SLURM_CONF"] = str(lab / "etc" / "slurm.conf")
     try:
         subprocess.run(["scontrol", "ping"], check=True, capture_output=True, timeout=20)
     except (OSError, subprocess.SubprocessError) as error:
-        missing(f"no Slurm cluster ({error}): tests/slurm/start_slurm.sh brings one up")
-    return LAB
+        pytest.skip(f"no Slurm cluster ({error}): tests/slurm/start_slurm.sh brings one up")
+    return lab
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,10 @@
 # Debian and Ubuntu; root, to install the packages and because nobody else is asked for. Again: what died is started again.
 # Exits with 0 where it is up, 2 where it can't be installed here, 4 where a daemon doesn't come up.
 # Knobs: SLURM_LAB, PORT_BASE=16800, NODES=2, NODE_CPUS=4, NODE_MEM_MB=8000, ACCOUNTING=yes
+# A second cluster needs another SLURM_LAB, and a PORT_BASE that is 200 away.
 set -euo pipefail
-lab=${SLURM_LAB:-/tmp/sweep-slurm} base=${PORT_BASE:-16800}
+lab=${SLURM_LAB:-/tmp/sweep-slurm}
+base=${PORT_BASE:-$(cat "$lab/etc/port_base" 2>/dev/null || echo 16800)} # started again, it keeps its ports
 nodes=${NODES:-2} cpus=${NODE_CPUS:-4} memory=${NODE_MEM_MB:-8000} accounting=${ACCOUNTING:-yes}
 limit_s=60
 export SLURM_CONF=$lab/etc/slurm.conf
@@ -42,6 +44,7 @@ done
 PATH=$PATH:/usr/sbin
 mkdir -p "$lab"/{etc,run,log,controller,spool,devices}
 chmod go-w "$lab"
+echo "$base" >"$lab/etc/port_base"
 if ((${#missing[@]})); then
     command -v apt-get >/dev/null || fail 2 "no apt-get to install ${missing[*]} with"
     [ "$(id -u)" = 0 ] || fail 2 "only root can install ${missing[*]}"
@@ -59,6 +62,7 @@ AccountingStorageTRES=gres/gpu"
 for gpu in 0 1; do ln -sfn /dev/null "$lab/devices/gpu$gpu"; done
 echo "AutoDetect=off
 Name=gpu File=$lab/devices/gpu[0-1]" >"$lab/etc/gres.conf"
+# FirstJobId: no two clusters of this machine have a job of the same number.
 # cred_expire: a job that goes back into the queue waits so long; more than KillWait, or its old step is still there.
 # preempt_send_user_signal: preemption sends the signal that the job asked for (--signal) before the grace time.
 cat >"$SLURM_CONF" <<CONF
@@ -90,6 +94,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 MaxArraySize=11
+FirstJobId=$base
 KillWait=3
 ReturnToService=1
 SlurmctldTimeout=30

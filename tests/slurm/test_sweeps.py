@@ -47,7 +47,7 @@ def journal(home: Path, of: str) -> Path | None:
     return next(iter((home / "multirun" / "main").glob(f"*{of}*/{FILE}")), None)
 
 
-def until(reached: Callable[[], T | None], process: subprocess.Popen[str], *, within_s: float = 120) -> T:
+def until(reached: Callable[[], T | None], process: subprocess.Popen[str], *, within_s: float = 240) -> T:
     """What `reached` gives, once it gives something; looked at often, as small runs are short."""
     deadline = time.monotonic() + within_s
     while not (found := reached()):
@@ -115,7 +115,7 @@ def test_a_pack_preempted_in_its_scoring_and_in_its_anneal_gives_what_an_undistu
         preempted(first.parent)
         made = (early / "entry.json").stat().st_mtime_ns
         preempted(at := until(lambda: at_update(home, "linear_300", 20), process))
-        output = process.communicate(timeout=200)[0]
+        output = process.communicate(timeout=400)[0]
     assert process.returncode == 0, output
     assert (early / "entry.json").stat().st_mtime_ns == made, "a task that was scored is not scored again"
     assert went_on(at, 300)
@@ -154,7 +154,7 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
             until(lambda: len(read(late.parent).attempts) == 2, process, within_s=200)
         finally:
             os.kill(pid, signal.SIGCONT)
-        output = process.communicate(timeout=200)[0]
+        output = process.communicate(timeout=400)[0]
     assert process.returncode == 1, output
     assert not Path(f"/proc/{pid}").exists()
     code, said = status(home)
@@ -181,7 +181,7 @@ def test_a_sweep_is_submitted_left_looked_at_and_cancelled(home: Path) -> None:
             time.sleep(0.1)
         time.sleep(1)  # from submitting to waiting
         os.killpg(process.pid, signal.SIGINT)
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=120)[0]
     assert process.returncode == 1
     assert "the jobs go on" in output
     assert "sweep status main --cancel" in output
@@ -211,12 +211,12 @@ def test_four_ranks_on_two_nodes_lose_one_go_on_as_two_that_are_preempted_and_gi
         folder = until(lambda: at_update(home, "linear_100", 30), process)
         job, pid = job_and_pid(folder)
         os.kill(pid_of_rank(3, psutil.Process(pid).environ()["SLURM_JOB_ID"]), signal.SIGKILL)
-        output = process.communicate(timeout=200)[0]
+        output = process.communicate(timeout=400)[0]
     assert process.returncode == 1, output
     with start(home, *SLURM, *four[1:], *words) as process:
         assert until(lambda: ended([job]), process) == {job: "FAILED"}
         preempted(until(lambda: at_update(home, "linear_100", 50), process))
-        output = process.communicate(timeout=200)[0]
+        output = process.communicate(timeout=400)[0]
     assert process.returncode == 0, output
     assert went_on(folder, 100)
     [shared] = results(home).values()

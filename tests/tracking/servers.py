@@ -18,7 +18,6 @@ import pytest
 
 from sweep.tracking import FILE, mlflow_values, read
 from sweep.tracking.postgresql import DEBIAN
-from tests.tools import missing
 
 
 def free_port() -> int:
@@ -76,7 +75,7 @@ def lab() -> Iterator[Callable[[str], Lab]]:
 
     def the(backend: str) -> Lab:
         if backend == "postgres" and not (list(DEBIAN.glob("*/bin/initdb")) or shutil.which("initdb")):
-            missing("needs PostgreSQL: apt-get install postgresql")
+            pytest.skip("needs PostgreSQL: apt-get install postgresql")
         if backend not in started:
             started[backend] = Lab(backend)
         return started[backend]

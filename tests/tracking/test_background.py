@@ -77,6 +77,7 @@ def made(tmp_path: Path, name: str, **more: Any) -> Path:
     return write_run(tmp_path / "steps" / name, **{**ATTEMPT, "key": name, "name": name}, **more)
 
 
+@pytest.mark.slow
 def test_the_outcome_is_there_when_the_run_ends_and_the_next_run_gets_the_same_process(
     tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ def test_the_outcome_is_there_when_the_run_ends_and_the_next_run_gets_the_same_p
     assert [feeder.returncode for feeder in started] == [-signal.SIGKILL]
 
 
+@pytest.mark.slow
 def test_runs_together_start_while_mlflow_gets_the_one_before(
     tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +111,7 @@ def test_runs_together_start_while_mlflow_gets_the_one_before(
     assert len(started) == 1
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_what_is_owed_to_the_process_alone(
     tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +125,7 @@ def test_a_stop_leaves_what_is_owed_to_the_process_alone(
     assert [run.info.run_name for run in points(where)] == ["a"]
 
 
+@pytest.mark.slow
 def test_one_behind_is_told_and_the_next_one_is_still_sent(
     tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +145,7 @@ def test_one_behind_is_told_and_the_next_one_is_still_sent(
     assert {run.info.run_name for run in points(where)} == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_what_a_process_that_is_gone_did_not_send_is_told(
     tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -160,6 +165,7 @@ def test_what_a_process_that_is_gone_did_not_send_is_told(
     assert [run.info.run_name for run in points(where)] == ["b"]
 
 
+@pytest.mark.slow
 def test_a_run_that_an_exception_leaves_is_waited_for_and_one_without_an_outcome_is_not(
     tmp_path: Path, where: background.Where
 ) -> None:
@@ -195,6 +201,7 @@ def test_runs_together_on_a_server_that_never_answers_cost_the_stated_delay_each
     assert waits == [pytest.approx(DELAY_S, abs=0.1)]
 
 
+@pytest.mark.slow
 def test_a_sweep_half_done_is_shown_as_it_is_when_the_next_run_begins(tmp_path: Path, where: background.Where) -> None:
     """Whoever looks in the middle finds the columns and the table that the runs so far have filled."""
     background.prepare(where)
@@ -222,6 +229,7 @@ def _note(client: MlflowClient, where: background.Where) -> str:
     return "".join(tags.get("mlflow.note.content", "") for tags in found)
 
 
+@pytest.mark.slow
 def test_one_that_has_gone_is_replaced(
     tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from sweep.tracking import sweeps
 from sweep.tracking.connection import Connection
-from tests.tools import chromium
+from tests.browser import chromium
 
 from .conftest import ATTEMPT, INPUTS, write_run
 

@@ -250,7 +250,11 @@ def test_a_writer_killed_at_any_moment_leaves_whole_lines(tmp_path: Path, seed: 
     with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"on\n"
-        time.sleep(random.Random(seed).uniform(0.05, 0.4))
+        deadline = time.monotonic() + 60
+        while file(tmp_path).read_bytes().count(b"\n") <= 10:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(random.Random(seed).uniform(0, 0.4))
         writer.send_signal(signal.SIGKILL)
     with Journal(tmp_path):
         pass

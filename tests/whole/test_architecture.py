@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -93,6 +94,12 @@ def test_the_root_holds_the_entrance_and_folders_alone() -> None:
     assert folders == {name for floor in FLOORS for name in floor}
 
 
+def test_tests_have_the_folders_of_what_they_test() -> None:
+    """And two more: the whole program through its door, and a real cluster."""
+    tests = {path.parent.name for path in Path(__file__).parents[1].glob("*/test_*.py")}
+    assert tests <= {name for floor in FLOORS for name in floor} | {"whole", "slurm"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SRC)))
 def test_a_folder_imports_folders_below_it(path: Path) -> None:
     mine = folder(module(path))
@@ -154,3 +161,82 @@ def test_the_door_is_light(door: str) -> None:
     heavy = "{'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers', 'datasets', 'pandas', 'pyarrow'}"
     code = f"import sys, {door}; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+FUNCTIONS = [
+    (path, node)
+    for path in (*FILES, *GLUE)
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+]
+MOST_LINES, MOST_PARAMETERS = 40, 6
+
+
+def name_of(path: Path, function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    return f"{path.relative_to(SRC.parent)}:{function.lineno} {function.name}"
+
+
+def parameters_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How many things a caller may have to know; a method's own object is none of them."""
+    arguments = function.args
+    positional = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    others = [*arguments.kwonlyargs, *filter(None, (arguments.vararg, arguments.kwarg))]
+    return len(positional) + len(others) - (positional[:1] in (["self"], ["cls"]))
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    lines = {name_of(path, f): (f.end_lineno or f.lineno) - f.lineno + 1 for path, f in FUNCTIONS}
+    assert {name: number for name, number in lines.items() if number > MOST_LINES} == {}
+
+
+def test_a_function_has_few_parameters() -> None:
+    parameters = {name_of(path, f): parameters_of(f) for path, f in FUNCTIONS}
+    assert {name: number for name, number in parameters.items() if number > MOST_PARAMETERS} == {}
+
+
+@pytest.mark.parametrize("path", [*FILES, *GLUE], ids=lambda p: str(p.relative_to(SRC.parent)))
+def test_a_modules_names_are_bound_once(path: Path) -> None:
+    """No `global`, and no second value for a name of the module: what changes is an object that is passed on."""
+    tree = ast.parse(path.read_text())
+    assert not [node.names for node in ast.walk(tree) if isinstance(node, ast.Global)]
+    bound = Counter(name for node in tree.body for name in names_bound(node))
+    assert [name for name, times in bound.items() if times > 1] == []
+
+
+def names_bound(statement: ast.stmt) -> list[str]:
+    """Names that one statement of a module binds; branches of one `if` or `try` bind a name once."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        overload = any(ast.unparse(decorator).endswith("overload") for decorator in statement.decorator_list)
+        return [] if overload else [statement.name]
+    if isinstance(statement, ast.If | ast.Try):
+        inner = [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt)]
+        return sorted({name for child in inner for name in names_bound(child)})
+    stored = (node for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    in_comprehensions = {
+        id(name)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.comprehension)
+        for name in ast.walk(node.target)
+    }
+    return [node.id for node in stored if id(node) not in in_comprehensions]
+
+
+def test_nothing_of_another_module_is_rebound() -> None:
+    """`module.name = value` for a module of ours is a global by another door; a test may do it, the code may not."""
+    rebound = []
+    for path in (*FILES, *GLUE):
+        tree = ast.parse(path.read_text())
+        modules = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+            if f"{node.module}.{alias.name}" in MODULES
+        }
+        rebound += [
+            f"{path.relative_to(SRC.parent)}:{node.lineno}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+            if isinstance(node.value, ast.Name) and node.value.id in modules
+        ]
+    assert rebound == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from sweep.system.progress import read_progress
 from sweep.tracking import outcome, read
 from tests.config.test_config import composed
+from tests.processes import SWEEP, Script
 
 SMALL = (
     "model.architecture.d_model=16",
@@ -40,11 +43,15 @@ def home(corpus: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def variables(home: Path) -> dict[str, str]:
+    return {"SWEEP_STORE": str(home / "store"), "SWEEP_TRACKING_DELAY_S": "300"}
+
+
 def start(home: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "sweep", *words],
         cwd=home,
-        env={**os.environ, "SWEEP_STORE": str(home / "store"), "SWEEP_TRACKING_DELAY_S": "300"},
+        env={**os.environ, **variables(home)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -52,17 +59,19 @@ def start(home: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def sweep(home: Path, *words: str) -> tuple[int, str]:
-    with start(home, *words) as process:
-        output = process.communicate(timeout=500)[0]
+def sweep(home: Path, *words: str) -> tuple[int | None, str]:
+    """Exit status and all that was printed by a command that nothing happens to."""
+    with Script(SWEEP, *words, cwd=home, **variables(home)) as process:
+        output = "".join(process.communicate(timeout=500))
     return process.returncode, output
 
 
 def undisturbed(home: Path, other: Path, *words: str) -> Path:
-    """Another home with the same corpus, in which the command ran from beginning to end."""
+    """Another home with the same corpus, in which the command ran from beginning to end, one run after another."""
     (other / "store").mkdir()
     (other / "store" / "corpus").symlink_to((home / "store" / "corpus").readlink())
-    code, output = sweep(other, *words)
+    alone = "hydra.launcher.workers=1"
+    code, output = sweep(other, *words, *([alone] if "-m" in words and alone not in words else []))
     assert code == 0, output
     return other
 
@@ -146,6 +155,22 @@ PHASES: dict[str, Callable[[Path], bool]] = {
 }
 
 
+def workers(home: Path) -> list[int]:
+    """Processes whose command line names the sweeps of this home."""
+    named = subprocess.run(["pgrep", "-f", str(home / "multirun")], text=True, capture_output=True, check=False)
+    return [int(pid) for pid in named.stdout.split()]
+
+
+def kill_workers(home: Path) -> None:
+    """Kill until none is left: one may end by itself before its turn, or have started another one."""
+    deadline = time.monotonic() + 60
+    while pids := workers(home):
+        assert time.monotonic() < deadline, f"still running: {pids}"
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_sigkill_in_any_phase_changes_nothing(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     words = ("-m", "anneal.steps=60,120", *SMALL)
@@ -155,11 +180,9 @@ def test_sigkill_in_any_phase_changes_nothing(home: Path, tmp_path_factory: pyte
         with start(home, *words) as process:
             while not reached(home):
                 assert process.poll() is None, f"ended before {phase}: {process.communicate()[0]}"
-                time.sleep(0.01)
+                time.sleep(0.002)
             os.killpg(process.pid, signal.SIGKILL)
-        workers = subprocess.run(["pgrep", "-f", str(home / "multirun")], text=True, capture_output=True, check=False)
-        for pid in workers.stdout.split():
-            os.kill(int(pid), signal.SIGKILL)
+        kill_workers(home)
     code, output = sweep(home, *words)
     assert code == 0, output
     other = undisturbed(home, tmp_path_factory.mktemp("undisturbed"), *words)
@@ -200,10 +223,21 @@ def test_a_finished_run_that_mlflow_missed_is_sent_by_the_same_command(home: Pat
     assert runs == {"main": "FINISHED", "tiny-s@20 linear 2 loss limit=3": "FINISHED"}
 
 
-@pytest.fixture
-def annealed(home: Path) -> Path:
-    """An annealed state: a checkpoint folder at step 26, outside any trajectory."""
+@pytest.fixture(scope="module")
+def after_an_anneal(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which one anneal was done."""
+    home = tmp_path_factory.mktemp("after_an_anneal")
+    (home / "store").mkdir()
+    (home / "store" / "corpus").symlink_to(corpus / "corpus")
     assert sweep(home, "anneal.steps=6", "anneal.shape=constant", "tracking=none", *SMALL)[0] == 0
+    return home
+
+
+@pytest.fixture
+def annealed(after_an_anneal: Path, home: Path) -> Path:
+    """An annealed state: a checkpoint folder at step 26, outside any trajectory; `home` is as after its anneal."""
+    shutil.rmtree(home / "store")
+    shutil.copytree(after_an_anneal, home, symlinks=True, dirs_exist_ok=True)
     return home / "store" / "states" / next(iter(results(home).values()))[0]["final_state"]
 
 
@@ -277,14 +311,13 @@ def test_ctrl_c_stops_all_runs_quietly_and_the_same_command_goes_on(home: Path) 
             assert process.poll() is None
             time.sleep(0.2)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of the group
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=120)[0]
     assert process.returncode != 0
     assert "interrupted: the same command goes on where this one stopped" in output
     assert "Traceback" not in output
     events = [read(path.parent) for path in (home / "multirun" / "main").glob("*/journal.jsonl")]
     assert {e.outcome["status"] for e in events if e.outcome} == {"interrupted"}
-    workers = subprocess.run(["pgrep", "-f", str(home / "multirun")], text=True, capture_output=True, check=False)
-    assert workers.stdout == "", "no run goes on alone"
+    assert workers(home) == [], "no run goes on alone"
 
 
 @pytest.mark.slow
@@ -305,7 +338,7 @@ def test_the_recorded_command_of_a_standard_sweeps_point_repeats_that_point(home
 @pytest.mark.slow
 def test_a_swept_name_makes_two_sweeps(home: Path) -> None:
     words = ("-m", "name=one,two", "anneal.steps=2", "tasks=loss", "tracking=none", *SMALL)
-    code, output = sweep(home, *words)
+    code, output = sweep(home, *words, "hydra.launcher.workers=1")
     assert code == 0, output
     assert "not started" not in output
     assert len(results(home, "one")) == len(results(home, "two")) == 1
@@ -341,3 +374,16 @@ def test_two_ranks_under_torchrun_give_what_one_process_gives(home: Path) -> Non
     (alone,), (shared,) = results(home, "one").values(), results(home, "two").values()
     for (_, lr, loss, norm), step in zip(alone[1], shared[1], strict=True):
         assert step[1:] == pytest.approx((lr, loss, norm), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_optuna_seeks_the_lowest_heldout_loss(home: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="hydra-optuna-sweeper is not installed")
+    words = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "tracking=none")
+    words += ("anneal.peak_scale=tag(log,interval(0.2,2))", "anneal.steps=3", "tasks=loss", *SMALL)
+    for _ in range(2):  # the second time some or all of it is done
+        code, output = sweep(home, *words)
+        assert code == 0, output
+    best = yaml.safe_load((home / "multirun" / "main" / "optimization_results.yaml").read_text())
+    losses = [s["value"] for r, _, _ in results(home).values() for s in r["after"] if s["metric"] == "loss"]
+    assert 0 < min(losses) <= best["best_value"] in losses

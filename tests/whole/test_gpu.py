@@ -23,12 +23,13 @@ from sweep.run.prefix import KEPT, Training, train
 from sweep.system.store import Store
 from tests.conftest import COMPUTE
 from tests.evaluate.conftest import EOS, MAX_LENGTH, OLMO2, core8, make_olmo, tokenizer
+from tests.skips import NO_GPU
 
 __all__ = ["core8", "tokenizer"]
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason=NO_GPU),
 ]
 
 RATES = learning_rates("linear", steps=40, peak=1e-2, hold_steps=10)

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -36,6 +33,7 @@ from tests.checkpoints.hub_server import Hub, serving_hub
 from tests.checkpoints.server import serving
 from tests.checkpoints.test_huggingface import LADDER, OLMO1, OLMO2, ROWS, TRAINING
 from tests.config.test_config import composed
+from tests.processes import SWEEP, Script
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -164,14 +162,12 @@ def anneal_and_export(root: Path, tokenizer: Path, *words: str, **environment: s
     np.random.default_rng(0).integers(2, 300, 100 * LENGTH, dtype=np.uint32).tofile(data)
     scored = ("tasks.limit=2", "tasks.heldout=false", "tracking=none", f"data.tokenizer={tokenizer}")
     read_from = ("data=local", f"data.paths=[{data}]", "data.dtype=uint32")
-    done = python(home, "sweep", *words, *SIZES, *read_from, *scored, "anneal.steps=4", **environment)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_sweep(home, *words, *SIZES, *read_from, *scored, "anneal.steps=4", **environment)
     [run] = (home / "multirun" / "main").iterdir()
     events: Any = read(run)
     assert [s["update"] for s in events.steps] == [1, 2, 3, 4] and events.steps[-1]["lr"] == 0
 
-    done = python(home, "sweep", "export", run.name, "out", "--tokenizer", str(tokenizer))
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_sweep(home, "export", run.name, "out", "--tokenizer", str(tokenizer))
     annealed = home / "multirun" / "store" / "states" / events.outcome["result"]["final_state"]
     ours = load_model(annealed, read_config(annealed), device=CPU).eval()
     ids = torch.arange(2, 26)[None]
@@ -182,8 +178,8 @@ def anneal_and_export(root: Path, tokenizer: Path, *words: str, **environment: s
     return events
 
 
-def python(home: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=home, env={**os.environ, **environment}, text=True, capture_output=True, timeout=300, check=False,
-    )  # fmt: skip
+def run_sweep(home: Path, *words: str, **environment: str) -> None:
+    """`python -m sweep WORDS`, which ends well."""
+    with Script(SWEEP, *words, cwd=home, **environment) as command:
+        output, errors = command.communicate()
+    assert command.returncode == 0, output + errors
