@@ -90,7 +90,7 @@ class WorkersLauncher(LocalLauncher):
         from sweep.sweeps.opening import announce
         from sweep.sweeps.run_folders import expected_folder, is_done
         from sweep.system.ranks import world_size
-        from sweep.tracking.background import together
+        from sweep.tracking.background import overlapping_runs
 
         assert self.config is not None
         points = _typed(self, job_overrides)
@@ -103,7 +103,7 @@ class WorkersLauncher(LocalLauncher):
         if workers == 1 or len(todo) == 1 or world_size() > 1:
             here = BasicLauncher()
             here.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
-            with together():
+            with overlapping_runs():
                 found = dict(zip(todo, here.launch([job_overrides[i] for i in todo], initial_job_idx), strict=True))
         else:
             logs = Path(str(self.config.hydra.sweep.dir)) / ".submitit"

@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from sweep.system.processes import born
 from sweep.tracking import Journal, background, view
 from sweep.tracking.connection import Connection
+from sweep.tracking.place import Place
 from sweep.tracking.sweeps import in_a_line
 
 from .conftest import ATTEMPT, write_run
@@ -35,9 +36,9 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> Iterator[background.Where]:
-    yield background.Where(f"sqlite:///{tmp_path}/mlflow.db", "anneal", tmp_path / "mlartifacts")
-    background._dismiss()
+def where(tmp_path: Path) -> Iterator[Place]:
+    yield Place(f"sqlite:///{tmp_path}/mlflow.db", "anneal", tmp_path / "mlartifacts")
+    background.background(where).close()
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def silent() -> Iterator[str]:
         yield f"http://me:hunter2@127.0.0.1:{listening.getsockname()[1]}"
 
 
-def points(where: background.Where) -> list[Run]:
+def points(where: Place) -> list[Run]:
     """The runs that are no sweep's."""
     client = MlflowClient(where.tracking_uri)
     runs = client.search_runs([Connection(where.tracking_uri, where.experiment, where.artifact_root).experiment_id])
@@ -67,8 +68,8 @@ def feeders(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that answers are waited for from here on, at most."""
     waits: list[float] = []
-    answer = background._Feeder.answer
-    monkeypatch.setattr(background._Feeder, "answer", lambda self, s: waits.append(s) or answer(self, s))
+    answer = background.Background.answer
+    monkeypatch.setattr(background.Background, "answer", lambda self, s: waits.append(s) or answer(self, s))
     return waits
 
 
@@ -79,7 +80,7 @@ def made(tmp_path: Path, name: str, **more: Any) -> Path:
 
 @pytest.mark.slow
 def test_the_outcome_is_there_when_the_run_ends_and_the_next_run_gets_the_same_process(
-    tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, where: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = feeders(monkeypatch)
     background.prepare(where)
@@ -89,54 +90,54 @@ def test_the_outcome_is_there_when_the_run_ends_and_the_next_run_gets_the_same_p
             journal.write("outcome", status=status, error=None, result=None)
     assert {run.info.run_name: run.info.status for run in points(where)} == {"a": "FAILED", "b": "FINISHED"}
     assert len(started) == 1
-    background._dismiss()
+    background.background(where).close()
     assert [feeder.returncode for feeder in started] == [-signal.SIGKILL]
 
 
 @pytest.mark.slow
 def test_runs_together_start_while_mlflow_gets_the_one_before(
-    tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, where: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, owed = feeders(monkeypatch), []
     background.prepare(where)
-    with background.together():
+    with background.overlapping_runs():
         for name in ("a", "b", "c"):
             folder = made(tmp_path, name, status=None)
             with background.followed(folder, where), Journal(folder) as journal:
                 journal.write("outcome", status="finished", error=None, result=None)
-            owed.append([path.name for path in background._idle[where].owed])
+            owed.append([path.name for path in background.background(where).queue])
     assert owed == [["a"], ["b"], ["c"]], "never more than one behind"
-    assert background._idle[where].owed == []
+    assert background.background(where).queue == []
     assert {run.info.run_name: run.info.status for run in points(where)} == dict.fromkeys("abc", "FINISHED")
     assert len(started) == 1
 
 
 @pytest.mark.slow
 def test_a_stop_leaves_what_is_owed_to_the_process_alone(
-    tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, where: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = feeders(monkeypatch)
     background.prepare(where)
     folder = write_run(tmp_path / "steps" / "a", key="a", name="a")
-    with pytest.raises(KeyboardInterrupt), background.together():
+    with pytest.raises(KeyboardInterrupt), background.overlapping_runs():
         _stopped_after(folder, where)
-    background._dismiss()
+    background.background(where).close()
     _wait(lambda: [process.poll() for process in started] == [0])
     assert [run.info.run_name for run in points(where)] == ["a"]
 
 
 @pytest.mark.slow
 def test_one_behind_is_told_and_the_next_one_is_still_sent(
-    tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, where: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     background.prepare(where)
     runs = [made(tmp_path, name) for name in ("a", "b")]
-    answer = background._Feeder.answer
+    answer = background.Background.answer
     why = {runs[0]: "no route"}
     monkeypatch.setattr(
-        background._Feeder, "answer", lambda self, s: why.get(self.owed[0], "") + (answer(self, s) or "")
+        background.Background, "answer", lambda self, s: why.get(self.queue[0], "") + (answer(self, s) or "")
     )
-    with background.together():
+    with background.overlapping_runs():
         for folder in runs:
             with background.followed(folder, where):
                 pass
@@ -147,12 +148,12 @@ def test_one_behind_is_told_and_the_next_one_is_still_sent(
 
 @pytest.mark.slow
 def test_what_a_process_that_is_gone_did_not_send_is_told(
-    tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, where: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = feeders(monkeypatch)
     background.prepare(where)
     runs = [made(tmp_path, name) for name in ("a", "b")]
-    with background.together():
+    with background.overlapping_runs():
         started[0].send_signal(signal.SIGSTOP)
         with background.followed(runs[0], where):
             pass
@@ -167,19 +168,19 @@ def test_what_a_process_that_is_gone_did_not_send_is_told(
 
 @pytest.mark.slow
 def test_a_run_that_an_exception_leaves_is_waited_for_and_one_without_an_outcome_is_not(
-    tmp_path: Path, where: background.Where
+    tmp_path: Path, where: Place
 ) -> None:
     background.prepare(where)
     whole, broken = (made(tmp_path, name, status=status) for name, status in (("a", "interrupted"), ("b", None)))
-    with pytest.raises(KeyError), background.together(), background.followed(whole, where):
+    with pytest.raises(KeyError), background.overlapping_runs(), background.followed(whole, where):
         raise KeyError
-    assert background._idle[where].owed == []
-    with pytest.raises(KeyError), background.together(), background.followed(broken, where):
+    assert background.background(where).queue == []
+    with pytest.raises(KeyError), background.overlapping_runs(), background.followed(broken, where):
         raise KeyError
-    assert where not in background._idle
+    assert not background.background(where).is_running
 
 
-def _stopped_after(folder: Path, where: background.Where) -> None:
+def _stopped_after(folder: Path, where: Place) -> None:
     with background.followed(folder, where):
         pass
     raise KeyboardInterrupt
@@ -189,20 +190,20 @@ def test_runs_together_on_a_server_that_never_answers_cost_the_stated_delay_each
     tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(background, "DELAY_S", DELAY_S)
-    where, waits = background.Where(silent, "anneal", tmp_path / "mlartifacts"), waited(monkeypatch)
+    where, waits = Place(silent, "anneal", tmp_path / "mlartifacts"), waited(monkeypatch)
     runs = [write_run(tmp_path / "steps" / name) for name in ("a", "b")]
-    with background.together():
+    with background.overlapping_runs():
         for folder in runs:
             with background.followed(folder, where):
                 pass
     (warning,) = [record.getMessage() for record in caplog.records]
     assert f"sweep sync {tmp_path / 'steps'}" in warning
-    assert not background._idle
+    assert not background.background(where).is_running
     assert waits == [pytest.approx(DELAY_S, abs=0.1)]
 
 
 @pytest.mark.slow
-def test_a_sweep_half_done_is_shown_as_it_is_when_the_next_run_begins(tmp_path: Path, where: background.Where) -> None:
+def test_a_sweep_half_done_is_shown_as_it_is_when_the_next_run_begins(tmp_path: Path, where: Place) -> None:
     """Whoever looks in the middle finds the columns and the table that the runs so far have filled."""
     background.prepare(where)
     for name in ("a", "b"):
@@ -215,14 +216,14 @@ def test_a_sweep_half_done_is_shown_as_it_is_when_the_next_run_begins(tmp_path: 
     assert "seed" in _columns(client, where)
 
 
-def _columns(client: MlflowClient, where: background.Where) -> str:
+def _columns(client: MlflowClient, where: Place) -> str:
     """Of the sweep's view."""
     experiment = client.get_experiment_by_name(where.experiment)
     tag = experiment and experiment.tags.get(view.key("steps"))
     return " ".join(view.state_of(tag)["selectedColumns"]) if tag else ""
 
 
-def _note(client: MlflowClient, where: background.Where) -> str:
+def _note(client: MlflowClient, where: Place) -> str:
     """Of the sweep's own run."""
     ids = [client.get_experiment_by_name(where.experiment).experiment_id]
     found = [run.data.tags for run in client.search_runs(ids) if "sweep.parent" in run.data.tags]
@@ -230,9 +231,7 @@ def _note(client: MlflowClient, where: background.Where) -> str:
 
 
 @pytest.mark.slow
-def test_one_that_has_gone_is_replaced(
-    tmp_path: Path, where: background.Where, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_has_gone_is_replaced(tmp_path: Path, where: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     started = feeders(monkeypatch)
     background.prepare(where)
     started[0].kill()
@@ -247,7 +246,7 @@ def test_a_server_that_never_answers_costs_the_stated_delay(
     monkeypatch.setattr(background, "DELAY_S", DELAY_S)
     folder = write_run(tmp_path / "steps" / "a")
     started = feeders(monkeypatch)
-    with background.followed(folder, background.Where(silent, "anneal", tmp_path / "mlartifacts")):
+    with background.followed(folder, Place(silent, "anneal", tmp_path / "mlartifacts")):
         pass
     assert [feeder.returncode for feeder in started] == [-signal.SIGKILL]
     (warning,) = [record.getMessage() for record in caplog.records]
@@ -261,14 +260,14 @@ def test_what_was_waited_for_in_vain_is_not_waited_for_again(
 ) -> None:
     """A run and then its sweep: together they wait no longer than the run alone, as nothing was done in between."""
     monkeypatch.setattr(background, "DELAY_S", DELAY_S)
-    where, waits = background.Where(silent, "anneal", tmp_path / "mlartifacts"), waited(monkeypatch)
+    where, waits = Place(silent, "anneal", tmp_path / "mlartifacts"), waited(monkeypatch)
     folder = write_run(tmp_path / "steps" / "a")
     with background.followed(folder, where):
         pass
     assert not background.bring_up_to_date(folder.parent, where)
     assert waits[0] == pytest.approx(DELAY_S, abs=0.1)
     assert waits[1] < DELAY_S / 2
-    background._waited[where] = (0.0, time.monotonic() - 3600)
+    background.background(where)._budget_full_at -= 3600
     assert not background.bring_up_to_date(folder.parent, where)
     assert waits[2] == pytest.approx(DELAY_S, abs=0.1), "after an hour's work it is asked again in earnest"
 
@@ -278,7 +277,7 @@ def test_a_server_that_is_not_there_is_said_in_one_line(tmp_path: Path, caplog: 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = write_run(tmp_path / "steps" / "a")
-    nowhere = background.Where(f"http://me:hunter2@127.0.0.1:{port}", "anneal", tmp_path / "mlartifacts")
+    nowhere = Place(f"http://me:hunter2@127.0.0.1:{port}", "anneal", tmp_path / "mlartifacts")
     with caplog.at_level(logging.WARNING), background.followed(folder, nowhere):
         pass
     (warning,) = [record.getMessage() for record in caplog.records]
@@ -303,7 +302,7 @@ def test_a_run_that_ends_without_an_outcome_is_not_waited_for(
     folder = write_run(tmp_path / "steps" / "a", status=None)
     with (
         pytest.raises(KeyError),
-        background.followed(folder, background.Where(silent, "anneal", tmp_path / "mlartifacts")),
+        background.followed(folder, Place(silent, "anneal", tmp_path / "mlartifacts")),
     ):
         raise KeyError
     assert [feeder.returncode for feeder in started] == [-signal.SIGKILL]
@@ -313,16 +312,16 @@ RUN = """
 import sys, time
 from pathlib import Path
 from sweep.system.lease import born
-from sweep.tracking.place import Where
+from sweep.tracking.place import Place
 from sweep.tracking import Journal, background, view
-with background.followed(Path(sys.argv[1]), Where(sys.argv[2], "anneal", Path(sys.argv[3]))):
+with background.followed(Path(sys.argv[1]), Place(sys.argv[2], "anneal", Path(sys.argv[3]))):
     print("on", flush=True)
     time.sleep(60)
 """
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_shown_as_killed_and_nothing_stays_behind(tmp_path: Path, where: background.Where) -> None:
+def test_a_killed_run_is_shown_as_killed_and_nothing_stays_behind(tmp_path: Path, where: Place) -> None:
     folder = write_run(tmp_path / "steps" / "a", status=None)
     background.prepare(where)
     words = [sys.executable, "-c", RUN, str(folder), where.tracking_uri, str(where.artifact_root)]
@@ -352,7 +351,7 @@ def _wait(over: Callable[[], bool], *, within_s: float = 240.0) -> None:
 def test_no_secret_is_in_the_command_line(tmp_path: Path, silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words: list[str] = []
     monkeypatch.setattr(background.subprocess, "Popen", lambda command, **_: words.extend(command) or _refuse())
-    assert not background.bring_up_to_date(tmp_path, background.Where(silent, "anneal", tmp_path / "mlartifacts"))
+    assert not background.bring_up_to_date(tmp_path, Place(silent, "anneal", tmp_path / "mlartifacts"))
     assert words
     assert not any("hunter2" in word for word in words)
 

@@ -22,6 +22,7 @@ import pytest
 
 from sweep.commands import sync
 from sweep.tracking import Journal, background, read
+from sweep.tracking.place import Place
 
 from .conftest import ATTEMPT, write_run
 from .proxy import Proxy, kill, proxy
@@ -50,7 +51,7 @@ def make(folder: Path, experiment: str, **changed: Any) -> Path:
 def at(uri: str, *folders: Path) -> list[sync.Part]:
     """The runs, as they belong into the MLflow at `uri`."""
     return [
-        dataclasses.replace(part, where=dataclasses.replace(part.where, tracking_uri=uri))
+        dataclasses.replace(part, place=dataclasses.replace(part.place, tracking_uri=uri))
         for part in sync.parts(list(folders))
     ]
 
@@ -66,13 +67,13 @@ def settle(uri: str, *folders: Path) -> None:
 RUN = """
 import json, sys, time
 from pathlib import Path
-from sweep.tracking.place import Where
+from sweep.tracking.place import Place
 from sweep.tracking import Journal, background, read
 folder, uri, experiment, root, attempt, pause, until, background.DELAY_S = *sys.argv[1:8], float(sys.argv[8])
 with Journal(Path(folder)) as journal:
     journal.write("attempt", **json.loads(attempt))
     update = max((step["update"] for step in read(Path(folder)).steps), default=0) // 10 * 10
-    with background.followed(Path(folder), Where(uri, experiment, Path(root))):
+    with background.followed(Path(folder), Place(uri, experiment, Path(root))):
         print("on", flush=True)
         while not update or update % 20 or (until and not Path(until).exists()):
             update += 1
@@ -134,7 +135,7 @@ def test_a_server_killed_for_30_s_a_database_locked_for_60_s_and_20_kills_cost_n
     server, elsewhere = lab("postgres"), f"sqlite:///{tmp_path}/elsewhere.db"
     over, files = tmp_path / "over", {name: tmp_path / f"{name}.db" for name in ("locked", "killed")}
     for file in files.values():
-        background.prepare(background.Where(f"sqlite:///{file}", experiment, tmp_path / "mlartifacts"))
+        background.prepare(Place(f"sqlite:///{file}", experiment, tmp_path / "mlartifacts"))
     sweep = tmp_path / "main"
     beside = running(sweep / "beside the outage", server.uri, experiment, until=over)
     unlucky = running(sweep / "never told", server.uri, experiment, until=tmp_path / "off", delay_s=5)
@@ -146,11 +147,11 @@ def test_a_server_killed_for_30_s_a_database_locked_for_60_s_and_20_kills_cost_n
     within = running(sweep / "within the outage", server.uri, experiment, delay_s=5)
     for run in (unlucky, within):
         (line,) = said(run)
-        assert line.startswith("MLflow is behind")
+        assert line.startswith("not yet sent to MLflow")
     with locked(files["locked"], LOCKED_S) as lock:
         shut_out = running(tmp_path / "locks" / "p", f"sqlite:///{files['locked']}", experiment, delay_s=1)
         (line,) = said(shut_out)
-        assert line.startswith("MLflow is behind")
+        assert line.startswith("not yet sent to MLflow")
         (part,) = at(f"sqlite:///{files['locked']}", tmp_path / "locks" / "p")
         killed_over_and_over(tmp_path / "kills" / "p", f"sqlite:///{files['killed']}", experiment, 20)
         assert not lock.is_alive() or not sync.check(part), "nothing came through the lock"
@@ -218,7 +219,7 @@ def test_a_server_that_hangs_in_the_middle_costs_the_stated_delay_and_gets_the_r
     folder = make(tmp_path / "main" / "p", experiment, status=None)
     proxy.fault = lambda method, path: "hang" if path.endswith("log-batch") else None
     monkeypatch.setattr(background, "DELAY_S", 1.0)
-    with background.followed(folder, background.Where(proxy.uri, experiment, tmp_path / "mlartifacts")):
+    with background.followed(folder, Place(proxy.uri, experiment, tmp_path / "mlartifacts")):
         while not any(call.endswith("log-batch") for call in proxy.seen):
             time.sleep(0.05)
         with Journal(folder) as journal:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from rich.console import Console
 
 from sweep.analysis.answers import Answers, answer, table
@@ -27,7 +26,7 @@ from sweep.page.html import page
 from sweep.sweeps.outcomes import PARAM, found_sweep, frame, read_outcomes
 from sweep.sweeps.paired_documents import paired
 from sweep.tracking import FILE, read
-from sweep.tracking.place import database
+from sweep.tracking.place import mlflow_place, recorded_tracking
 
 EXAMPLES = """\
 sweep report                                        the sweep called main
@@ -94,11 +93,11 @@ def report_mlflow(experiment: str, names: Sequence[str], out: Path | None) -> Pa
     from sweep.tracking.reports import fetch
 
     multirun, folder = Path("multirun").absolute(), out or Path("multirun", names[0], "report")
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or database(multirun)
-    to = Connection(uri, experiment, multirun / "mlartifacts")
+    place = mlflow_place(multirun)
+    to = Connection(place.tracking_uri, experiment, place.artifact_root)
     fetched = {name: folder / "from-mlflow" / name for name in names}
-    for name, place in fetched.items():
-        if not fetch(to, name, place):
+    for name, copy in fetched.items():
+        if not fetch(to, name, copy):
             raise Refusal(f"SWEEP={name}: MLflow has no journal of it in the experiment {experiment}")
     return report(list(fetched.values()), folder)
 
@@ -106,19 +105,17 @@ def report_mlflow(experiment: str, names: Sequence[str], out: Path | None) -> Pa
 def _attach(sweep: Path, folder: Path) -> None:
     """Log the report to MLflow; one line where it doesn't answer."""
     runs = [events for path in sweep.glob(f"*/{FILE}") if (events := read(path.parent, steps=False)).attempts][:1]
-    chosen = yaml.safe_load(runs[0].attempts[-1].get("config_yaml", "")) if runs else None
-    if not chosen or not chosen["tracking"]["enabled"]:
+    tracking = recorded_tracking(runs[0]) if runs else None
+    if tracking is None or not tracking["enabled"]:
         return
     from sweep.tracking.connection import Connection
     from sweep.tracking.reports import attach
     from sweep.tracking.sweeps import in_a_line
 
-    multirun = sweep.absolute().parent
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or chosen["tracking"]["uri"] or database(multirun)
+    place = mlflow_place(sweep.absolute().parent, tracking["uri"], tracking["experiment"])
     try:
-        attach(
-            Connection(uri, chosen["tracking"]["experiment"], multirun / "mlartifacts", within_s=WAIT_S), sweep, folder
-        )
+        to = Connection(place.tracking_uri, place.experiment, place.artifact_root, within_s=WAIT_S)
+        attach(to, sweep, folder)
     except Exception as failure:  # an MLflow that is away is no fault of the report
         logging.getLogger(__name__).warning("the report is not in MLflow: %s", in_a_line(failure))
 

@@ -8,17 +8,14 @@ beside the sweeps.
 
 from __future__ import annotations
 
-import functools
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Never, TypeVar
+from typing import Never, TypeVar
 
-import yaml
 from rich.console import Console
 from rich.progress import track
 
@@ -26,8 +23,7 @@ from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.tracking import FILE, Events, read, redact
-from sweep.tracking.brief import brief
-from sweep.tracking.place import Where, database
+from sweep.tracking.place import Place, mlflow_place, recorded_tracking
 
 EXAMPLES = """\
 sweep sync                     the sweep called main
@@ -39,8 +35,6 @@ MLFLOW_TRACKING_URI=https://lab.example.org sweep sync /copied/multirun/main
 """
 EVERY_S = 5.0
 """Seconds between two looks at the journals with --watch."""
-TRACKING = re.compile(r"^tracking:.*\n(?:[ #].*\n|\n)*", re.MULTILINE)
-"""Of a configuration in YAML."""
 console = Console(stderr=True)
 T = TypeVar("T")
 
@@ -50,12 +44,12 @@ class Part:
     """Runs of one sweep that belong into the same MLflow."""
 
     sweep_folder: Path
-    where: Where
+    place: Place
     runs: dict[Path, Events]
     """Run folder -> its events in brief."""
 
     def __str__(self) -> str:
-        return f"{self.sweep_folder.name} -> {redact(self.where.tracking_uri)}, experiment {self.where.experiment}"
+        return f"{self.sweep_folder.name} -> {redact(self.place.tracking_uri)}, experiment {self.place.experiment}"
 
 
 @refusals()
@@ -106,29 +100,17 @@ def parts(run_folders: list[Path]) -> Iterator[Part]:
 
     A run whose journal holds no attempt that can be read is left out, and named on the terminal.
     """
-    grouped: dict[tuple[Path, Where], dict[Path, Events]] = {}
+    grouped: dict[tuple[Path, Place], dict[Path, Events]] = {}
     for folder in dict.fromkeys(run_folders):
         events = read(folder, steps=False)
         if not events.attempts:
             console.print(f"[red]{folder / FILE} holds no attempt that can be read", soft_wrap=True)
             continue
-        grouped.setdefault((folder.parent, where(folder, events)), {})[folder] = brief(events)
+        tracking = recorded_tracking(events)
+        place = mlflow_place(folder.parent.parent, tracking["uri"], tracking["experiment"])
+        grouped.setdefault((folder.parent, place), {})[folder] = events.summary()
     for (sweep_folder, place), runs in grouped.items():
         yield Part(sweep_folder, place, runs)
-
-
-def where(run_folder: Path, events: Events) -> Where:
-    """The MLflow a run belongs into."""
-    (block,) = TRACKING.findall(events.attempts[-1]["config_yaml"])
-    tracking, multirun = _tracking(block), run_folder.parent.parent
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking["uri"] or database(multirun)
-    return Where(uri, tracking["experiment"], multirun / "mlartifacts")
-
-
-@functools.cache
-def _tracking(block: str) -> dict[str, Any]:
-    """The part of a configuration; the whole of it takes YAML 10 ms and more, for each of 10,000 runs."""
-    return dict(yaml.safe_load(block)["tracking"])
 
 
 def sync(part: Part, *, verbose: bool = True) -> bool:
@@ -137,7 +119,7 @@ def sync(part: Part, *, verbose: bool = True) -> bool:
     from sweep.tracking.sweeps import in_a_line, journals, sync_parent, sync_runs
 
     try:
-        to = Connection(part.where.tracking_uri, part.where.experiment, part.where.artifact_root)
+        to = Connection(part.place.tracking_uri, part.place.experiment, part.place.artifact_root)
         results = _tracked(sync_runs(to, part.runs), part, verbose=verbose)
         errors = {result.folder.name: result.error for result in results if result.error}
         if (error := sync_parent(to, part.sweep_folder, journals(part.sweep_folder, part.runs))) is not None:
@@ -157,7 +139,7 @@ def check(part: Part) -> bool:
     from sweep.tracking.sweeps import compared, in_a_line
 
     try:
-        to = Connection(part.where.tracking_uri, part.where.experiment, part.where.artifact_root)
+        to = Connection(part.place.tracking_uri, part.place.experiment, part.place.artifact_root)
         results = _tracked(compared(to, part.runs), part)
         lines = [f"{folder.name}: {line}" for folder, differences in results for line in differences]
     except Exception as failure:  # what can't be compared counts as a difference

@@ -6,7 +6,6 @@ printed; if it is a database's address, that database is served.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from urllib.parse import urlsplit, urlunsplit
@@ -15,7 +14,7 @@ from sweep.commands.command_line import command_parser, port, refusals
 from sweep.domain.errors import Refusal
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.tracking.mlflow_server import LOOPBACK, Address, mlflow_server
-from sweep.tracking.place import database, sqlite_file
+from sweep.tracking.place import mlflow_place, sqlite_file
 
 NAME = "sweep.localhost"
 """Browsers take every name in .localhost for this machine. At 127.0.0.1 and localhost MLflow 3.17 opens its Assistant
@@ -34,7 +33,8 @@ def main() -> None:
     parser.add_argument("port", nargs="?", type=port, default=5000, help="on loopback; default: 5000")
     address = Address(LOOPBACK, parser.parse_args().port)
     multirun = MULTIRUN.absolute()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or database(multirun)
+    place = mlflow_place(multirun)
+    uri = place.tracking_uri
     if uri.startswith(("http://", "https://")):
         sys.stdout.write(f"{_link(uri, _without_password(uri))}\n")
         return
@@ -50,7 +50,7 @@ def main() -> None:
     }
     log = multirun / "mlflow-ui.log"
     try:
-        with mlflow_server(uri, multirun / "mlartifacts", address, workers=1, log=log, settings=settings) as server:
+        with mlflow_server(uri, place.artifact_root, address, workers=1, log=log, settings=settings) as server:
             sys.stdout.write(f"{_link(uri, f'http://{NAME}:{address.port}')}\n")
             sys.stdout.write(f"stop with Ctrl-C; if the browser can't find {NAME}, give it {LOOPBACK}\n")
             sys.stdout.flush()
@@ -62,8 +62,7 @@ def main() -> None:
 
 def _link(uri: str, address: str) -> str:
     """The link, under `address`, to the view of the last sweep in the MLflow at `uri`; Refusal if it has none."""
-    from sweep.tracking.newest import newest_view
-    from sweep.tracking.view import link
+    from sweep.tracking.view import link, newest_view
 
     view = newest_view(uri)
     if view is None:

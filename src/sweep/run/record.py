@@ -20,7 +20,7 @@ from sweep.system.ranks import Ranks
 from sweep.system.store import Store
 from sweep.tracking import Journal
 from sweep.tracking.background import followed
-from sweep.tracking.place import where
+from sweep.tracking.place import mlflow_place
 
 
 class Record:
@@ -72,10 +72,11 @@ def recorded(
 ) -> Iterator[Record]:
     """The record of a run within the block; an exception that leaves the block is recorded as its outcome."""
     tracking, multirun = config.tracking, folder.parents[1]
+    place = mlflow_place(multirun, tracking.uri, tracking.experiment)
     with reporting(folder), Journal(folder) as journal:
         record = Record(folder, journal, lease)
         journal.write("attempt", **attempt(identity, tree(config), command))
-        with followed(folder, where(tracking, multirun)) if tracking.enabled else nullcontext():
+        with followed(folder, place) if tracking.enabled else nullcontext():
             try:
                 with watched(record.load):
                     yield record

@@ -16,7 +16,7 @@ from sweep.system import ranks
 from sweep.system.store import store_at
 from sweep.tracking import FILE, read
 from sweep.tracking.background import bring_up_to_date
-from sweep.tracking.place import where
+from sweep.tracking.place import mlflow_place
 
 
 def close(configs: list[RunConfig]) -> None:
@@ -31,9 +31,11 @@ def show_sweep(configs: list[RunConfig], *, multirun: Path) -> None:
     """Bring the runs and the parent of each sweep up to date, and print the table of these points."""
     points = {multirun / config.name / run_folder(config): config for config in configs}
     there = {folder: config for folder, config in points.items() if (folder / FILE).is_file()}
-    tracked = {folder.parent: config for folder, config in there.items() if config.tracking.enabled}
+    tracked = {folder.parent: config.tracking for folder, config in there.items() if config.tracking.enabled}
     # a run may have ended while MLflow was away, or been killed before MLflow had its outcome
-    all(bring_up_to_date(folder, where(config.tracking, multirun)) for folder, config in tracked.items())
+    for folder, tracking in tracked.items():
+        if not bring_up_to_date(folder, mlflow_place(multirun, tracking.uri, tracking.experiment)):
+            break  # the others would wait for the same MLflow
     names = run_names(list(points.values()))
     journals = {folder: read(folder, steps=False) for folder in there}
     rows = [

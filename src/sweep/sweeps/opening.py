@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 from sweep.config import RunConfig
@@ -12,7 +13,7 @@ from sweep.planning.pretraining_schedule import pretraining_rates
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system.store import Store, store_at
 from sweep.tracking.background import prepare
-from sweep.tracking.place import where
+from sweep.tracking.place import VARIABLE, mlflow_place
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,9 @@ def announce(configs: list[RunConfig]) -> None:
     """Before these points run: MLflow made ready for several at once, and what the embedded models lack said."""
     if len(configs) > 1:
         show_start(configs, multirun=MULTIRUN.absolute())
+    overruled = {c.tracking.uri for c in configs if c.tracking.enabled} - {None, os.environ.get(VARIABLE)}
+    if os.environ.get(VARIABLE) and overruled:
+        log.warning("%s is set, so it is used in place of tracking.uri=%s", VARIABLE, *overruled)
     store = store_at(MULTIRUN)
     furthest: dict[str, RunConfig] = {}
     for config in configs:
@@ -45,5 +49,6 @@ def _trained(store: Store, config: RunConfig) -> bool:
 
 def show_start(configs: list[RunConfig], *, multirun: Path) -> None:
     """Have MLflow ready before several runs need it at once."""
-    for place in {where(config.tracking, multirun) for config in configs if config.tracking.enabled}:
+    tracked = [config.tracking for config in configs if config.tracking.enabled]
+    for place in {mlflow_place(multirun, tracking.uri, tracking.experiment) for tracking in tracked}:
         prepare(place)

@@ -18,7 +18,7 @@ from sweep.launch.preflight import check_accepted, check_request
 from sweep.launch.slurm import submit
 from sweep.planning.job_packing import JobRequest, PackedJob, packed
 from sweep.sweeps.run_states import LIVE, Cluster, Standing, jobs_left, standings, to_text
-from sweep.tracking.background import together
+from sweep.tracking.background import overlapping_runs
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Runs:
         try:
             runs = [[arguments[i] for i in pack.runs] for pack in packs]
             for jobs in submit(
-                work, runs, around=together, folder=folder, parameters=parameters, max_num_timeout=limit
+                work, runs, around=overlapping_runs, folder=folder, parameters=parameters, max_num_timeout=limit
             ):
                 for job, pack in zip(jobs, packs[done:], strict=False):
                     for sweep, of in itertools.groupby(pack.runs, key=lambda i: self.folders[i].parent):

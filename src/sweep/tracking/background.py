@@ -1,9 +1,13 @@
-"""MLflow beside a run: a process of its own follows the journal, so that no tracker can slow, hang or stop the run."""
+"""Sends journals to MLflow from a process of its own, so that no tracker can slow, hang or stop a run.
+
+That process is `sweep.tracking.sender`. It gets the path of a folder, a line each, and answers each with a line.
+"""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import os
 import select
@@ -11,206 +15,197 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from sweep.tracking.journal import has_ended
-from sweep.tracking.place import Where, sqlite_file
+from sweep.tracking.place import VARIABLE, Place, sqlite_file
 
 log = logging.getLogger(__name__)
 
 DELAY_S = float(os.environ.get("SWEEP_TRACKING_DELAY_S", "10"))
-"""What tracking may cost a run in all, in seconds: the wait for the last of it, once the run has ended.
+"""Seconds that a run may wait at its end until MLflow has everything.
 
-What was waited for in vain is gone: what is told next to the same MLflow gets as many seconds as have passed since.
+Time that was waited in vain is used up, and comes back second by second.
 """
 
 
-@contextlib.contextmanager
-def followed(run_folder: Path, where: Where) -> Iterator[None]:
-    """Within the block MLflow follows the run's journal; the block ends with the run's outcome in it."""
-    feeder, but = _told(run_folder, where), 0
-    try:
-        yield
-        but = len(_together)
-    finally:
-        if feeder is not None and not has_ended(run_folder):  # this one is not waited for
-            _answered(feeder, where, but=1)
-            _end_idle(where)
-        else:
-            _answered(feeder, where, but=but)
+class Background:
+    """The process that sends journals to one MLflow, and the time that may still be spent waiting for it.
 
-
-@contextlib.contextmanager
-def together() -> Iterator[None]:
-    """Within the block a run starts while MLflow gets the last of the one before; the block ends with all of it there.
-
-    A run that an exception leaves is waited for at once; where one leaves the block, nothing else is.
+    One process serves several runs, one after another, as starting it takes seconds of imports.
     """
-    _together.append(None)
-    try:
-        yield
-    finally:
-        _together.pop()
-    for where in [where for where, feeder in _idle.items() if feeder.owed]:
-        _answered(_idle.pop(where), where)
 
+    def __init__(self, place: Place) -> None:
+        self.queue: list[Path] = []
+        """Folders given to the process that it has not answered yet, the oldest first."""
+        self._place = place
+        self._process: subprocess.Popen[bytes] | None = None
+        self._budget_full_at = 0.0
+        """When the whole of DELAY_S may be waited again, on the monotonic clock."""
+        atexit.register(self.close)
 
-def prepare(where: Where) -> None:
-    """Have the schema and the experiment made, before several processes come to need them.
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that the next folder would be given to."""
+        return self._process is not None and self._process.poll() is None
 
-    A server, and a file that is there, has its schema, and an experiment new to it is made by the first who needs it,
-    under a lock. What takes longer than DELAY_S is not waited for; those processes wait for it instead of their runs.
-    """
-    if (file := sqlite_file(where.tracking_uri)) is None or file.exists():
-        return
-    where.artifact_root.mkdir(parents=True, exist_ok=True)
-    feeder = _told(where.artifact_root, where)  # a folder that holds no runs
-    if feeder is None:
-        return
-    if feeder.answer(DELAY_S) == "":
-        _idle[where] = feeder
-    else:
-        feeder.leave()
+    def send(self, folder: Path) -> bool:
+        """Queue the folder of a run or a sweep; False, and a warning, if no process can be started."""
+        if not self.is_running:
+            self.wait()  # a process that somebody has ended may have left folders unsent
+            self.stop()
+            try:
+                self._process = self._start()
+            except OSError as error:
+                log.warning("nothing can be sent to MLflow: %s", error)
+                return False
+        assert self._process and self._process.stdin
+        self.queue.append(folder)
+        with contextlib.suppress(BrokenPipeError):  # it has ended: `answer` will say so
+            self._process.stdin.write(os.fsencode(folder) + b"\n")
+        return True
 
+    def answer(self, within_s: float) -> str:
+        """Why MLflow lacks something of the oldest queued folder; "" if it has everything.
 
-def bring_up_to_date(sweep_folder: Path, where: Where) -> bool:
-    """MLflow gets what it lacks of a sweep; False, and a warning, where that takes longer than DELAY_S or fails."""
-    return _answered(_told(sweep_folder, where), where)
+        Raises TimeoutError if the answer takes longer, and EOFError if the process has ended.
+        """
+        assert self._process and self._process.stdout
+        if not select.select([self._process.stdout], [], [], max(0.0, within_s))[0]:
+            raise TimeoutError
+        if not (line := self._process.stdout.readline()):
+            raise EOFError(f"its process ended with code {self._process.wait()}")
+        self.queue.pop(0)
+        return line.decode(errors="replace").strip()
 
+    def wait(self, *, unanswered: int = 0) -> bool:
+        """Wait until the process has answered all folders but the last `unanswered`.
 
-class _Feeder:
-    """The process at work, out of the terminal's reach: Ctrl-C is the run's affair, whose outcome it still sends."""
+        False, and one warning, if MLflow lacks something then. A process that takes too long is ended.
+        """
+        if len(self.queue) <= unanswered:
+            return True
+        started = time.monotonic()
+        budget_s = DELAY_S - max(0.0, self._budget_full_at - started)
+        unsent: dict[Path, str] = {}
+        while len(self.queue) > unanswered:
+            folder = self.queue[0]
+            try:
+                reason = self.answer(started + budget_s - time.monotonic())
+            except (TimeoutError, EOFError) as error:
+                slow = f"it took longer than {budget_s:.0f} s" if budget_s >= 1 else "it did not answer before either"
+                unsent |= dict.fromkeys(self.queue, str(error) or slow)
+                self.stop()
+            else:
+                unsent |= {folder: reason} if reason else {}
+        self._budget_full_at = 0.0
+        if unsent:
+            now = time.monotonic()
+            self._budget_full_at = now + DELAY_S - max(0.0, started + budget_s - now)
+            _warn(unsent)
+        return not unsent
 
-    def __init__(self, where: Where) -> None:
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "sweep.tracking.feeder",
-                str(os.getpid()),
-                where.experiment,
-                str(where.artifact_root),
-            ],
-            env={**os.environ, "MLFLOW_TRACKING_URI": where.tracking_uri},
+    def stop(self) -> None:
+        """End the process at once; what is queued is not sent."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+        self._process, self.queue = None, []
+
+    def close(self) -> None:
+        """Leave the process alone with what is queued, after which it ends; end it if nothing is queued."""
+        if not self.queue:
+            self.stop()
+            return
+        assert self._process and self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process, self.queue = None, []
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """The process, out of the terminal's reach: Ctrl-C ends the run, and its outcome is still sent."""
+        command = [sys.executable, "-m", "sweep.tracking.sender", str(os.getpid())]
+        return subprocess.Popen(
+            [*command, self._place.experiment, str(self._place.artifact_root)],
+            bufsize=0,  # else `select` would not see an answer that is in a buffer already
+            env={**os.environ, VARIABLE: self._place.tracking_uri},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        assert self._process.stdin and self._process.stdout
-        self._ask, self._said, self._heard = self._process.stdin, self._process.stdout, b""
-        self.owed: list[Path] = []
-        """What it was told of and has not answered."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether somebody ended it."""
-        return self._process.poll() is not None
-
-    def tell(self, folder: Path) -> None:
-        """Of the next folder, which it comes to after the ones before."""
-        self.owed.append(folder)
-        with contextlib.suppress(BrokenPipeError):  # there will be no answer
-            self._ask.write(os.fsencode(folder) + b"\n")
-            self._ask.flush()
-
-    def answer(self, within_s: float) -> str | None:
-        """Of the first owed: "" where MLflow has everything, else why not; None: it took longer."""
-        deadline = time.monotonic() + within_s
-        while b"\n" not in self._heard:
-            if not select.select([self._said], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                return None
-            if not (heard := os.read(self._said.fileno(), 1 << 16)):
-                return f"its process ended with code {self._process.wait()}"
-            self._heard += heard
-        line, _, self._heard = self._heard.partition(b"\n")
-        self.owed.pop(0)
-        return line.decode(errors="replace").strip()
-
-    def end(self) -> None:
-        """At once."""
-        self._process.kill()
-        self._process.communicate()
-
-    def leave(self) -> None:
-        """Alone with what it was told of: it ends after that."""
-        with contextlib.suppress(BrokenPipeError):
-            self._ask.close()
-        self._said.close()
-        _left.append(self)
 
 
-_idle: dict[Where, _Feeder] = {}
-"""Those that the next run gets: to start one takes seconds of imports."""
-_left: list[_Feeder] = []
-"""Those that nobody waits for."""
-_together: list[None] = []
-"""One, within `together`."""
-_waited: dict[Where, tuple[float, float]] = {}
-"""Where the last wait was in vain: seconds that were left then, and when that was."""
+@functools.cache
+def background(place: Place) -> Background:
+    """The one Background of this process for a place."""
+    return Background(place)
 
 
-@atexit.register
-def _dismiss() -> None:
-    while _idle:
-        _, feeder = _idle.popitem()
-        feeder.leave() if feeder.owed else feeder.end()
+_overlapping: ContextVar[set[Background] | None] = ContextVar("_overlapping", default=None)
+"""The places that runs have been sent to in this `overlapping_runs` block; None outside of one."""
 
 
-def _end_idle(where: Where) -> None:
-    if (feeder := _idle.pop(where, None)) is not None:
-        feeder.end()
+@contextlib.contextmanager
+def overlapping_runs() -> Iterator[None]:
+    """Within the block, a run starts while the one before it is still being sent; the block ends when all are sent.
 
-
-def _told(folder: Path, where: Where) -> _Feeder | None:
-    """A feeder at work on a folder; None, and a warning, where no process can be made."""
-    feeder = _idle.pop(where, None)
-    if feeder is not None and feeder.gone:
-        _answered(feeder, where)  # says what it did not send
-        _end_idle(where)
-        feeder = None
-    if feeder is None:
-        try:
-            feeder = _Feeder(where)
-        except OSError as error:
-            log.warning("MLflow can't be told: %s", error)
-            return None
-    feeder.tell(folder)
-    return feeder
-
-
-def _answered(feeder: _Feeder | None, where: Where, *, but: int = 0) -> bool:
-    """Wait for what it owes, `but` so many of the last; a warning where MLflow is behind then."""
-    if feeder is None:
-        return False
-    if len(feeder.owed) <= but:
-        _idle[where] = feeder
-        return True
-    started, (left, then) = time.monotonic(), _waited.pop(where, (DELAY_S, 0.0))
-    within_s = min(DELAY_S, left + started - then)
-    behind: dict[Path, str] = {}
+    A run that ends with an exception is waited for at once. If one leaves the block, nothing is waited for.
+    """
+    places: set[Background] = set()
+    token = _overlapping.set(places)
     try:
-        while len(owed := feeder.owed.copy()) > but:
-            why = feeder.answer(max(0.0, started + within_s - time.monotonic()))
-            if feeder.owed == owed:  # nothing more will come
-                behind |= dict.fromkeys(owed, why or _late(within_s))
-                break
-            if why:
-                behind[owed[0]] = why
+        yield
     finally:
-        if len(feeder.owed) > but:
-            feeder.end()
-        else:
-            _idle[where] = feeder
-    if behind:
-        now = time.monotonic()
-        _waited[where] = max(0.0, within_s - (now - started)), now
-        folders = list(behind) if len(behind) == 1 else sorted({folder.parent for folder in behind})
-        named = " ".join(map(str, folders))
-        why = next(iter(behind.values()))
-        log.warning("MLflow is behind (%s); the journals have it all: sweep sync %s", why, named)
-    return not behind
+        _overlapping.reset(token)
+    for place in places:
+        place.wait()
 
 
-def _late(within_s: float) -> str:
-    return f"it took longer than {within_s:.0f} s" if within_s >= 1 else "it has not answered before either"
+@contextlib.contextmanager
+def followed(run_folder: Path, place: Place) -> Iterator[None]:
+    """Within the block MLflow follows the run's journal; the block ends when it has the outcome too."""
+    sender, unanswered = background(place), 0
+    sender.send(run_folder)
+    try:
+        yield
+        if (overlapping := _overlapping.get()) is not None:
+            overlapping.add(sender)
+            unanswered = 1
+    finally:
+        if has_ended(run_folder):
+            sender.wait(unanswered=unanswered)
+        else:  # nobody waits for a run without an outcome
+            sender.wait(unanswered=1)
+            sender.stop()
+
+
+def bring_up_to_date(sweep_folder: Path, place: Place) -> bool:
+    """Send what MLflow lacks of a sweep; False, and a warning, if that fails or takes longer than DELAY_S."""
+    sender = background(place)
+    return sender.send(sweep_folder) and sender.wait()
+
+
+def prepare(place: Place) -> None:
+    """Make a SQLite file with its schema, before several processes need it at once.
+
+    If that takes longer than DELAY_S it goes on without being waited for. Servers and existing files have their schema.
+    """
+    file = sqlite_file(place.tracking_uri)
+    if file is None or file.exists():
+        return
+    place.artifact_root.mkdir(parents=True, exist_ok=True)
+    sender = background(place)
+    if sender.send(place.artifact_root):  # a folder that holds no runs
+        try:
+            sender.answer(DELAY_S)
+        except (TimeoutError, EOFError):
+            sender.close()
+
+
+def _warn(unsent: dict[Path, str]) -> None:
+    """One warning for all folders that were not sent, with the reason of the first."""
+    folders = list(unsent) if len(unsent) == 1 else sorted({folder.parent for folder in unsent})
+    reason, names = next(iter(unsent.values())), " ".join(map(str, folders))
+    log.warning("not yet sent to MLflow (%s); the journals have it all: sweep sync %s", reason, names)

@@ -1,9 +1,13 @@
-"""A journal as it was read (pure)."""
+"""What a journal holds, as it was read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+HELD_OUT = "heldout"
+"""The task name of the held-out text."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,50 @@ class Events:
     """"before", "after", "delta" -> when these scores first came out so, in ms since 1970."""
     superseded: tuple[dict[str, Any], ...] = ()
     """Scores that came out otherwise later, and outcomes that an attempt followed."""
+
+    def summary(self) -> Events:
+        """What a sweep needs of each of its runs: 10,000 of these fit into memory.
+
+        Updates, scores of single tasks, and most of what an attempt and an outcome hold are left out.
+        """
+        outcome = self.outcome
+        if outcome is not None and outcome["result"] is not None:
+            outcome = {**outcome, "result": {"cost": outcome["result"]["cost"]}}
+        return replace(
+            self,
+            attempts=tuple(map(_attempt_summary, (*self.attempts[:1], *self.attempts[1:][-1:]))),
+            steps=(),
+            redone=(),
+            scores={
+                when: [score for score in scores if is_aggregate(score) or is_held_out(score)]
+                for when, scores in self.scores.items()
+            },
+            artifacts={},
+            outcome=outcome,
+            inputs=None if self.inputs is None else {"peak_lr": self.inputs["peak_lr"]},
+            system=(),
+            superseded=(),
+        )
+
+
+def is_aggregate(score: dict[str, Any]) -> bool:
+    """Whether a score is a mean over a suite's tasks, plain or above chance."""
+    return score["metric"].startswith("mean")
+
+
+def is_held_out(score: dict[str, Any]) -> bool:
+    """Whether a score is of the held-out text, all of it or a limited part."""
+    return unlimited(score["task"]) == HELD_OUT
+
+
+def unlimited(task: str) -> str:
+    """A task's name without its limit: `arc_easy` of `arc_easy:20`."""
+    return task.partition(":")[0]
+
+
+def _attempt_summary(attempt: dict[str, Any]) -> dict[str, Any]:
+    params = {sys.intern(name): value for name, value in attempt["params"].items()}
+    return {**{name: attempt[name] for name in ("time", "key", "name", "sweep", "host")}, "params": params}
 
 
 def milliseconds(event: dict[str, Any]) -> int:

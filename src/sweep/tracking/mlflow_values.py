@@ -15,8 +15,8 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sweep.tracking.events import Events, milliseconds
-from sweep.tracking.shown_scores import is_aggregate, shown
+from sweep.tracking.events import Events, is_aggregate, milliseconds
+from sweep.tracking.shown_scores import shown
 
 PARAM_CHARS = 6000
 TAG_CHARS = 8000

@@ -6,10 +6,10 @@ True to MLflow 3.17's store: a metric point is run, key, timestamp, step and val
 from __future__ import annotations
 
 import hashlib
-import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,79 +25,117 @@ from sweep.tracking.log_batches import Batch, batches
 from sweep.tracking.note import run_note, sweep_note
 from sweep.tracking.sync_state import Memory, recall
 
-log = logging.getLogger(__name__)
-
 PARENT = "mlflow.parentRunId"
 
 
+@dataclass(frozen=True)
+class Known:
+    """What has been asked and read of a run already because its whole sweep is projected."""
+
+    runs: list[Run]
+    """The MLflow runs that stand for it; usually one, or none."""
+    parent_id: str
+    """The MLflow run that stands for the sweep."""
+    summary: Events
+
+
 def project(
-    run_folder: Path,
-    to: Connection,
-    *,
-    alive: bool,
-    known: list[Run] | None = None,
-    parent_id: str | None = None,
-    brief: Events | None = None,
-    within_s: float = PATIENT_S,
+    run_folder: Path, to: Connection, *, alive: bool, known: Known | None = None, within_s: float = PATIENT_S
 ) -> str:
     """Bring MLflow up to date with one run's journal; the MLflow run's id.
 
-    `alive`: somebody is at work on it; without that, and without an outcome, it was killed. `known`: its runs there,
-    `parent_id`: its sweep's run, and `brief`: its events without steps, where somebody has asked already.
-    TimeoutError when `within_s` is over before everything is sent; the next call goes on from there.
+    A run without an outcome is RUNNING if it is `alive`, that is if a process is working on it, and KILLED if not.
+    Raises TimeoutError if `within_s` seconds are not enough; the next call goes on from there.
     """
     deadline = time.monotonic() + within_s
     with FileLock(run_folder / LOCK, timeout=within_s):
-        memory, version = (
-            recall(run_folder, server=to.server, experiment=to.experiment),
-            _fingerprint(run_folder / FILE),
-        )
-        there = next((run for run in known or () if run.info.run_id == memory.run_id), None)
-        if memory.run_id is not None and there is None:
-            known = None  # made after they were asked for, or gone: asked for again
-        elif there is not None and brief and known == [there] and there.data.tags.get(PARENT) == parent_id:
-            now = f"{mlflow_values.status(brief, alive=alive)} {version}"
-            if memory.settled == now and memory.holds(there.info.run_id, there.info.status):
-                return there.info.run_id
+        memory = recall(run_folder, server=to.server, experiment=to.experiment)
+        version = _fingerprint(run_folder / FILE)
+        if known is not None and _is_settled(known, memory, version, alive=alive):
+            return known.runs[0].info.run_id
         events = read(run_folder)
         if not events.attempts:
             raise ValueError(f"{run_folder / FILE} holds no attempt that can be read")
-        status = mlflow_values.status(events, alive=alive)
-        if parent_id is None:
-            with FileLock(run_folder.parent / LOCK, timeout=within_s):
-                parent_id = to.parent(run_folder.parent, events.attempts[0]).info.run_id
-                mlflow_inputs.show(to.client, to.experiment_id, [events], anew=False)
+        note, status = run_note(events, run_folder), mlflow_values.status(events, alive=alive)
+        parent_id = _parent_id(run_folder.parent, to, events, within_s) if known is None else known.parent_id
         tags = mlflow_values.tags(events) | {PARENT: parent_id}
-        note = run_note(events, run_folder)
         tags["mlflow.note.content"] = mlflow_values.fit(note, mlflow_values.TAG_CHARS, "the artifact note.md")
-        run = to.point(events, tags, known=known, prefer=memory.run_id)
+        run = to.point(events, tags, known=_usable(known, memory), prefer=memory.run_id)
         if not memory.holds(run.info.run_id, run.info.status):
             memory = Memory(to.server, to.experiment, run.info.run_id, _last_update(to, run))
             memory.save(run_folder)
-        scores = [
-            point for point in mlflow_values.score_points(events) if run.data.metrics.get(point.name) != point.value
-        ]
-        curves = mlflow_values.step_points(events, after=memory.update)
-        points = chain(scores, mlflow_values.system_points(events, after=memory.samples), curves)
-        for batch in _send(to, run, tags, mlflow_values.params(events), points):
-            for point in batch.points:
-                memory.update = point.step if mlflow_values.is_curve(point) else memory.update
-                memory.samples = point.step if mlflow_values.is_sample(point) else memory.samples
-            memory.save(run_folder)
-            _in_time(deadline)
-        _settle(to, run, status, events.outcome)  # before the files, which a server may have no place for
+        delivery = _Delivery(run_folder, events, to, run, memory, deadline)
+        delivery.send_values(tags)
+        _settle(to, run, status, events.outcome)  # before the files, for which a server may have no place
         mlflow_inputs.send_inputs(to.client, run, events)
-        to.check_place(run.info.artifact_uri)
-        for name, source in mlflow_inputs.artifacts(run_folder, events, note):
-            _in_time(deadline)
-            if memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):
-                _upload(to, run, name, source)
-                memory.artifacts[name] = fingerprint
-                memory.save(run_folder)
+        delivery.send_files(note)
         mlflow_inputs.register(to.client, run, events)
         memory.settled = f"{status} {version}"
         memory.save(run_folder)
         return run.info.run_id
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """A journal on its way into one MLflow run; the memory is saved after each step, so that none is done twice."""
+
+    folder: Path
+    events: Events
+    to: Connection
+    run: Run
+    memory: Memory
+    deadline: float
+    """On the monotonic clock, in seconds."""
+
+    def send_values(self, tags: dict[str, str]) -> None:
+        """Send tags, params and points that MLflow lacks; scores first, then curves in order."""
+        have, memory = self.run.data.metrics, self.memory
+        scores = [point for point in mlflow_values.score_points(self.events) if have.get(point.name) != point.value]
+        samples = mlflow_values.system_points(self.events, after=memory.samples)
+        points = chain(scores, samples, mlflow_values.step_points(self.events, after=memory.update))
+        for batch in _send(self.to, self.run, tags, mlflow_values.params(self.events), points):
+            for point in batch.points:
+                memory.update = point.step if mlflow_values.is_curve(point) else memory.update
+                memory.samples = point.step if mlflow_values.is_sample(point) else memory.samples
+            self._save()
+
+    def send_files(self, note: str) -> None:
+        """Send the files that are new or have changed."""
+        self.to.check_place(self.run.info.artifact_uri)
+        for name, source in mlflow_inputs.artifacts(self.folder, self.events, note):
+            if self.memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):
+                _upload(self.to, self.run, name, source)
+                self.memory.artifacts[name] = fingerprint
+                self._save()
+
+    def _save(self) -> None:
+        self.memory.save(self.folder)
+        if time.monotonic() > self.deadline:
+            raise TimeoutError("MLflow takes too long; the rest is sent next time")
+
+
+def _is_settled(known: Known, memory: Memory, version: str, *, alive: bool) -> bool:
+    """Whether MLflow has everything of the journal as it is now."""
+    if [run.info.run_id for run in known.runs] != [memory.run_id]:
+        return False
+    (run,) = known.runs
+    is_same = memory.settled == f"{mlflow_values.status(known.summary, alive=alive)} {version}"
+    return is_same and memory.holds(run.info.run_id, run.info.status) and run.data.tags.get(PARENT) == known.parent_id
+
+
+def _usable(known: Known | None, memory: Memory) -> list[Run] | None:
+    """The known runs; None if the one that was sent to is not among them, so that MLflow must be asked again."""
+    if known is None or memory.run_id not in (None, *(run.info.run_id for run in known.runs)):
+        return None
+    return known.runs
+
+
+def _parent_id(sweep_folder: Path, to: Connection, events: Events, within_s: float) -> str:
+    """The MLflow run of the sweep, made where absent, together with a view of the sweep."""
+    with FileLock(sweep_folder / LOCK, timeout=within_s):
+        parent = to.parent(sweep_folder, events.attempts[0])
+        mlflow_inputs.show(to.client, to.experiment_id, [events], anew=False)
+    return parent.info.run_id
 
 
 def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, bool]]) -> str:
@@ -176,8 +214,3 @@ def _settle(to: Connection, run: Run, status: str, outcome: dict[str, Any] | Non
             to.client.update_run(run.info.run_id, status)
     elif run.info.status != status or (end is not None and run.info.end_time != end):
         to.client.set_terminated(run.info.run_id, status, end)
-
-
-def _in_time(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise TimeoutError("MLflow takes too long; the rest is sent next time")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sweep.tracking.events import Events
+from sweep.tracking.events import Events, is_aggregate, is_held_out, unlimited
 
-HELD_OUT = "heldout"
 HELD_OUT_METRICS = ("loss", "perplexity", "bits_per_byte")
 WHENS = ("before", "after", "delta")
 ELSEWHERE = "Every other metric is in `journal.jsonl`, and by document in the Parquet records."
@@ -22,16 +21,6 @@ def shown(events: Events) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from ((when, score) for score in ranked if _is_shown(score, chosen))
 
 
-def is_aggregate(score: dict[str, Any]) -> bool:
-    """Whether a score is a mean over a suite's tasks, plain or above chance."""
-    return score["metric"].startswith("mean")
-
-
-def is_held_out(score: dict[str, Any]) -> bool:
-    """Whether a score is of held-out text, limited or whole."""
-    return _unlimited(score["task"]) == HELD_OUT
-
-
 def chosen_metrics(params: dict[str, Any]) -> dict[str, str]:
     """Task -> the metric that enters its suite's mean; no task is in two suites."""
     split = {key.partition(".metrics."): value for key, value in params.items()}
@@ -42,9 +31,4 @@ def _is_shown(score: dict[str, Any], chosen: dict[str, str]) -> bool:
     """A journal that names no suites shows all it has."""
     if is_held_out(score):
         return score["metric"] in HELD_OUT_METRICS
-    return is_aggregate(score) or not chosen or (chosen.get(_unlimited(score["task"])) == score["metric"])
-
-
-def _unlimited(task: str) -> str:
-    """A task's name without its limit, `arc_easy:20`."""
-    return task.partition(":")[0]
+    return is_aggregate(score) or not chosen or (chosen.get(unlimited(score["task"])) == score["metric"])

@@ -15,12 +15,11 @@ from filelock import FileLock
 
 from sweep.domain.digests import digest
 from sweep.system.store import store_at
-from sweep.tracking.brief import brief
 from sweep.tracking.checking import differences
 from sweep.tracking.connection import LOCK, Connection, own
 from sweep.tracking.events import Events
 from sweep.tracking.journal import FILE, read
-from sweep.tracking.projection import project, project_parent
+from sweep.tracking.projection import Known, project, project_parent
 from sweep.tracking.redaction import SECRETS, redact
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ def journals(sweep_folder: Path, known: Mapping[Path, Events] | None = None) -> 
     found = dict(known or {})
     for folder in (path.parent for path in sweep_folder.glob(f"*/{FILE}")):
         if folder not in found and (events := read(folder, steps=False)).attempts:
-            found[folder] = brief(events)
+            found[folder] = events.summary()
     return dict(sorted(found.items()))
 
 
@@ -65,7 +64,7 @@ def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
     if not runs:
         return
     first, folder = first_attempt(runs), next(iter(runs)).parent
-    known = to.points(first["sweep"])
+    existing = to.points(first["sweep"])
     with FileLock(folder / LOCK, timeout=to.within_s):
         parent_id = to.parent(folder, first).info.run_id
     failures = 0
@@ -75,9 +74,8 @@ def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
         if failures >= GIVEN_UP_AFTER:
             return Synced(folder, f"not tried: {failures} others before it failed")
         events = runs[folder]
-        there = own(events, known.get(events.attempts[0]["key"], ()))
-        asked: dict[str, Any] = {"known": there, "parent_id": parent_id, "brief": events}
-        error = _tried(lambda: project(folder, to, alive=is_alive(folder), **asked))
+        known = Known(own(events, existing.get(events.attempts[0]["key"], ())), parent_id, events)
+        error = _tried(lambda: project(folder, to, alive=is_alive(folder), known=known))
         failures = failures + 1 if error else 0
         return Synced(folder, error)
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from mlflow import MlflowClient
+
 from sweep.tracking.axes import PEAKS, axes
 from sweep.tracking.events import Events, milliseconds
 from sweep.tracking.mlflow_values import LOG10_PEAK, PEAK, score_points, tidy
@@ -64,6 +66,14 @@ def newest(tags: Mapping[str, str]) -> tuple[int, str] | None:
     views = {name.removeprefix(PREFIX): json.loads(value) for name, value in tags.items() if name.startswith(PREFIX)}
     ours = [(view["createdAt"], name) for name, view in views.items() if name.startswith("sweep.")]
     return max(ours, default=None)
+
+
+def newest_view(tracking_uri: str) -> tuple[str, str] | None:
+    """(experiment id, name in links) of the view of the last sweep in an MLflow; None if there is no sweep yet."""
+    experiments = MlflowClient(tracking_uri).search_experiments()
+    views = [(*view, experiment.experiment_id) for experiment in experiments if (view := newest(experiment.tags))]
+    _, name, experiment_id = max(views, default=(0, "", ""))
+    return (experiment_id, name) if views else None
 
 
 def link(base_url: str, experiment_id: str, name: str = ALL, *, charts: bool = False) -> str:
