@@ -1,6 +1,6 @@
-"""What a run was made of and what it made, as MLflow keeps them: datasets, registered models, files, and the view.
+"""A run's datasets, registered model and files, and the view of its sweep, sent to MLflow.
 
-All are sent as often as one likes: a dataset is its name and digest, a model version its run.
+Each may be sent repeatedly without harm: MLflow knows a dataset by name and digest, and a model version by its run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,63 +25,54 @@ from sweep.tracking.journal import FILE
 log = logging.getLogger(__name__)
 DIGEST_CHARS = 36
 ABSENT, EXISTS = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
-TAKEN, IN_THE_WAY = "BAD_REQUEST", "INTERNAL_ERROR"
-"""MLflow 3.17 says the first of a dataset that another writer made after it had looked for it; the second of a model's
-versions, which it numbers by trying, giving up after three that others had taken."""
+TAKEN, COLLISION = "BAD_REQUEST", "INTERNAL_ERROR"
+"""MLflow 3.17 answers the first if another writer made a dataset just after MLflow had looked for it. It answers the
+second if other writers took the numbers that it tried for a model's version, three times in a row."""
 TRIES, TRY_AGAIN_S = 12, 0.5
 
 
 def send_inputs(client: MlflowClient, run: Run, events: Events) -> None:
-    """The checkpoint, each source of data with the window read from it, and held-out text, as the run's datasets."""
+    """Send the checkpoint, each data source with the window read from it, and the held-out text as datasets."""
     if events.inputs is None:
         return
-    known = {(had.dataset.name, had.dataset.digest) for had in run.inputs.dataset_inputs}
-    missing = [d for d in datasets(events.inputs) if (d.dataset.name, d.dataset.digest) not in known]
-    for left in reversed(range(TRIES if missing else 0)):
-        try:
-            client.log_inputs(run.info.run_id, datasets=missing)
-        except MlflowException as error:
-            if not left or error.error_code != TAKEN:
-                raise
-            _let_others()
-        else:
-            return
+    present = {(known.dataset.name, known.dataset.digest) for known in run.inputs.dataset_inputs}
+    missing = [d for d in datasets(events.inputs) if (d.dataset.name, d.dataset.digest) not in present]
+    if missing:
+        _retried(lambda: client.log_inputs(run.info.run_id, datasets=missing), TAKEN)
 
 
 def register(client: MlflowClient, run: Run, events: Events) -> None:
-    """The annealed weights of a finished run that keeps them, as a version of the model `NAME-annealed`."""
-    if (made := _kept(events)) is None:
+    """Register the annealed weights of a finished run that keeps them as a version of the model `NAME-annealed`."""
+    kept = _kept(events)
+    if kept is None:
         return
-    inputs, result = made
+    inputs, result = kept
     name = f"{re.sub('[/:]', '_', result['params']['model'])}-annealed"
     key, checkpoint, host = result["final_state"], inputs["checkpoint"], events.attempts[-1]["host"]
     lineage = {"checkpoint": checkpoint["name"], "checkpoint.digest": checkpoint["digest"]}
     lineage |= {f"data.{data['name']}.digest": data["digest"] for data in inputs["data"]}
-    for left in reversed(range(TRIES)):
+
+    def create() -> None:
         if client.search_model_versions(f"run_id = '{run.info.run_id}'"):
             return
         try:
             client.create_model_version(
                 name,
-                source=f"store://states/{key}",  # a server refuses paths of its own disk, which this needn't be
+                source=f"store://states/{key}",  # a server refuses paths on its own disk, even if this is not one
                 run_id=run.info.run_id,
                 tags={**lineage, "sweep.key": result["key"], "host": host},
-                description=_about(result, f"{inputs['store']}/states/{key}", host),
+                description=_description(result, f"{inputs['store']}/states/{key}", host),
                 await_creation_for=0,
             )
         except MlflowException as error:
-            if not left or error.error_code not in (ABSENT, IN_THE_WAY):
-                raise
-            _make_way(client, name, error.error_code)
-        else:
-            return
+            if error.error_code == ABSENT:
+                _create_model(client, name)
+            raise
+
+    _retried(create, ABSENT, COLLISION)
 
 
-def _make_way(client: MlflowClient, name: str, error_code: str) -> None:
-    """For another try: the model made where absent; some time, where others were making versions of it just then."""
-    if error_code == IN_THE_WAY:
-        _let_others()
-        return
+def _create_model(client: MlflowClient, name: str) -> None:
     try:
         client.create_registered_model(name, description="Checkpoints annealed by `python -m sweep`, a version a run.")
     except MlflowException as error:
@@ -89,12 +80,22 @@ def _make_way(client: MlflowClient, name: str, error_code: str) -> None:
             raise
 
 
-def _let_others() -> None:
-    time.sleep(random.uniform(0, TRY_AGAIN_S))
+def _retried(call: Callable[[], None], *error_codes: str) -> None:
+    """Make the call, and again after a moment if MLflow fails with one of these codes; the last try's error is raised.
+
+    The pauses are random, so that writers that are in each other's way come apart.
+    """
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return call()
+        except MlflowException as error:
+            if not tries_left or error.error_code not in error_codes:
+                raise
+        time.sleep(random.uniform(0, TRY_AGAIN_S))
 
 
 def artifacts(run_folder: Path, events: Events, note: str = "") -> Iterator[tuple[str, Path | str]]:
-    """Name, and the file or text, of what belongs beside the run now; the trace and the journal once it has ended."""
+    """(name, file or text) of each artifact the run has now; learning rates and journal come when it has ended."""
     yield "config.yaml", events.attempts[-1]["config_yaml"]
     if "requirements" in events.attempts[-1]:
         yield "requirements.txt", events.attempts[-1]["requirements"]
@@ -104,14 +105,14 @@ def artifacts(run_folder: Path, events: Events, note: str = "") -> Iterator[tupl
         if (run_folder / path).is_file():
             yield mlflow_values.tidy(name), run_folder / path
         else:
-            log.warning("%s is not there to be sent to MLflow", run_folder / path)
+            log.warning("%s can't be sent to MLflow: there is no such file", run_folder / path)
     if events.outcome is not None:
         yield "learning_rates.csv", mlflow_values.learning_rates(events)
         yield FILE, run_folder / FILE
 
 
 def show(client: MlflowClient, experiment_id: str, runs: list[Events], *, anew: bool) -> None:
-    """Set the view of the sweep that these runs are of: where it has none, or `anew`."""
+    """Set the view of the sweep that these runs belong to, if it has none or `anew`."""
     present = client.get_experiment(experiment_id).tags
     if anew or view.key(runs[0].attempts[0]["sweep"]) not in present:
         for key, value in view.tags(present, runs).items():
@@ -120,7 +121,7 @@ def show(client: MlflowClient, experiment_id: str, runs: list[Events], *, anew: 
 
 
 def datasets(inputs: dict[str, Any]) -> Iterator[DatasetInput]:
-    """The inputs of a run in MLflow's form."""
+    """The inputs of a run as MLflow's datasets."""
     checkpoint = inputs["checkpoint"]
     place = {name: checkpoint[name] for name in ("step", "tokens", "lr")}
     yield _dataset(checkpoint["name"], checkpoint, "checkpoint", profile=place)
@@ -146,14 +147,14 @@ def _dataset(name: str, found: dict[str, Any], context: str, *, profile: dict[st
 
 
 def _kept(events: Events) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """(inputs, result) of a run that made weights and keeps them."""
+    """(inputs, result) of a run that made weights and keeps them, else None."""
     result = (events.outcome or {}).get("result")
     if events.inputs is None or result is None or not result["params"]["anneal.keep"]:
         return None
     return None if result["final_state"] == events.inputs["checkpoint"]["digest"] else (events.inputs, result)
 
 
-def _about(result: dict[str, Any], folder: str, host: str) -> str:
+def _description(result: dict[str, Any], folder: str, host: str) -> str:
     return (
         f"{result['name']}\n\nAn OLMo checkpoint folder: `{folder}` on {host}. For transformers:\n\n"
         f"    sweep export {folder} OUT"
