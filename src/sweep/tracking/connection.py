@@ -1,4 +1,4 @@
-"""MLflow, open: the experiment, and the runs that stand for sweeps and points; one run each, whoever asks, and when."""
+"""An open MLflow: finds or makes its experiment, one MLflow run for each sweep, and one for each run of a sweep."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sweep.tracking.place import sqlite_file
 from sweep.tracking.redaction import redact
 from sweep.tracking.sync_state import beginnings, remember_beginning
 
-# Read by MLflow when it is imported or first used: no telemetry, no "View run" lines, no chatter. It sends nothing
-# twice by itself: a create_run whose answer was lost would make two runs; what failed is looked up before the next try.
+# MLflow reads these when it is imported or first used: no telemetry, no "View run" lines, few log lines. It must not
+# retry by itself: a create_run whose answer was lost would make two runs. We look up what exists before the next try.
 for _variable, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -33,25 +33,25 @@ from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Experiment, Run  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 
-for _name in ("alembic", "mlflow", "urllib3.connectionpool"):  # what fails is told in one line of ours
+for _name in ("alembic", "mlflow", "urllib3.connectionpool"):  # errors become one line of ours
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 LOCK = ".mlflow.lock"
 PATIENT_S = 600.0
-"""Seconds after which waiting for a lock is given up."""
+"""Seconds to wait for a lock, at most."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 PAGE = 1000
-"""Runs asked for at once."""
+"""Runs in one answer of MLflow's search."""
 
 
 class Connection:
-    """A client and the experiment, made where absent; for several threads."""
+    """A client and the experiment, which is made if absent; several threads may share it."""
 
     def __init__(self, tracking_uri: str, experiment: str, artifact_root: Path, *, within_s: float = PATIENT_S) -> None:
-        """Schema and experiment are made one process at a time, as an empty database can't take two.
+        """Make schema and experiment where absent, one process at a time: MLflow fails if two do.
 
-        `artifact_root` is where artifacts go without a server; `within_s` bounds the wait for locks, in seconds.
+        Without a server, artifacts go to `artifact_root`. `within_s` is the longest wait for a lock, in seconds.
         """
         self.server, self.experiment, self.within_s = redact(tracking_uri), experiment, within_s
         self.is_server = tracking_uri.startswith("http")
@@ -59,48 +59,48 @@ class Connection:
         with FileLock(artifact_root / LOCK, timeout=within_s):
             _make_database(tracking_uri)
             self.client = MlflowClient(tracking_uri)
-            found = self.client.get_experiment_by_name(experiment) or self._new_experiment(artifact_root)
-            if found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
-        self.experiment_id = found.experiment_id
+            opened = self.client.get_experiment_by_name(experiment) or self._new_experiment(artifact_root)
+            if opened.lifecycle_stage == "deleted":
+                self.client.restore_experiment(opened.experiment_id)
+        self.experiment_id = opened.experiment_id
 
     def parent(self, sweep_folder: Path, first: dict[str, Any]) -> Run:
-        """The run of the sweep in this folder, made where absent; the caller holds its lock.
+        """The MLflow run of the sweep in this folder, made if absent; the caller holds its lock.
 
-        `first` is an attempt of one of its runs. The sweep's starts when the first of them did, even where that one is
-        deleted since: a sweep of the same name in another folder has a run of its own.
+        `first` is an attempt of one of its runs. The sweep starts when the first of them did, even if that one has been
+        deleted since. This tells it from a sweep of the same name in another folder.
         """
         tags, began = {"sweep.parent": first["sweep"]}, beginnings(sweep_folder) | {milliseconds(first)}
-        found = [run for run in self._found(tags) if run.info.start_time in began]
-        run = self._the_one(found, prefer=None) or self._made(min(began), tags, first["sweep"])
+        existing = [run for run in self._found(tags) if run.info.start_time in began]
+        run = self._only(existing, prefer=None) or self._create(min(began), tags, first["sweep"])
         remember_beginning(sweep_folder, run.info.start_time)
         return run
 
     def point(self, events: Events, tags: dict[str, str], *, known: list[Run] | None, prefer: str | None) -> Run:
-        """The point's run, made with `tags` where absent; the caller holds the run's lock.
+        """The MLflow run of a journal, made with `tags` if absent; the caller holds the run's lock.
 
-        `known` are its runs, where they were asked for already; of several `prefer` is the id to keep.
+        `known` are the MLflow runs that stand for it, or None to ask for them; of several, `prefer` is the id to keep.
         """
         first = events.attempts[0]
         identity = {"sweep.key": first["key"], "sweep.name": first["sweep"]}
-        found = own(events, self._found(identity)) if known is None else known
-        run = self._the_one(found, prefer=prefer)
-        return run or self._made(milliseconds(first), tags | identity, first["name"])
+        existing = own(events, self._found(identity)) if known is None else known
+        run = self._only(existing, prefer=prefer)
+        return run or self._create(milliseconds(first), tags | identity, first["name"])
 
     def points(self, sweep: str) -> dict[str, list[Run]]:
-        """Run key -> the runs of a sweep's points, in one go."""
+        """Run key -> the MLflow runs with that key, of all runs of a sweep."""
         points: dict[str, list[Run]] = {}
         for run in self._found({"sweep.name": sweep}):
             points.setdefault(run.data.tags.get("sweep.key", ""), []).append(run)
         return points
 
     def check_place(self, artifact_uri: str) -> None:
-        """OSError where a run's files would stay on this machine: the server names a path of its own disk for them."""
+        """OSError if a run's files would stay on this machine, because the server names a path of its own disk."""
         place = urlsplit(artifact_uri)
         if not self.is_server or place.scheme not in ("", "file") or urlsplit(self.server).hostname in LOOPBACK:
             return
         root = Path(unquote(place.path)).parents[2]  # of ROOT/EXPERIMENT/RUN/artifacts
-        if not root.is_dir():  # a disk that both share has it
+        if not root.is_dir():  # on a shared disk it is
             raise OSError(f"{self.server} keeps files in {root}, which is not here: start it with --serve-artifacts")
 
     def _new_experiment(self, artifact_root: Path) -> Experiment:
@@ -112,22 +112,20 @@ class Connection:
                 raise
         return self.client.get_experiment_by_name(self.experiment)
 
-    def _the_one(self, runs: Iterable[Run], *, prefer: str | None) -> Run | None:
-        """Of several (two hosts without locks can make them) always the same one; the others are deleted."""
+    def _only(self, runs: Iterable[Run], *, prefer: str | None) -> Run | None:
+        """The one run to keep, whoever asks; others, which two hosts without locks can make, are deleted."""
         ordered = sorted(runs, key=lambda run: (run.info.run_id != prefer, run.info.start_time, run.info.run_id))
         for other in ordered[1:]:
             self.client.delete_run(other.info.run_id)
         return next(iter(ordered), None)
 
-    def _made(self, started: int, tags: dict[str, str], name: str) -> Run:
-        # PostgreSQL refuses a longer name
-        return self.client.create_run(
-            self.experiment_id, started, tags, mlflow_values.fit(name, mlflow_values.NAME_CHARS, "the note")
-        )
+    def _create(self, started: int, tags: dict[str, str], name: str) -> Run:
+        short = mlflow_values.fit(name, mlflow_values.NAME_CHARS, "the note")  # PostgreSQL refuses a longer one
+        return self.client.create_run(self.experiment_id, started, tags, short)
 
     def _found(self, tags: dict[str, str]) -> list[Run]:
         """The runs with these tags."""
-        # MLflow's filters have no way to write a quote: a wildcard stands for it, and what is found is compared.
+        # MLflow's filters can't hold a quote, so a wildcard stands for it; then the tags are compared exactly.
         words = (f"tags.`{name}` LIKE '{re.sub('[^a-zA-Z0-9]', '_', value)}'" for name, value in tags.items())
         filter_string, runs, token = " and ".join(words), [], None
         while True:
@@ -141,20 +139,20 @@ class Connection:
 
 
 def own(events: Events, runs: Iterable[Run]) -> list[Run]:
-    """Of runs of its key those that stand for this journal: they began when it did, in the same millisecond.
+    """Of MLflow runs with this journal's key, those that began in the same millisecond as the journal.
 
-    Elsewhere the same point may have been run too, by somebody else, into a sweep of the same name.
+    Others are of somebody else, who made the same run in a sweep of the same name.
     """
     return [run for run in runs if run.info.start_time == milliseconds(events.attempts[0])]
 
 
 def _make_database(tracking_uri: str) -> None:
-    """Make a SQLite file that isn't there, whole or not at all: one whose schema is half made is of no use."""
+    """Make a SQLite file if it is absent; it appears under its name only when its schema is complete."""
     path = sqlite_file(tracking_uri)
     if path is None or path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        made = Path(folder, path.name)
-        MlflowClient(f"sqlite:///{made}").search_experiments()
-        os.replace(made, path)
+        complete = Path(folder, path.name)
+        MlflowClient(f"sqlite:///{complete}").search_experiments()
+        os.replace(complete, path)

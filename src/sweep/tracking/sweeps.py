@@ -1,8 +1,7 @@
-"""A sweep's journals and MLflow: all of them brought up to date, its own run with them."""
+"""A whole sweep: brings MLflow up to date with all its journals, and compares them."""
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,45 +21,43 @@ from sweep.tracking.journal import FILE, read
 from sweep.tracking.projection import Known, project, project_parent
 from sweep.tracking.redaction import SECRETS, redact
 
-log = logging.getLogger(__name__)
-
 CALLS_AT_ONCE = 8
-"""Runs under way to a server at a time; a SQLite file takes one."""
+"""Runs that are sent to a server at the same time; a SQLite file takes one."""
 TRY_AGAIN_S = (1.0, 4.0)
-"""Waits before what failed is tried again."""
+"""Pauses before a failed call is tried again, in seconds."""
 GIVEN_UP_AFTER = 8
-"""Runs that failed one after another, before the others of their sweep are left for the next time."""
+"""After so many failures one after another, the other runs of the sweep are left for the next time."""
 
 
 @dataclass(frozen=True)
 class Synced:
-    """What came of one run folder."""
+    """Whether a run was sent."""
 
     folder: Path
     error: str | None
-    """None: MLflow has all of it."""
+    """Why MLflow lacks something; None: it has everything."""
 
 
 def journals(sweep_folder: Path, known: Mapping[Path, Events] | None = None) -> dict[Path, Events]:
-    """Run folder -> its events in brief, of every run with an attempt that can be read, by name.
+    """Run folder -> summary of its journal, sorted, of each run with an attempt that can be read.
 
-    `known` are those that were read already.
+    `known` are the summaries that have been made already.
     """
-    found = dict(known or {})
+    summaries = dict(known or {})
     for folder in (path.parent for path in sweep_folder.glob(f"*/{FILE}")):
-        if folder not in found and (events := read(folder, steps=False)).attempts:
-            found[folder] = events.summary()
-    return dict(sorted(found.items()))
+        if folder not in summaries and (events := read(folder, steps=False)).attempts:
+            summaries[folder] = events.summary()
+    return dict(sorted(summaries.items()))
 
 
 def is_alive(run_folder: Path) -> bool:
-    """Whether somebody is at work on the run: its lease is held."""
+    """Whether a process is working on the run: its lease is held."""
     folder = run_folder.absolute()
     return store_at(folder.parent.parent).leased("runs", digest(str(folder)))
 
 
 def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
-    """Bring MLflow up to date with these runs of one sweep, one result each as it is done."""
+    """Bring MLflow up to date with these runs of one sweep; yields a result for each as soon as it is known."""
     if not runs:
         return
     first, folder = first_attempt(runs), next(iter(runs)).parent
@@ -69,41 +66,41 @@ def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
         parent_id = to.parent(folder, first).info.run_id
     failures = 0
 
-    def one(folder: Path) -> Synced:
+    def sync_run(folder: Path) -> Synced:
         nonlocal failures
         if failures >= GIVEN_UP_AFTER:
-            return Synced(folder, f"not tried: {failures} others before it failed")
+            return Synced(folder, f"not tried, because {failures} runs before it failed")
         events = runs[folder]
         known = Known(own(events, existing.get(events.attempts[0]["key"], ())), parent_id, events)
         error = _tried(lambda: project(folder, to, alive=is_alive(folder), known=known))
         failures = failures + 1 if error else 0
         return Synced(folder, error)
 
-    with ThreadPoolExecutor(CALLS_AT_ONCE if to.is_server else 1) as pool:
-        yield from pool.map(one, runs)
+    with _pool(to) as pool:
+        yield from pool.map(sync_run, runs)
 
 
 def compared(to: Connection, runs: Mapping[Path, Events]) -> Iterator[tuple[Path, list[str]]]:
-    """What MLflow holds otherwise than these journals of one sweep: run folder, and a line each difference."""
-    there = to.points(first_attempt(runs)["sweep"])
+    """(run folder, differences between MLflow and its journal) of these runs of one sweep."""
+    existing = to.points(first_attempt(runs)["sweep"])
 
-    def one(folder: Path) -> tuple[Path, list[str]]:
+    def compare(folder: Path) -> tuple[Path, list[str]]:
         events = runs[folder]
-        found = own(events, there.get(events.attempts[0]["key"], ()))
-        return folder, list(differences(folder, to, found, alive=is_alive(folder)))
+        mlflow_runs = own(events, existing.get(events.attempts[0]["key"], ()))
+        return folder, list(differences(folder, to, mlflow_runs, alive=is_alive(folder)))
 
-    with ThreadPoolExecutor(CALLS_AT_ONCE if to.is_server else 1) as pool:
-        yield from pool.map(one, runs)
+    with _pool(to) as pool:
+        yield from pool.map(compare, runs)
 
 
 def sync_parent(to: Connection, sweep_folder: Path, runs: dict[Path, Events]) -> str | None:
-    """Bring the sweep's own run up to date; what went wrong, or None."""
-    there = [(events, is_alive(folder)) for folder, events in runs.items()]
-    return _tried(lambda: project_parent(sweep_folder, to, there)) if there else None
+    """Bring the sweep's own run up to date; the error, or None."""
+    states = [(events, is_alive(folder)) for folder, events in runs.items()]
+    return _tried(lambda: project_parent(sweep_folder, to, states)) if states else None
 
 
 def first_attempt(runs: Mapping[Path, Events]) -> dict[str, Any]:
-    """The earliest of all."""
+    """The earliest attempt of all runs."""
     return min((events.attempts[0] for events in runs.values()), key=lambda attempt: attempt["time"])
 
 
@@ -113,10 +110,14 @@ def in_a_line(error: Exception) -> str:
     return redact(line, secrets=map(os.environ.get, SECRETS))[:300]
 
 
-def _tried(act: Callable[[], str]) -> str | None:
-    """None once it worked; a server that restarts or a database that is locked is asked again.
+def _pool(to: Connection) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(CALLS_AT_ONCE if to.is_server else 1)
 
-    It catches everything: whatever is wrong with one run's way into MLflow, the others go on.
+
+def _tried(act: Callable[[], str]) -> str | None:
+    """None as soon as the call succeeds, else its last error; a server may restart, or a database be locked.
+
+    It catches every exception: whatever keeps one run out of MLflow, the others are sent.
     """
     for wait_s in (*TRY_AGAIN_S, None):
         try:
