@@ -1,6 +1,6 @@
-"""Tracking: a run's journal is the truth, MLflow (`tracking.projection`) its projection, rebuilt at any time.
+"""Tracking: a run's journal is the truth, and MLflow is made from it, at any time, by `tracking.projection`.
 
-Light on purpose: the door reads journals to skip what is done; MLflow is imported by `projection` alone.
+Importing this package does not import MLflow: commands read journals to find out which runs are done.
 """
 
 from sweep.tracking.events import Events

@@ -1,4 +1,4 @@
-"""What a sweep varied, read off the params of its runs (pure)."""
+"""Finds out what a sweep varied from the params of its runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from sweep.tracking.events import Events
 from sweep.tracking.mlflow_values import LOG10_PEAK, PEAK, peak
 
 GROUPS = ("arm", "model", "tasks", "data", "anneal", "anneal.merge")
-"""Params that decide others: `model.parameters` follows from `model`."""
+"""Params that others follow from: `model.parameters` follows from `model`."""
 PEAKS = ("anneal.peak_lr", "anneal.peak_scale")
 
 
 def axes(runs: Sequence[Events]) -> dict[str, list[Any]]:
-    """Param -> its levels in order, of every param that differs between the runs and doesn't follow from another.
+    """Param -> its values in order, of each param that differs between the runs and does not follow from another.
 
-    A peak that was swept, as a rate or as a scale, is there as the rate it came to too (`plan.peak_lr`).
+    If the peak was varied, as a rate or as a scale, the resulting rate `plan.peak_lr` is an axis too.
     """
     tables = [{**run.attempts[0]["params"], **peak(run)} for run in runs]
     varied: dict[str, list[Any]] = {}
@@ -32,7 +32,7 @@ def axes(runs: Sequence[Events]) -> dict[str, list[Any]]:
 
 
 def _follows(name: str, column: list[Any], group: str, tables: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a param of the group (of the arm, any of the anneal's) has one value at each of the group's levels."""
+    """Whether a param of the group has one value for each of the group's values; an arm decides all of anneal."""
     if not name.startswith("anneal" if group == "arm" else f"{group}."):
         return False
     return len(set(zip((_plain(t.get(group)) for t in tables), column, strict=True))) == len(
@@ -41,12 +41,12 @@ def _follows(name: str, column: list[Any], group: str, tables: Sequence[Mapping[
 
 
 def _plain(value: Any) -> Any:
-    """Hashable."""
+    """The value in a form that can be a key."""
     return str(value) if isinstance(value, list | dict) else value
 
 
 def _order(value: Any) -> tuple[int, float, str]:
-    """None, numbers, then words."""
+    """Sorting key: None, then numbers, then words."""
     if value is None:
         return 0, 0.0, ""
     return (1, float(value), "") if isinstance(value, int | float) else (2, 0.0, str(value))

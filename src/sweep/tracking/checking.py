@@ -1,4 +1,4 @@
-"""Whether MLflow holds what a journal holds: counts and values of everything, compared one by one."""
+"""Compares MLflow with a journal: statuses, params, tags, every point, and the names of the artifacts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Value = tuple[str, int, int, str]
 
 
 def differences(run_folder: Path, to: Connection, runs: list[Run], *, alive: bool) -> Iterator[str]:
-    """What MLflow's `runs` of this point say otherwise than its journal, a line each; nothing: they are the same."""
+    """How MLflow's `runs` of a journal differ from it, a line each; nothing if they don't."""
     events = read(run_folder)
     if len(runs) != 1:
         yield f"{len(runs)} runs in MLflow instead of 1"
@@ -31,54 +31,57 @@ def differences(run_folder: Path, to: Connection, runs: list[Run], *, alive: boo
     yield from _named("param", run.data.params, mlflow_values.params(events))
     yield from _named("tag", run.data.tags, mlflow_values.tags(events))
     yield from _points(to, run, events)
-    there = _paths(to, run.info.run_id)
-    yield from (f"artifact {name} is missing" for name, _ in artifacts(run_folder, events) if name not in there)
+    sent = _paths(to, run.info.run_id)
+    yield from (f"artifact {name} is missing" for name, _ in artifacts(run_folder, events) if name not in sent)
 
 
-def _named(kind: str, there: dict[str, str], journal: dict[str, str]) -> Iterator[str]:
+def _named(kind: str, sent: dict[str, str], journal: dict[str, str]) -> Iterator[str]:
     for name, value in journal.items():
-        if there.get(name) != value:
-            yield f"{kind} {name}: {there.get(name)!r}, journal {value!r}"
+        if sent.get(name) != value:
+            yield f"{kind} {name}: {sent.get(name)!r}, journal {value!r}"
 
 
 def _points(to: Connection, run: Run, events: Events) -> Iterator[str]:
-    """Every point that is missing or too many, a line a metric and kind of trouble.
-
-    An update that was redone may be there as it came out first, a score or cost that came out otherwise later, too.
-    Updates that a damaged line held may be there.
-    """
-    expected = [
-        *mlflow_values.step_points(events),
-        *mlflow_values.system_points(events),
-        *mlflow_values.score_points(events),
-    ]
-    earlier = {_value(point) for point in mlflow_values.redone_points(events)}
-    journal = Counter(map(_value, expected))
-    names = {point.name for point in expected} | set(run.data.metrics)
-    there: Counter[Value] = Counter()
-    for name in sorted(names):
-        for metric in to.client.get_metric_history(run.info.run_id, name) if name in run.data.metrics else ():
-            there[_value(mlflow_values.Point(name, metric.value, metric.timestamp, metric.step))] += 1
-    missing, extra = journal - there, there - journal
-    before = extra.keys() & set(map(_value, mlflow_values.superseded_points(events)))
-    again = {(name, step, value) for name, _, step, value in before}  # came out the same in the end: not sent again
-    missing = Counter({value: n for value, n in missing.items() if (value[0], *value[2:]) not in again})
-    extra -= Counter(before)
-    redone = {place(value) for value in extra if value in earlier} & {place(value) for value in missing}
-    missing = Counter({value: n for value, n in missing.items() if place(value) not in redone})
-    extra = Counter({value: n for value, n in extra.items() if place(value) not in redone})
-    if events.damaged:
-        held = {place(value) for value in journal}
-        extra = Counter({value: n for value, n in extra.items() if place(value) in held})
-    for word, points in (("missing", missing), ("not in the journal", extra)):
-        by_name = Counter(value[0] for value in points.elements())
-        for name, count in sorted(by_name.items()):
-            of = Counter(value[0] for value in journal.elements())[name]
+    """Points that MLflow lacks or has too many, a line for each metric and kind of difference."""
+    journal = Counter(
+        _value(point)
+        for points in (mlflow_values.step_points, mlflow_values.system_points, mlflow_values.score_points)
+        for point in points(events)
+    )
+    sent = Counter(
+        _value(mlflow_values.Point(name, metric.value, metric.timestamp, metric.step))
+        for name in sorted(run.data.metrics)
+        for metric in to.client.get_metric_history(run.info.run_id, name)
+    )
+    missing, extra = _without_earlier(journal - sent, sent - journal, events)
+    if events.damaged:  # a damaged line may have held an update that MLflow got
+        places = set(map(_place, journal))
+        extra = Counter({value: n for value, n in extra.items() if _place(value) in places})
+    for kind, points in (("missing", missing), ("not in the journal", extra)):
+        for name, count in sorted(Counter(value[0] for value in points.elements()).items()):
+            total = sum(n for value, n in journal.items() if value[0] == name)
             first = min(value[2] for value in points if value[0] == name)
-            yield f"metric {name}: {count} points {word}, journal {of}; the first at step {first}"
+            yield f"metric {name}: {count} points {kind}, journal {total}; the first at step {first}"
 
 
-def place(value: Value) -> tuple[str, int]:
+def _without_earlier(
+    missing: Counter[Value], extra: Counter[Value], events: Events
+) -> tuple[Counter[Value], Counter[Value]]:
+    """The differences, without those that are right because MLflow got a value before the journal had another one.
+
+    These are updates that were done again, which MLflow keeps as they were first, and scores and costs of earlier
+    attempts. Of those, one that came out the same in the end is not sent again at its later time.
+    """
+    earlier = extra.keys() & set(map(_value, mlflow_values.superseded_points(events)))
+    unchanged = {(name, step, value) for name, _, step, value in earlier}
+    redone = {_place(value) for value in extra.keys() & set(map(_value, mlflow_values.redone_points(events)))}
+    redone &= set(map(_place, missing))
+    still_missing = {v: n for v, n in missing.items() if (v[0], *v[2:]) not in unchanged and _place(v) not in redone}
+    still_extra = {v: n for v, n in (extra - Counter(earlier)).items() if _place(v) not in redone}
+    return Counter(still_missing), Counter(still_extra)
+
+
+def _place(value: Value) -> tuple[str, int]:
     """Metric and step."""
     return value[0], value[2]
 
@@ -90,7 +93,7 @@ def _value(point: mlflow_values.Point) -> Value:
 
 def _paths(to: Connection, run_id: str, path: str | None = None) -> set[str]:
     """The paths of all artifacts of a run."""
-    found: set[str] = set()
+    paths: set[str] = set()
     for file in to.client.list_artifacts(run_id, path):
-        found |= _paths(to, run_id, file.path) if file.is_dir else {file.path}
-    return found
+        paths |= _paths(to, run_id, file.path) if file.is_dir else {file.path}
+    return paths

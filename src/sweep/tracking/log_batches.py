@@ -1,4 +1,4 @@
-"""What goes into one `log_batch`: as much as MLflow takes, and an update's points all together (pure)."""
+"""Cuts tags, params and points into batches for MLflow's `log_batch`, with an update's points in the same batch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from itertools import groupby
 from sweep.tracking.mlflow_values import Point
 
 ENTITIES, NAMED, BYTES = 1000, 100, 1_000_000
-"""Limits of MLflow 3.17's REST API: points, params and tags together; params, and tags; the request's JSON.
+"""Limits of MLflow 3.17's REST API: of points, params and tags together; of params and of tags; of bytes of JSON.
 
-Its own server does not hold callers to the last one (it counts the request's fields); servers of others do.
+MLflow's own server does not enforce the last one, but other servers do.
 """
 POINT_BYTES = 120
-"""JSON of a point besides its name; of a param or tag half of it."""
+"""Bytes of a point's JSON without its name; a param or tag takes half of it."""
 
 
 @dataclass
@@ -26,13 +26,13 @@ class Batch:
     params: dict[str, str] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
     size: int = 1000
-    """JSON in bytes, at most; begins with what is around the entities."""
+    """Upper bound of the JSON in bytes; the first 1000 are for what is around the entries."""
 
 
 def batches(tags: Mapping[str, str], params: Mapping[str, str], points: Iterable[Point]) -> Iterator[Batch]:
-    """Everything, in order and in as few batches as may be.
+    """Everything, in order, in as few batches as possible.
 
-    MLflow stores a batch's points whole or not at all, and so it does an update's, unless one alone is past the limit.
+    MLflow stores all points of a batch or none. So it has all points of an update or none, unless they exceed a batch.
     """
     batch = Batch()
     for kind, named in (("tags", tags), ("params", params)):
@@ -43,19 +43,20 @@ def batches(tags: Mapping[str, str], params: Mapping[str, str], points: Iterable
                 batch = Batch()
             getattr(batch, kind)[name] = value
             batch.size += size
-    for _, together in groupby(points, key=lambda point: (point.name.partition("/")[0], point.step)):
-        whole = list(together)
-        for some in (whole[at : at + ENTITIES] for at in range(0, len(whole), ENTITIES)):
-            size = sum(len(point.name) + POINT_BYTES for point in some)
-            if _is_past(batch, len(some), size):
+    for _, group in groupby(points, key=lambda point: (point.name.partition("/")[0], point.step)):
+        update = list(group)
+        for chunk in (update[start : start + ENTITIES] for start in range(0, len(update), ENTITIES)):
+            size = sum(len(point.name) + POINT_BYTES for point in chunk)
+            if _is_past(batch, len(chunk), size):
                 yield batch
                 batch = Batch()
-            batch.points += some
+            batch.points += chunk
             batch.size += size
     if batch.tags or batch.params or batch.points:
         yield batch
 
 
 def _is_past(batch: Batch, more: int, size: int) -> bool:
+    """Whether `more` entries of `size` bytes in all exceed what one batch may hold."""
     held = len(batch.tags) + len(batch.params) + len(batch.points)
     return held + more > ENTITIES or batch.size + size > BYTES

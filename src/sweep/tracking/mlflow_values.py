@@ -1,6 +1,6 @@
-"""What MLflow should show of a journal: names, params, tags and points (pure; limits are MLflow 3.17's).
+"""Says which names, params, tags and points MLflow gets from a journal, within the limits of MLflow 3.17.
 
-A point's timestamp and step follow from the journal alone, so sending one again stores nothing new.
+A point's timestamp and step follow from the journal alone, so sending a point again stores nothing new.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ NAME_CHARS = 250
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 """Outcome status -> MLflow's."""
 PASSING_TAGS = {"sweep.changed_params", "sweep.infinite", "sweep.damaged_lines", "sweep.error"}
-"""Tags that are there only while they say something."""
+"""Tags that are deleted again when they no longer apply."""
 STEP_METRICS = ("loss", "lr", "grad_norm", "param_norm", "update_norm", "tokens")
 PEAK, LOG10_PEAK = "plan.peak_lr", "plan.log10_peak_lr"
 ROUNDING = 1e-12
-"""A score's difference below this is of rounding, and shown as none: MLflow's table would cut 4.3e-18 to 4.3."""
+"""A smaller difference of scores is shown as 0: it is rounding, and MLflow's table would cut 4.3e-18 to 4.3."""
 COUNTED = "train/tokens"
-"""A curve with a point at every update."""
+"""A curve that has a point at every update."""
 
 
 class Point(NamedTuple):
@@ -38,14 +38,14 @@ class Point(NamedTuple):
 
     name: str
     value: float
-    """An infinity is shown as NaN (a gap): MLflow would store 1.8e308, which flattens every chart it is in."""
+    """NaN (a gap) in place of an infinity: MLflow would store 1.8e308, which flattens every chart."""
     timestamp: int
     """Milliseconds since 1970."""
     step: int
 
 
 def status(events: Events, *, alive: bool) -> str:
-    """MLflow's status of the run; without an outcome it is RUNNING while somebody is at work on it, else KILLED."""
+    """MLflow's status of the run: its outcome, or without one RUNNING if it is `alive`, and KILLED if not."""
     if events.outcome is None:
         return "RUNNING" if alive else "KILLED"
     return STATUS[events.outcome["status"]]
@@ -57,7 +57,7 @@ def step_points(events: Events, *, after: int = 0) -> Iterator[Point]:
 
 
 def redone_points(events: Events) -> Iterator[Point]:
-    """The points of updates that were done again later, as they came out first."""
+    """The first points of updates that were done again later."""
     return _curves(events, events.redone)
 
 
@@ -72,7 +72,7 @@ def _curves(events: Events, records: Iterable[dict[str, Any]]) -> Iterator[Point
 
 
 def score_points(events: Events) -> Iterator[Point]:
-    """The selected scores with their standard errors, at the time they were written, and what the run cost."""
+    """The scores that MLflow shows with their standard errors, at the time they were written, and the run's costs."""
     for point in _scores(events):
         none = point.name.startswith("delta/") and abs(point.value) < ROUNDING
         yield point._replace(value=0.0 if none else _finite(point.value))
@@ -82,7 +82,7 @@ def score_points(events: Events) -> Iterator[Point]:
 
 
 def superseded_points(events: Events) -> Iterator[Point]:
-    """What `score_points` were of earlier attempts that came out otherwise: MLflow may have been shown them."""
+    """The `score_points` of earlier attempts that had other values; MLflow may have got them."""
     for event in events.superseded:
         then = tuple(attempt for attempt in events.attempts if attempt["time"] <= event["time"]) or events.attempts[:1]
         bare = replace(events, attempts=then, scores={}, scored_ms={}, outcome=None)
@@ -94,7 +94,7 @@ def superseded_points(events: Events) -> Iterator[Point]:
 
 
 def system_points(events: Events, *, after: int = 0) -> Iterator[Point]:
-    """What the host was busy with, past the first `after` samples, under the names MLflow's own monitor uses."""
+    """The machine's load after the first `after` samples, under the names that MLflow's own monitor uses."""
     for number, sample in enumerate(events.system, 1):
         if number > after:
             for name, value in sample["values"].items():
@@ -102,19 +102,19 @@ def system_points(events: Events, *, after: int = 0) -> Iterator[Point]:
 
 
 def is_curve(point: Point) -> bool:
-    """Whether the point is of an update."""
+    """Whether the point belongs to an update."""
     return point.name.startswith("train/")
 
 
 def is_sample(point: Point) -> bool:
-    """Whether the point is of the machine's load."""
+    """Whether the point is a sample of the machine's load."""
     return point.name.startswith("system/")
 
 
 def params(events: Events) -> dict[str, str]:
-    """The first attempt's params as MLflow takes them, and the peak they came to; what is too long ends in a marker."""
-    found = {**events.attempts[0]["params"], **peak(events)}
-    return {name: fit(_text(value), PARAM_CHARS, "journal.jsonl") for name, value in _tidied(found)}
+    """The first attempt's params in MLflow's form, and the resulting peak; long values are cut and end in a marker."""
+    values = {**events.attempts[0]["params"], **peak(events)}
+    return {name: fit(_text(value), PARAM_CHARS, "journal.jsonl") for name, value in _tidied(values)}
 
 
 def peak(events: Events) -> dict[str, float]:
@@ -124,10 +124,10 @@ def peak(events: Events) -> dict[str, float]:
 
 
 def tags(events: Events) -> dict[str, str]:
-    """What identifies the run, and what may vary from attempt to attempt (of the last one)."""
+    """What identifies the run, and what may differ between attempts, as it was in the last one."""
     first, last = events.attempts[0], events.attempts[-1]
     changed = {k: v for k, v in last["params"].items() if k not in first["params"] or first["params"][k] != v}
-    found = {
+    texts = {
         "sweep.key": first["key"],
         "sweep.name": first["sweep"],
         "sweep.attempts": str(len(events.attempts)),
@@ -145,17 +145,17 @@ def tags(events: Events) -> dict[str, str]:
         **({"mlflow.user": last["user"]} if "user" in last else {}),
     }
     if events.inputs is not None:
-        found["checkpoint.digest"] = events.inputs["checkpoint"]["digest"]
-        found["checkpoint.uri"] = events.inputs["checkpoint"]["uri"]
-    return {name: fit(value, TAG_CHARS, "journal.jsonl") for name, value in found.items() if value}
+        texts["checkpoint.digest"] = events.inputs["checkpoint"]["digest"]
+        texts["checkpoint.uri"] = events.inputs["checkpoint"]["uri"]
+    return {name: fit(value, TAG_CHARS, "journal.jsonl") for name, value in texts.items() if value}
 
 
-def _git(found: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
-    """The state of the code, in MLflow's own words."""
-    if found is not None:
-        yield "commit", found["commit"]
-        yield "dirty", _text(found["changed"])
-        yield from ((name, found[name]) for name in ("branch", "repoURL") if found.get(name))
+def _git(state: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """The state of the code, under MLflow's names."""
+    if state is not None:
+        yield "commit", state["commit"]
+        yield "dirty", _text(state["changed"])
+        yield from ((name, state[name]) for name in ("branch", "repoURL") if state.get(name))
 
 
 def learning_rates(events: Events) -> str:
@@ -168,9 +168,9 @@ def learning_rates(events: Events) -> str:
 
 
 def fit(text: str, limit: int, where: str) -> str:
-    """The text, or its beginning and a marker of what is missing and where it is whole.
+    """The text; if it is too long, its beginning and a marker that says where all of it is.
 
-    What databases have no form for, NUL and half a surrogate pair, is shown as a replacement character.
+    NUL and half a surrogate pair, which databases can't store, become a replacement character.
     """
     text = re.sub("[\0\ud800-\udfff]", "\ufffd", text)
     if len(text) <= limit:
@@ -180,13 +180,13 @@ def fit(text: str, limit: int, where: str) -> str:
 
 
 def tidy(name: str) -> str:
-    """The name in the characters, the path form and the length that MLflow allows."""
+    """The name with the characters, path form and length that MLflow allows."""
     parts = (re.sub(r"[^\w\-. :]", "_", part, flags=re.ASCII).strip() for part in name.split("/"))
     return "/".join(part for part in parts if part not in ("", ".", ".."))[:NAME_CHARS] or "_"
 
 
 def _scores(events: Events) -> list[Point]:
-    """The selected scores as they are, standard errors last, as the run's page lists them in this order."""
+    """The scores that MLflow shows, then their standard errors; the run's page lists them in this order."""
     values: dict[str, Point] = {}
     errors: list[Point] = []
     means = Counter((when, s["metric"]) for when, scores in events.scores.items() for s in scores if is_aggregate(s))
@@ -198,7 +198,7 @@ def _scores(events: Events) -> list[Point]:
 
 
 def _score_name(when: str, score: dict[str, Any], *, sole: bool) -> str:
-    """`after/arc_easy.acc`: MLflow makes a section of all before the last slash; `after/mean` of a `sole` suite."""
+    """`after/arc_easy.acc` (MLflow groups by what is before the slash); `after/mean` of a `sole` suite."""
     if is_aggregate(score) and sole and ":" not in score["task"]:  # a limit stays in the name
         return f"{when}/{score['metric']}"
     return f"{when}/{score['task']}.{score['metric']}"
@@ -212,7 +212,7 @@ def _tidied(named: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _free(name: str, taken: Container[str]) -> str:
-    """The name, numbered where two differed only in what MLflow doesn't allow."""
+    """The name, with a number if it is taken: two may differ only in characters that MLflow does not allow."""
     number, free = 1, name
     while free in taken:
         number += 1
@@ -221,16 +221,16 @@ def _free(name: str, taken: Container[str]) -> str:
 
 
 def _infinite(events: Events) -> Iterator[str]:
-    """The infinities that `_finite` hides, said in words."""
+    """The infinities that `_finite` hides, in words."""
     for name in STEP_METRICS:
-        at = [record["update"] for record in events.steps if _measured(record, name) and math.isinf(record[name])]
-        if at:
-            yield f"train/{name} in {len(at)} updates from {at[0]}"
+        updates = [record["update"] for record in events.steps if _measured(record, name) and math.isinf(record[name])]
+        if updates:
+            yield f"train/{name} in {len(updates)} updates from {updates[0]}"
     yield from (f"{point.name} = {point.value}" for point in _scores(events) if math.isinf(point.value))
 
 
 def _measured(record: dict[str, Any], name: str) -> bool:
-    """Whether this update has the figure: not every one does, and older journals lack what came later."""
+    """Whether this update has the metric; not all do, and older journals lack newer metrics."""
     return record.get(name) is not None
 
 

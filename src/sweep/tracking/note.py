@@ -1,4 +1,4 @@
-"""The Markdown notes MLflow shows on top of a run's page and of its sweep's (pure)."""
+"""Writes the notes, in Markdown, that MLflow shows at the top of a run's page and of a sweep's page."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from sweep.tracking.shown_scores import ELSEWHERE, WHENS, shown
 from sweep.tracking.view import outcomes
 
 Named = dict[str, float]
-"""Metric -> value, as MLflow has it."""
+"""Metric -> value, as MLflow has them."""
 
 
 def run_note(events: Events, folder: Path) -> str:
-    """What the run was, what came out, where its files are, and the command that repeats it."""
+    """The note of a run: its scores, where it started, where its files are, and the command that repeats it."""
     last = events.attempts[-1]
-    lines = [f"**{last['name']}** of sweep `{last['sweep']}`: {_said(events)}", "", *_summary(events), *_origin(events)]
+    lines = [
+        f"**{last['name']}** of sweep `{last['sweep']}`: {_progress(events)}",
+        "",
+        *_summary(events),
+        *_origin(events),
+    ]
     if events.outcome is not None and events.outcome["error"]:
         lines += [f"Why: {_line(events.outcome['error'])}", ""]
     rows = list(_score_rows(events))
@@ -30,11 +35,11 @@ def run_note(events: Events, folder: Path) -> str:
 
 
 def sweep_note(name: str, runs: Iterable[Events]) -> str:
-    """What a sweep varied, what failed and why, and the table of its points, best first."""
+    """The note of a sweep: what it varied, what failed and why, and a table of its runs, the best first."""
     runs = list(runs)
     measured, varied = outcomes(runs), axes(runs)
-    found = {id(run): {point.name: point.value for point in score_points(run)} for run in runs}
-    runs.sort(key=lambda run: (_rank(found[id(run)], measured), run.attempts[-1]["name"]))
+    values = {id(run): {point.name: point.value for point in score_points(run)} for run in runs}
+    runs.sort(key=lambda run: (_rank(values[id(run)], measured), run.attempts[-1]["name"]))
     words = [_word(run) for run in runs]
     counts = ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
     lines = [f"**Sweep `{name}`**: {len(runs)} points, {counts}", ""]
@@ -42,23 +47,23 @@ def sweep_note(name: str, runs: Iterable[Events]) -> str:
     lines += [f"- {run.attempts[-1]['name']}: {_word(run)}{_reason(run)}" for run in runs if _word(run) != "finished"]
     titles = dict.fromkeys(metric.partition("/")[2] for metric in measured)
     columns = ["point", *(f"{title} {when}" if when == "before" else when for title in titles for when in WHENS)]
-    rows = (_point_row(run, found[id(run)], list(titles)) for run in runs)
+    rows = (_point_row(run, values[id(run)], list(titles)) for run in runs)
     return "\n".join([*lines, "", *_table((*columns, "tokens", "status"), rows)])
 
 
-def _said(events: Events) -> str:
+def _progress(events: Events) -> str:
     attempts = len(events.attempts)
     return f"{_word(events)}, {len(events.steps)} updates" + (f", {attempts} attempts" if attempts > 1 else "")
 
 
 def _summary(events: Events) -> list[str]:
-    """What came out in a line or two, which is all of the note that the page shows before one asks for more."""
-    found = {point.name: point.value for point in score_points(events)}
+    """The main scores in a few lines; the page shows only these until the note is opened."""
+    values = {point.name: point.value for point in score_points(events)}
     lines = []
     for title in dict.fromkeys(name.partition("/")[2] for name in outcomes([events])):
-        if f"delta/{title}" in found:
-            before, after, delta = (found[f"{when}/{title}"] for when in WHENS)
-            error = found[f"stderr/delta/{title}"]
+        if f"delta/{title}" in values:
+            before, after, delta = (values[f"{when}/{title}"] for when in WHENS)
+            error = values[f"stderr/delta/{title}"]
             lines += [f"`{title}`: {before:.4f} → {after:.4f}, {delta:+.4f} ± {error:.4f}", ""]
     return lines
 
@@ -68,14 +73,14 @@ def _word(events: Events) -> str:
 
 
 def _reason(run: Events) -> str:
-    """Why a run has no result, or where it is at work."""
+    """Why a run failed, or on which machine one without an outcome is."""
     if run.outcome is None:
         return f" on {run.attempts[-1]['host']}"
     return f": {_line(run.outcome['error'])}" if run.outcome["error"] else ""
 
 
 def _origin(events: Events) -> list[str]:
-    """The checkpoint and the data, as far as the run has come to them."""
+    """The checkpoint and the data; nothing if the run has not got that far."""
     if events.inputs is None:
         return []
     checkpoint, window = events.inputs["checkpoint"], events.inputs["window"]
@@ -95,38 +100,38 @@ def _origin(events: Events) -> list[str]:
 
 
 def _score_rows(events: Events) -> Iterator[tuple[str, ...]]:
-    """A row a task: aggregates and held-out text first."""
-    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    """A row for each task; means and held-out text first."""
+    by_task: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for when, score in shown(events):
-        found.setdefault((score["task"], score["metric"]), {})[when] = score
-    for of, scores in found.items():
+        by_task.setdefault((score["task"], score["metric"]), {})[when] = score
+    for of, scores in by_task.items():
         values = {when: score["value"] for when, score in scores.items()}
         error = scores["delta"]["stderr"] if "delta" in scores else None
         yield *of, str(next(iter(scores.values()))["documents"]), *_cells(values, error)
 
 
-def _point_row(run: Events, found: Named, titles: Sequence[str]) -> tuple[str, ...]:
-    """A point's outcomes."""
+def _point_row(run: Events, measured: Named, titles: Sequence[str]) -> tuple[str, ...]:
+    """A run's row in the table of its sweep."""
     cells: list[str] = [run.attempts[-1]["name"]]
     for title in titles:
-        values = {when: found[f"{when}/{title}"] for when in WHENS if f"{when}/{title}" in found}
-        cells += _cells(values, found.get(f"stderr/delta/{title}"))
-    tokens = found.get("cost/tokens")
+        values = {when: measured[f"{when}/{title}"] for when in WHENS if f"{when}/{title}" in measured}
+        cells += _cells(values, measured.get(f"stderr/delta/{title}"))
+    tokens = measured.get("cost/tokens")
     return *cells, "" if tokens is None else f"{tokens:,.0f}", _word(run)
 
 
 def _cells(values: dict[str, float], error: float | None) -> tuple[str, str, str]:
-    """Before, after, and delta with its standard error (paired, so it is the one that counts)."""
+    """Before, after, and delta with its standard error, which is the paired one."""
     before, after = (f"{values[when]:.4f}" if when in values else "" for when in WHENS[:2])
     return before, after, "" if "delta" not in values else f"{values['delta']:+.4f} ± {error:.4f}"
 
 
-def _rank(found: Named, measured: Sequence[str]) -> float:
-    """The lower the better: the loss of held-out text where there is one, else the mean's negative."""
-    last = next((name for name in reversed(measured) if name.startswith("after/")), "")
-    if last not in found:
+def _rank(measured: Named, columns: Sequence[str]) -> float:
+    """Sorting key, the best first: the held-out loss if there is one, else the negative mean."""
+    last = next((name for name in reversed(columns) if name.startswith("after/")), "")
+    if last not in measured:
         return float("inf")
-    return found[last] if "loss" in last else -found[last]
+    return measured[last] if "loss" in last else -measured[last]
 
 
 def _level(level: Any) -> str:
@@ -134,11 +139,11 @@ def _level(level: Any) -> str:
 
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    # MLflow's page gives cells no margin: wide headers keep the numbers apart.
+    # MLflow's page gives cells no margin; spaces in the headers keep the numbers apart.
     lines = [tuple(f"{column}&emsp;&emsp;" for column in columns), (":---",) * len(columns), *rows]
     return ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines] + [""]
 
 
 def _line(text: str) -> str:
-    """The last line of an error, which says what it was."""
+    """The last line of an error, which names it."""
     return text.strip().rsplit("\n", 1)[-1][:300]

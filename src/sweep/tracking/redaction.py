@@ -1,4 +1,4 @@
-"""Secrets inside addresses, masked before anything is written (pure)."""
+"""Masks secrets in addresses before anything is written."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _QUERY = re.compile(r'([?&][^=&\s"]*(?:token|password|passwd|pwd|secret|key|sig|
 
 
 SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
-"""Variables of the environment that an error may quote."""
+"""Environment variables whose values an error may quote."""
 
 
 def redact(text: str, *, secrets: Iterable[str | None] = ()) -> str:
-    """The text with user names, passwords and tokens inside URIs masked, and these secrets wherever they are."""
+    """The text with user names, passwords and tokens in URIs masked, and `secrets` masked everywhere."""
     for secret in filter(None, (secret and secret.strip() for secret in secrets)):
         text = text.replace(secret, "***").replace(repr(secret)[1:-1], "***")  # an error may quote it
     if "://" not in text:

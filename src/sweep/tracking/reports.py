@@ -1,4 +1,4 @@
-"""Reports and MLflow: a report put beside its sweep's own run, and a sweep's journals taken back from there."""
+"""Puts a report beside its sweep's run in MLflow, and fetches a sweep's journals back from MLflow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweep.tracking.sweeps import first_attempt, journals
 
 
 def attach(to: Connection, sweep_folder: Path, report: Path) -> str:
-    """Log a report's folder as `report/` to the run that stands for the sweep, made where absent; its id."""
+    """Log a report's folder as `report/` to the MLflow run of the sweep, made if absent; the run's id."""
     first = first_attempt(journals(sweep_folder))
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
         run = to.parent(sweep_folder, first)
@@ -21,15 +21,15 @@ def attach(to: Connection, sweep_folder: Path, report: Path) -> str:
 
 
 def fetch(to: Connection, sweep: str, folder: Path) -> int:
-    """Write journal and records of every point of a sweep under `folder`, a run folder each; how many there were.
+    """Write the journal and records of each run of a sweep into a folder of its own under `folder`; the number of runs.
 
-    What MLflow doesn't have yet, because a run hasn't ended, isn't there either.
+    MLflow gets a journal when its run has ended, so runs under way are not counted.
     """
     count = 0
     for run_id in (run.info.run_id for runs in to.points(sweep).values() for run in runs):
-        there = {file.path for file in to.client.list_artifacts(run_id)}
-        for name in there & {FILE, "records"}:
+        names = {file.path for file in to.client.list_artifacts(run_id)}
+        for name in names & {FILE, "records"}:
             (folder / run_id).mkdir(parents=True, exist_ok=True)
             to.client.download_artifacts(run_id, name, str(folder / run_id))
-        count += FILE in there
+        count += FILE in names
     return count

@@ -1,4 +1,4 @@
-"""Which scores MLflow shows: of about 900 a run, those that a mean or a person reads; the journal keeps all (pure)."""
+"""Chooses the scores that MLflow shows, about 90 of the 900 of a run; the journal has all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ELSEWHERE = "Every other metric is in `journal.jsonl`, and by document in the Pa
 
 
 def shown(events: Events) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(when, score): suites' aggregates, held-out text, and of each task the metric that enters its suite's mean."""
+    """(when, score) of the suites' means, the held-out text, and each task's metric that enters its suite's mean."""
     chosen = chosen_metrics(events.attempts[-1]["params"])
     for when in WHENS:
         scores = events.scores.get(when, [])
@@ -28,7 +28,7 @@ def chosen_metrics(params: dict[str, Any]) -> dict[str, str]:
 
 
 def _is_shown(score: dict[str, Any], chosen: dict[str, str]) -> bool:
-    """A journal that names no suites shows all it has."""
+    """Whether MLflow shows a score; all are shown if the journal names no suites."""
     if is_held_out(score):
         return score["metric"] in HELD_OUT_METRICS
     return is_aggregate(score) or not chosen or (chosen.get(unlimited(score["task"])) == score["metric"])

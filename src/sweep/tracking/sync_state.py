@@ -1,4 +1,4 @@
-"""What MLflow has of a run, `mlflow.json` in its folder, and of a sweep: memories that may be lost without harm."""
+"""Remembers what MLflow has of a run (`mlflow.json` in its folder) and of a sweep. Losing these files does no harm."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ BEGINNING = re.compile(rb'\{"event":"attempt","time":([0-9.]+),')
 
 @dataclass
 class Memory:
-    """Whom it was sent to, and how far."""
+    """Which MLflow a run was sent to, and how much of it."""
 
     server: str
     """The tracking URI without its secrets."""
     experiment: str
     run_id: str | None = None
     update: int = 0
-    """The last update whose points are there."""
+    """The last update whose points MLflow has."""
     samples: int = 0
-    """How many samples of the machine are there."""
+    """How many samples of the machine's load MLflow has."""
     artifacts: dict[str, str] = field(default_factory=dict)
-    """Name -> fingerprint of what was sent."""
+    """Name -> fingerprint of the file that was sent."""
     settled: str | None = None
-    """Fingerprint of the journal, and the status, when everything was there; written last."""
+    """Status, and fingerprint of the journal, when everything had been sent; written last. None: not yet."""
 
     def holds(self, run_id: str, status: str) -> bool:
-        """Whether it is of MLflow's run as it is now: a database put back from a backup may not have come so far."""
+        """Whether it is true of MLflow's run as it is now; a database restored from a backup may have less."""
         return run_id == self.run_id and (self.settled is None or self.settled.partition(" ")[0] == status)
 
     def save(self, run_folder: Path) -> None:
@@ -45,7 +45,7 @@ class Memory:
 
 
 def recall(run_folder: Path, *, server: str, experiment: str) -> Memory:
-    """What was remembered of this very server, else nothing: everything is sent anew."""
+    """The memory of this server and experiment; an empty one if there is none, so that everything is sent."""
     try:
         known = Memory(**json.loads((run_folder / FILE).read_text()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -54,20 +54,20 @@ def recall(run_folder: Path, *, server: str, experiment: str) -> Memory:
 
 
 def beginnings(sweep_folder: Path) -> set[int]:
-    """When a sweep began, and each run in its folder, in ms since 1970: what tells it from another of its name."""
-    found = set()
+    """When the sweep and each run in its folder began, in ms since 1970; tells it from another sweep of its name."""
+    times = set()
     for path in sweep_folder.glob(f"*/{journal.FILE}"):
         with path.open("rb") as f:
             began = BEGINNING.match(f.read(64))
         if began is not None:
-            found.add(milliseconds({"time": float(began[1])}))
+            times.add(milliseconds({"time": float(began[1])}))
     with contextlib.suppress(FileNotFoundError, ValueError):
-        found.add(int((sweep_folder / BEGAN).read_text()))
-    return found
+        times.add(int((sweep_folder / BEGAN).read_text()))
+    return times
 
 
 def remember_beginning(sweep_folder: Path, began: int) -> None:
-    """Keep when MLflow has a sweep begin, in ms since 1970, for when its first run is deleted."""
+    """Keep when a sweep began, in ms since 1970: its first run, which says so too, may be deleted."""
     file = sweep_folder / BEGAN
     if not file.exists() or file.read_text() != str(began):
         _replace(file, str(began))

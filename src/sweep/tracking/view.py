@@ -1,7 +1,7 @@
-"""The experiment page as a researcher wants to find it: columns, order and charts, made from what its sweeps varied.
+"""Makes the saved view of a sweep on MLflow's experiment page: columns, order and charts, from what the sweep varied.
 
-True to MLflow 3.17's saved views (experiment tags `mlflow.sharedViewState.<key>`, listed under "Views"), which are
-undocumented: look at them in a browser after a change.
+MLflow 3.17 keeps saved views (listed under "Views") in experiment tags `mlflow.sharedViewState.<key>`. They are not
+documented; `tests/tracking/test_browser.py` looks at the page and fails if they change.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from sweep.tracking.shown_scores import WHENS
 
 PREFIX = "mlflow.sharedViewState."
 ALL = "all"
-"""Key of the view of every sweep; a sweep's own is `sweep.NAME`."""
+"""Key of the view of all sweeps; the key of one sweep's view is `sweep.NAME`."""
 TABLE_AXES = ("model", "checkpoint.step", "anneal.shape", "anneal.steps")
-"""Columns where nothing was varied."""
+"""Columns if nothing was varied."""
 STEPS = "anneal.steps"
 OUTCOME = re.compile(r"(before|after|delta)/((mean|[^/]*\.mean)|heldout(:\d+)?\.loss)")
-"""Metrics that are columns: the suites' means and the loss of the held-out text."""
+"""Metrics that are columns: the suites' means and the held-out loss."""
 LOSS, MEAN = re.compile(r"delta/heldout(:\d+)?\.loss"), re.compile(r"delta/(mean|[^/]*\.mean)")
 COSTS = ("cost/tokens", "cost/seconds")
 SECTION = "Sweep"
 COLLAPSED = ("delta", "after", "before", "train", "cost", *(f"stderr/{when}" for when in WHENS), "System metrics")
-"""MLflow's own sections of the charts page, a chart a metric: there, and out of the way."""
+"""Sections that MLflow makes on the charts page, with a chart for each metric; they are collapsed."""
 SMOOTHED = {"train/loss": 80, "train/lr": 0, "train/grad_norm": 80}
-"""Curves, and how much of their noise is taken out (of 100)."""
+"""Curves, and how much they are smoothed, from 0 to 100."""
 
 
 def tags(present: Mapping[str, str], runs: Sequence[Events]) -> dict[str, str]:
-    """The experiment's tags that hold the view of these runs, all of one sweep, and that of every sweep so far.
+    """The experiment's tags that hold the view of these runs, all of one sweep, and the view of all sweeps so far.
 
-    `present` are the tags that the experiment has. It is also said to be of training runs: MLflow takes it for agents'
-    traces else.
+    `present` are the tags that the experiment has. A further tag says that it holds training runs; without that MLflow
+    shows it as traces of agents.
     """
     first = min((run.attempts[0] for run in runs), key=lambda attempt: attempt["time"])
-    found = {
+    own = {
         key(first["sweep"]): _tag(
             first["sweep"], milliseconds(first), state(tuple(axes(runs)), outcomes(runs), sweep=first["sweep"])
         )
     }
-    views = [state_of(value) for name, value in {**present, **found}.items() if name.startswith(f"{PREFIX}sweep.")]
+    views = [state_of(value) for name, value in {**present, **own}.items() if name.startswith(f"{PREFIX}sweep.")]
     columns = dict.fromkeys(column for view in views for column in view["selectedColumns"])
     whole = state(_named("params", columns), _named("metrics", columns))
-    return {**found, PREFIX + ALL: _tag("all sweeps", 0, whole), "mlflow.experimentKind": "custom_model_development"}
+    return {**own, PREFIX + ALL: _tag("all sweeps", 0, whole), "mlflow.experimentKind": "custom_model_development"}
 
 
 def key(sweep: str) -> str:
@@ -62,7 +62,7 @@ def key(sweep: str) -> str:
 
 
 def newest(tags: Mapping[str, str]) -> tuple[int, str] | None:
-    """(time in ms, name in links) of the view of an experiment's last sweep; None: it has none."""
+    """(time in ms, name in links) of the view of an experiment's last sweep; None if it has no sweep."""
     views = {name.removeprefix(PREFIX): json.loads(value) for name, value in tags.items() if name.startswith(PREFIX)}
     ours = [(view["createdAt"], name) for name, view in views.items() if name.startswith("sweep.")]
     return max(ours, default=None)
@@ -77,7 +77,7 @@ def newest_view(tracking_uri: str) -> tuple[str, str] | None:
 
 
 def link(base_url: str, experiment_id: str, name: str = ALL, *, charts: bool = False) -> str:
-    """The address that opens the experiment in the view of that name, on its table or on its charts."""
+    """The address that opens the experiment in the view of that name, at its table or its charts."""
     return (
         f"{base_url.rstrip('/')}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
         f"&viewStateShareKey={quote(name)}&compareRunsMode={'CHART' if charts else 'TABLE'}"
@@ -85,14 +85,14 @@ def link(base_url: str, experiment_id: str, name: str = ALL, *, charts: bool = F
 
 
 def outcomes(runs: Iterable[Events]) -> tuple[str, ...]:
-    """The metrics of these runs that are columns, before, after and delta of each side by side."""
-    found = dict.fromkeys(p.name for run in runs for p in score_points(run) if OUTCOME.fullmatch(p.name))
-    titles = sorted(dict.fromkeys(name.partition("/")[2] for name in found), key=lambda title: "heldout" in title)
+    """The metrics of these runs that are columns: before, after and delta of each, side by side."""
+    names = dict.fromkeys(p.name for run in runs for p in score_points(run) if OUTCOME.fullmatch(p.name))
+    titles = sorted(dict.fromkeys(name.partition("/")[2] for name in names), key=lambda title: "heldout" in title)
     return tuple(f"{when}/{title}" for title in titles for when in WHENS)
 
 
 def state(varied: Sequence[str], measured: Sequence[str], *, sweep: str | None = None) -> dict[str, Any]:
-    """The view: which columns, in which order of runs, with which charts; of one sweep's runs, or of all."""
+    """The view of one sweep, or of all if None: its columns, the order of its runs, and its charts."""
     shown = [name for name in varied if name not in PEAKS or PEAK not in varied]
     measured = [*(name for name in measured if name not in COSTS), *COSTS]
     columns = [*(_column("params", name) for name in shown or TABLE_AXES), *(_column("metrics", m) for m in measured)]
@@ -119,13 +119,13 @@ def state_of(tag: str) -> dict[str, Any]:
 
 
 def _tag(title: str, created_ms: int, state: dict[str, Any]) -> str:
-    """A saved view as the page reads it."""
+    """The tag that holds a view."""
     packed = base64.b64encode(zlib.compress(json.dumps(state, separators=(",", ":")).encode(), 9)).decode()
     return json.dumps({"name": title, "createdAt": created_ms, "state": f"deflate;{packed}"}, separators=(",", ":"))
 
 
 def _charts(varied: Sequence[str], measured: Sequence[str]) -> list[dict[str, Any]]:
-    """Parallel coordinates, gain against each numeric axis that says most, a contour of two of them, and curves."""
+    """Parallel coordinates, deltas against steps, peak and checkpoint step, contours of steps and peak, and curves."""
     losses, means = ([m for m in measured if of.fullmatch(m)] for of in (LOSS, MEAN))
     lines = [LOG10_PEAK if name == PEAK else name for name in varied]
     charts = []
@@ -185,7 +185,7 @@ def _axis(kind: str, name: str) -> dict[str, str]:
 
 
 def _column(kind: str, name: str) -> str:
-    """A column, or an order, as the page's own code names it."""
+    """A column, or an order, as MLflow's page names it."""
     return f"{kind}.`{name}`"
 
 
@@ -194,5 +194,5 @@ def _named(kind: str, columns: Iterable[str]) -> tuple[str, ...]:
 
 
 def _like(value: str) -> str:
-    """The value in a filter's pattern; MLflow's filters have no way to write a quote."""
+    """The value as a pattern of a filter, with wildcards in place of what a filter can't hold, such as quotes."""
     return re.sub("[^a-zA-Z0-9.-]", "_", value)
