@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from sweep.config import RunConfig
+from sweep.config import RunConfig, Tracking
 from sweep.planning.keys import corpus_key, numerics, pretraining_base, state_keys
 from sweep.planning.plan import preparation_s
 from sweep.planning.pretraining_schedule import pretraining_rates
@@ -22,9 +22,7 @@ def announce(configs: list[RunConfig]) -> None:
     """Before these points run: MLflow made ready for several at once, and what the embedded models lack said."""
     if len(configs) > 1:
         show_start(configs, multirun=MULTIRUN.absolute())
-    overruled = {c.tracking.uri for c in configs if c.tracking.enabled} - {None, os.environ.get(VARIABLE)}
-    if os.environ.get(VARIABLE) and overruled:
-        log.warning("%s is set, so it is used in place of tracking.uri=%s", VARIABLE, *overruled)
+    warn_of_overruled_uri([config.tracking for config in configs if config.tracking.enabled])
     store = store_at(MULTIRUN)
     furthest: dict[str, RunConfig] = {}
     for config in configs:
@@ -45,6 +43,14 @@ def _trained(store: Store, config: RunConfig) -> bool:
     rates = pretraining_rates(config.model, config.checkpoint.step or 0)
     numbers = [numerics(config.compute, device) for device in ("cpu", "cuda")]
     return any(store.has("states", state_keys(pretraining_base(config.model, n), rates)[-1]) for n in numbers)
+
+
+def warn_of_overruled_uri(trackings: list[Tracking]) -> None:
+    """A warning if the environment sends runs to another MLflow than their configuration names."""
+    overruled = {tracking.uri for tracking in trackings if tracking.uri} - {os.environ.get(VARIABLE)}
+    if os.environ.get(VARIABLE) and overruled:
+        names = ", ".join(sorted(map(str, overruled)))
+        log.warning("%s is set, so MLflow is there and not at tracking.uri=%s", VARIABLE, names)
 
 
 def show_start(configs: list[RunConfig], *, multirun: Path) -> None:
