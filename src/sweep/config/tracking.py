@@ -19,7 +19,7 @@ class Tracking:
 
     name: str
     uri: str | None
-    """MLflow's tracking URI; None: MLFLOW_TRACKING_URI, or without it a local SQLite file beside the runs."""
+    """MLflow's tracking URI if MLFLOW_TRACKING_URI is not set; None: a SQLite file beside the runs then."""
     experiment: str
     enabled: bool
 
