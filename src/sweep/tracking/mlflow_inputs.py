@@ -132,12 +132,12 @@ def datasets(inputs: dict[str, Any]) -> Iterator[DatasetInput]:
         yield _dataset("heldout", inputs["heldout"], "eval", profile={})
 
 
-def _dataset(name: str, found: dict[str, Any], context: str, *, profile: dict[str, Any], **more: Any) -> DatasetInput:
-    remote = found["uri"].startswith(("http://", "https://"))
-    source = {"url" if remote else "uri": found["uri"]}
+def _dataset(name: str, facts: dict[str, Any], context: str, *, profile: dict[str, Any], **more: Any) -> DatasetInput:
+    remote = facts["uri"].startswith(("http://", "https://"))
+    source = {"url" if remote else "uri": facts["uri"]}
     dataset = Dataset(
         name=name,
-        digest=found["digest"][:DIGEST_CHARS],
+        digest=facts["digest"][:DIGEST_CHARS],
         source_type="http" if remote else "local",
         source=json.dumps(source),
         profile=json.dumps(profile),

@@ -195,10 +195,10 @@ def _fingerprint(source: Path | str) -> str:
 
 
 def _upload(to: Connection, run: Run, name: str, source: Path | str) -> None:
-    """Send a file under its name: MLflow takes the name from the file, so it is linked under the right one."""
+    """Send a file under its artifact name: MLflow names it by the file, so it gets a link with the right name."""
     folder, _, leaf = name.rpartition("/")
-    with tempfile.TemporaryDirectory() as made:
-        staged = Path(made, leaf)
+    with tempfile.TemporaryDirectory() as staging:
+        staged = Path(staging, leaf)
         if isinstance(source, str):
             staged.write_text(source, errors="replace")
         else:
