@@ -344,6 +344,8 @@ def test_a_sweep_is_the_same_when_its_first_run_is_deleted(run: MakeRun, where: 
     shutil.rmtree(first)
     project(second, where)
     assert project_sweep(second.parent, where) == parent
+    tags = MlflowClient(where["tracking_uri"]).get_run(parent).data.tags
+    assert (tags["sweep.parent"], tags["sweep.points"]) == ("steps", "1")
 
 
 def test_the_same_point_of_somebody_elses_sweep_of_that_name_is_another_run(

@@ -1,6 +1,6 @@
-"""MLflow as the projection of journals: brought up to date at any time, by anybody, twice without harm.
+"""Brings MLflow up to date with a run's journal, at any time, from any process, and twice without harm.
 
-True to MLflow 3.17's store: a metric point is run, key, timestamp, step and value; params never change; tags may.
+In MLflow 3.17 a metric point is run, key, timestamp, step and value; params never change; tags may.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _parent_id(sweep_folder: Path, to: Connection, events: Events, within_s: flo
 
 
 def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, bool]]) -> str:
-    """Bring a sweep's own run up to date with the events of its points, and whether somebody is at work on each."""
+    """Bring the MLflow run of a sweep up to date; `runs` are (events, whether a process works on it). Returns its id."""
     first = min((events.attempts[0] for events, _ in runs), key=lambda attempt: attempt["time"])
     name, statuses = first["sweep"], {mlflow_values.status(events, alive=alive) for events, alive in runs}
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
@@ -147,7 +147,7 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
         note = sweep_note(name, [events for events, _ in runs])
         if len(note) > mlflow_values.TAG_CHARS:
             to.client.log_text(parent.info.run_id, mlflow_values.fit(note, len(note), ""), "note.md")
-        tags = {"sweep.parent": name, "sweep.sweeps.points": str(len(runs))}
+        tags = {"sweep.parent": name, "sweep.points": str(len(runs))}
         tags["mlflow.note.content"] = mlflow_values.fit(note, mlflow_values.TAG_CHARS, "the artifact note.md")
         for _ in _send(to, parent, tags, {}, ()):
             pass
@@ -161,7 +161,7 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
 def _send(
     to: Connection, run: Run, tags: dict[str, str], params: dict[str, str], points: Iterable[mlflow_values.Point]
 ) -> Iterator[Batch]:
-    """Each batch once it is sent, of the points and of the tags and params that differ; passing tags are dropped."""
+    """Send the points, and the tags and params that differ; yields each batch when it is sent. Drops outdated tags."""
     have = run.data
     changed = {name: value for name, value in tags.items() if have.tags.get(name) != value}
     missing = {name: value for name, value in params.items() if name not in have.params}
@@ -179,7 +179,7 @@ def _send(
 
 
 def _last_update(to: Connection, run: Run) -> int:
-    """The last update MLflow has, asked where nobody remembers; batches are sent in order and stored whole or not."""
+    """The last update that MLflow has, asked from MLflow: it got the updates in order and stores whole batches."""
     if mlflow_values.COUNTED not in run.data.metrics:
         return 0
     return max(
@@ -207,7 +207,7 @@ def _upload(to: Connection, run: Run, name: str, source: Path | str) -> None:
 
 
 def _settle(to: Connection, run: Run, status: str, outcome: dict[str, Any] | None) -> None:
-    """Give the run its status, and its end at the outcome's time."""
+    """Set the run's status, and its end to the time of the outcome."""
     end = None if outcome is None else milliseconds(outcome)
     if status == "RUNNING":
         if run.info.status != status:
