@@ -81,9 +81,8 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
     if not config.anneal.steps:
         return prepared(work=checkpoint, data={})
     ranks.share(plan.batch_size)
-    read = functools.partial(
-        read_data, store, config.data, checkpoint, plan, seed=config.seed, tokenizer=scoring.tokenizer
-    )
+    tokenizer = scoring.tokenizer
+    read = functools.partial(read_data, store, config.data, checkpoint, plan, seed=config.seed, tokenizer=tokenizer)
     data = read() if ranks.leads else None
     ranks.from_first(lambda: None)  # the others find in the store what the first one made
     data = data or read()
