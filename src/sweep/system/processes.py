@@ -1,4 +1,4 @@
-"""Processes of this host, told apart from later ones of the same number."""
+"""Processes of this host. Process numbers are used again, so a process is known by its start time too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def born(pid: int) -> str | None:
-    """Start time of a process of this host, to tell it from a later one with the same number; None: no such process."""
+    """Start time of a process of this host, in the kernel's own unit; None: there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -18,7 +18,7 @@ def born(pid: int) -> str | None:
 
 
 def _alive(pid: int) -> str | None:
-    """Stand-in for a start time where there is no /proc (macOS)."""
+    """Replacement for a start time on systems without /proc, such as macOS."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -13,8 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from sweep.domain.digests import digest
-from sweep.system.store import store_at
+from sweep.system.store import is_alive
 from sweep.tracking.brief import brief
 from sweep.tracking.checking import differences
 from sweep.tracking.connection import LOCK, Connection, own
@@ -52,12 +51,6 @@ def journals(sweep_folder: Path, known: Mapping[Path, Events] | None = None) -> 
         if folder not in found and (events := read(folder, steps=False)).attempts:
             found[folder] = brief(events)
     return dict(sorted(found.items()))
-
-
-def is_alive(run_folder: Path) -> bool:
-    """Whether somebody is at work on the run: its lease is held."""
-    folder = run_folder.absolute()
-    return store_at(folder.parent.parent).leased("runs", digest(str(folder)))
 
 
 def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
