@@ -65,3 +65,12 @@ def test_every_suite_of_a_union_has_its_mean_and_loss_alone_has_none() -> None:
     loss = composed("tasks=loss")
     text = draw("main", [row(loss, run_name(loss), events("before", "after", "delta"))])
     assert "held-out loss before" in text and "mean" not in text and "accuracy" not in text
+
+
+def test_a_run_without_an_outcome_says_whether_a_process_works_on_it() -> None:
+    config = composed("anneal.steps=250")
+    begun = read_as({})
+    assert row(config, run_name(config), begun).state == "interrupted"
+    assert row(config, run_name(config), begun, is_running=True).state == "running"
+    assert row(config, run_name(config), None).state == "not started"
+    assert "(interrupted)" in draw("main", [row(config, run_name(config), begun)])

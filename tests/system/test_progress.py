@@ -28,3 +28,16 @@ def test_a_stage_says_how_far_it_is_and_when_it_ends_by_its_own_speed(
         text = to_text(RunState(run="r", state="running", job="12_3", detail="running", progress=report))
         assert "job 12_3  anneal 300/400 until about " in text
     assert read_progress(tmp_path) is None
+
+
+def test_without_a_terminal_a_line_is_logged_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with caplog.at_level("INFO"), Progress("anneal", total=400) as bar:
+        for _ in range(4):
+            now += progress.LOG_S / 2
+            bar.advance(100, "loss 3.1")
+    assert caplog.messages == ["anneal 200/400 loss 3.1", "anneal 400/400 loss 3.1"]
+    assert capsys.readouterr().err == "", "no bars"

@@ -81,7 +81,8 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+        if not self.bars.disable:  # else rich writes an empty line
+            self.bars.stop()
 
 
 class Progress:
