@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -76,7 +76,7 @@ class Display:
             self._logged = time.monotonic()
             log.info("%s", message)
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         self.bars.start()
         return self
 
@@ -140,7 +140,3 @@ class RunsProgress(Display):
             self.bars.update(self._tasks[index], description=stage, completed=completed, total=total)
         stages = ", ".join(f"{r.stage} {r.done}/{r.total}" for r in running.values() if r) or "starting"
         self.log(f"{done} of {len(self.names)} runs done; {stages}")
-
-    def __enter__(self) -> RunsProgress:
-        super().__enter__()
-        return self
