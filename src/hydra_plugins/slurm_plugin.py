@@ -1,26 +1,22 @@
-"""Glue between Hydra, which takes plugins from `hydra_plugins` alone, and a Slurm cluster; the work is in `sweep`."""
+"""Our launcher for Slurm, which Hydra finds because it is in `hydra_plugins`; the work is in `sweep`."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
 from sweep.domain.errors import Refusal
 
-log = logging.getLogger(__name__)
-
 OWN = ("pack", "pack_min", "detach", "on_interrupt", "poll_s", "max_num_timeout")
-"""Of the launcher's parameters those that are not Submitit's."""
+"""The launcher's parameters that are ours and not Submitit's."""
 
 
 class SlurmLauncher(BaseSubmititLauncher):
-    """Runs as jobs of a cluster: what is done is skipped, what a job has is left to it, the rest is submitted."""
+    """Launches runs as jobs of a cluster; runs that are done, or that a living job has, are skipped."""
 
     def __init__(self, **params: Any) -> None:
         super().__init__(**params)
@@ -32,50 +28,39 @@ class SlurmLauncher(BaseSubmititLauncher):
             raise Refusal(f"hydra.launcher.on_interrupt={self.own['on_interrupt']}: must be leave or cancel")
 
     def __call__(self, *arguments: Any) -> JobReturn:
-        """One run, in its job; its failure is raised."""
-        found = super().__call__(*arguments)
-        if found.status != JobStatus.COMPLETED:
-            raise found._return_value
-        return found
+        """Do one run, in its job; raise its failure."""
+        result = super().__call__(*arguments)
+        _ = result.return_value  # raises the failure of a failed run
+        return result
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """All runs; the returned outcomes hold what failed and why."""
-        from hydra_plugins.sweep_plugin import _typed, done_before, planned
+        """Submit the runs and wait for them; their results, or the reasons of those that are not finished."""
+        from hydra_plugins.sweep_plugin import composer, job_arguments, job_return, result_of_done, sweeper_is_ours
         from sweep.launch.preflight import check_present
+        from sweep.planning.job_packing import JobRequest
         from sweep.sweeps.closing import close
         from sweep.sweeps.opening import announce
         from sweep.sweeps.run_folders import expected_folder, is_done
         from sweep.sweeps.slurm import Runs
 
         check_present()
-        if self.own["detach"] and not planned(self):
+        if self.own["detach"] and not sweeper_is_ours(self):
             raise Refusal("hydra.launcher.detach=true: this hydra/sweeper waits for outcomes; allowed: false")
-        points = _typed(self, job_overrides)
-        folders = [expected_folder(point) for point in points]
-        runs = Runs(points, folders, is_done)
+        configs = [*map(composer(self), job_overrides)]
+        folders = [expected_folder(config) for config in configs]
+        runs = Runs(configs, folders, is_done)
         todo = runs.todo()
-        announce([points[i] for i in todo])
-        self._submit(runs, todo, job_overrides)
+        announce([configs[i] for i in todo])
+        if todo:
+            chosen = JobRequest(**{field.name: self.params[field.name] for field in dataclasses.fields(JobRequest)})
+            runs.submit(self, {i: job_arguments(job_overrides, i) for i in todo}, chosen, self.params, self.own)
         if self.own["detach"]:
-            runs.say_detached()
-            return [JobReturn(status=JobStatus.COMPLETED) for _ in points]
+            runs.log_detached()
+            return [JobReturn(status=JobStatus.COMPLETED) for _ in configs]
         runs.wait(poll_s=self.own["poll_s"], cancel=self.own["on_interrupt"] == "cancel")
-        if not planned(self):
-            close(points)
-        failed = zip(folders, runs.failures(), strict=True)
-        return [done_before(folder) if failure is None else _job_return(failure) for folder, failure in failed]
-
-    def _submit(self, runs: Any, todo: list[int], job_overrides: Sequence[Sequence[str]]) -> None:
-        from sweep.planning.job_packing import JobRequest
-
-        if not todo:
-            return
-        chosen = JobRequest(**{field.name: self.params[field.name] for field in dataclasses.fields(JobRequest)})
-        assert self.config is not None
-        state = Singleton.get_state()
-        arguments = {i: (list(job_overrides[i]), "hydra.sweep.dir", i, str(i), state) for i in todo}
-        runs.submit(self, arguments, chosen, self.params, self.own)
-
-
-def _job_return(failure: str) -> JobReturn:
-    return JobReturn(_return_value=SystemExit(failure), status=JobStatus.FAILED)
+        if not sweeper_is_ours(self):
+            close(configs)
+        return [
+            result_of_done(folder) if failure is None else job_return(SystemExit(failure), JobStatus.FAILED)
+            for folder, failure in zip(folders, runs.failures(), strict=True)
+        ]

@@ -1,28 +1,30 @@
-"""Hydra takes plugins from `hydra_plugins` alone; this is the glue, the work is in `sweep`.
+"""Our sweeper and our local launcher, which Hydra finds because they are in `hydra_plugins`; the work is in `sweep`.
 
-A sweep is validated whole before its first run starts, its runs go side by side, and it ends with its table.
+A sweep is validated before its first run starts, its runs go side by side, and it ends with its table.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.plugins.sweeper import Sweeper
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
+from omegaconf import OmegaConf, open_dict
 
 from sweep.domain.errors import Refusal
 
 log = logging.getLogger(__name__)
 
 
-class PlannedSweeper(BasicSweeper):
-    """The basic sweeper's grammar and more designs; `hydra/sweeper=basic` gives the original back."""
+class PlannedSweeper(Sweeper):
+    """The grammar of Hydra's basic sweeper, and more designs; `hydra/sweeper=basic` gives the basic one back."""
 
     def __init__(
         self,
@@ -32,42 +34,59 @@ class PlannedSweeper(BasicSweeper):
         runs: int | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(max_batch_size, params)
+        if max_batch_size is not None and max_batch_size < 1:
+            raise Refusal(f"hydra.sweeper.max_batch_size={max_batch_size}: must be at least 1, or null for no limit")
+        self.max_batch_size, self.params = max_batch_size, params or {}
         self.design: dict[str, Any] = {"design": design, "runs": runs, "seed": seed}
-        self.points: list[Any] = []
-        self.known: set[tuple[str, str]] = set()
+        self.configs: list[Any] = []
 
-    def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
-        """The batches of the design's points."""
-        from sweep.sweeps.points import designed
-
-        return [*self.split_overrides_to_chunks(designed(overrides, **self.design), max_batch_size)]
-
-    def get_job_batch(self) -> Sequence[Sequence[str]]:
-        """The next batch, the controls that its points ask for among them; refused whole where one can't be run."""
-        from sweep.planning.controls import expanded
-
-        points = [tuple(words) for words in super().get_job_batch()]
-        batch = list(expanded(points, _composer(self), known=self.known))
-        self.points += [config for _, config in batch]
-        return [words for words, _ in batch]
-
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """It was composed when it was made; composing it once more would double the wait."""
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Hydra calls this once, before `sweep`."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run all points, then show what came out; the first failure is raised after that."""
+        """Launch all runs, then show what came out; the first failure is raised after that."""
         from sweep.sweeps.closing import close
 
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        returns: list[Sequence[JobReturn]] = []
         try:
-            return super().sweep(arguments)
+            for batch in self._batches(arguments):
+                results = self.launcher.launch(batch, initial_job_idx=sum(map(len, returns)))
+                for result in results:
+                    _ = result.return_value  # raises the failure of a failed run
+                returns.append(results)
+            return returns
         finally:
-            if self.points:
-                close(self.points)
+            if self.configs:
+                close(self.configs)
+
+    def _batches(self, arguments: list[str]) -> Iterator[list[tuple[str, ...]]]:
+        """The overrides of each run, `max_batch_size` points of the design at a time and the controls they ask for.
+
+        Each batch is validated before it is launched.
+        """
+        from sweep.planning.controls import expanded
+        from sweep.sweeps.points import designed
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        points = [tuple(point) for point in designed(overrides, **self.design)]
+        known: set[tuple[str, str]] = set()
+        size = self.max_batch_size or max(1, len(points))
+        for first in range(0, len(points), size):
+            batch = list(expanded(points[first : first + size], composer(self), known=known))
+            self.configs += [config for _, config in batch]
+            yield [tuple(overrides) for overrides, _ in batch]
 
 
 class WorkersLauncher(LocalLauncher):
-    """Runs side by side in processes of their own; what is done already starts none."""
+    """Launches runs side by side, each in a process of its own; runs that are done are skipped."""
 
     def __init__(self, workers: int | None = None) -> None:
         super().__init__()
@@ -76,43 +95,63 @@ class WorkersLauncher(LocalLauncher):
         self.workers = workers
 
     def __call__(self, *arguments: Any) -> JobReturn:
-        """One run, in its process."""
+        """Do one run, in its own process."""
         from sweep.launch.local import begin_work
 
         begin_work()
         return super().__call__(*arguments)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """All runs; the returned outcomes hold the exceptions of what failed."""
+        """Do all runs; their results, or the exceptions of those that failed."""
         from sweep.launch.local import cores, visible_gpus
         from sweep.planning.plan import launch_order
         from sweep.sweeps.closing import close
         from sweep.sweeps.opening import announce
         from sweep.sweeps.run_folders import expected_folder, is_done
         from sweep.system.ranks import world_size
+
+        configs = [*map(composer(self), job_overrides)]
+        folders = [expected_folder(config) for config in configs]
+        todo = [i for i, config in enumerate(configs) if not is_done(config, folders[i])]
+        todo.sort(key=lambda i: launch_order(configs[i]))
+        gpus = [] if configs[0].compute.device == "cpu" else visible_gpus()
+        workers = self.workers or len(gpus) or max(1, cores() // configs[0].compute.threads)
+        announce([configs[i] for i in todo])
+        if workers == 1 or len(todo) == 1 or world_size() > 1:
+            results = self._one_by_one(job_overrides, todo, initial_job_idx)
+        else:
+            results = self._side_by_side(job_overrides, todo, folders, workers=workers, gpus=gpus)
+        if not sweeper_is_ours(self):
+            close(configs)
+        return [results.get(i) or result_of_done(folder) for i, folder in enumerate(folders)]
+
+    def _one_by_one(
+        self, job_overrides: Sequence[Sequence[str]], todo: list[int], initial_job_idx: int
+    ) -> dict[int, JobReturn]:
+        """In this process, as Hydra's basic launcher does it."""
         from sweep.tracking.background import overlapping_runs
 
-        assert self.config is not None
-        points = _typed(self, job_overrides)
-        folders = [expected_folder(point) for point in points]
-        todo = [i for i, point in enumerate(points) if not is_done(point, folders[i])]
-        todo.sort(key=lambda i: launch_order(points[i]))
-        gpus = [] if points[0].compute.device == "cpu" else visible_gpus()
-        workers = self.workers or len(gpus) or max(1, cores() // points[0].compute.threads)
-        announce([points[i] for i in todo])
-        if workers == 1 or len(todo) == 1 or world_size() > 1:
-            here = BasicLauncher()
-            here.setup(hydra_context=self.hydra_context, task_function=self.task_function, config=self.config)
-            with overlapping_runs():
-                found = dict(zip(todo, here.launch([job_overrides[i] for i in todo], initial_job_idx), strict=True))
-        else:
-            logs = Path(str(self.config.hydra.sweep.dir)) / ".submitit"
-            found = self._launch(job_overrides, todo, folders, workers=workers, gpus=gpus, logs=logs)
-        if not planned(self):
-            close(points)
-        return [found.get(i) or done_before(folder) for i, folder in enumerate(folders)]
+        assert self.config is not None and self.hydra_context is not None and self.task_function is not None
+        setup_globals()
+        hydra, results = self.config.hydra, {}
+        configure_log(hydra.hydra_logging, hydra.verbose)
+        Path(str(hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        with overlapping_runs():
+            for number, i in enumerate(todo, initial_job_idx):
+                config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job_overrides[i]))
+                with open_dict(config):
+                    config.hydra.job.id = config.hydra.job.num = number
+                results[i] = run_job(
+                    task_function=self.task_function,
+                    config=config,
+                    job_dir_key="hydra.sweep.dir",
+                    job_subdir_key="hydra.sweep.subdir",
+                    hydra_context=self.hydra_context,
+                )
+                configure_log(hydra.hydra_logging, hydra.verbose)
+        return results
 
-    def _launch(
+    def _side_by_side(
         self,
         job_overrides: Sequence[Sequence[str]],
         todo: list[int],
@@ -120,42 +159,49 @@ class WorkersLauncher(LocalLauncher):
         *,
         workers: int,
         gpus: list[str],
-        logs: Path,
     ) -> dict[int, JobReturn]:
+        """In processes of their own, `workers` at a time."""
         if not todo:
             return {}
         from sweep.launch.local import run_all
 
+        assert self.config is not None
+        logs = Path(str(self.config.hydra.sweep.dir)) / ".submitit"
         log.info("%d runs to do, %d at a time; logs in %s", len(todo), workers, logs)
-        state = Singleton.get_state()
-        arguments = [(list(job_overrides[i]), "hydra.sweep.dir", i, str(i), state) for i in todo]
+        arguments = [job_arguments(job_overrides, i) for i in todo]
         results = run_all(self, arguments, [folders[i] for i in todo], workers=workers, gpus=gpus, logs=logs)
-        return {i: _job_return(result) for i, result in zip(todo, results, strict=True)}
+        return {
+            i: result if isinstance(result, JobReturn) else job_return(result, JobStatus.FAILED)
+            for i, result in zip(todo, results, strict=True)
+        }
 
 
-def planned(plugin: Any) -> bool:
-    """Whether our own sweeper sweeps: it closes the sweep itself, another one doesn't."""
-    return str(plugin.config.hydra.sweeper._target_).startswith(PlannedSweeper.__module__)
+def job_arguments(job_overrides: Sequence[Sequence[str]], i: int) -> tuple[Any, ...]:
+    """What the job of run `i` passes to its launcher's `__call__`."""
+    return list(job_overrides[i]), "hydra.sweep.dir", i, str(i), Singleton.get_state()
 
 
-def done_before(folder: Path) -> JobReturn:
-    """The outcome of a run that is there already."""
+def job_return(value: Any, status: JobStatus) -> JobReturn:
+    """What Hydra gets of a run: its objective, or its exception."""
+    result = JobReturn(status=status)
+    result.return_value = value
+    return result
+
+
+def result_of_done(folder: Path) -> JobReturn:
+    """The result of a run that was finished before."""
     from sweep.sweeps.run_folders import objective
 
-    return JobReturn(_return_value=objective(folder), status=JobStatus.COMPLETED)
+    return job_return(objective(folder), JobStatus.COMPLETED)
 
 
-def _composer(plugin: Any) -> Any:
+def sweeper_is_ours(launcher: Any) -> bool:
+    """Whether PlannedSweeper sweeps, which shows the closing table; with another sweeper the launcher does."""
+    return str(launcher.config.hydra.sweeper._target_).startswith(PlannedSweeper.__module__)
+
+
+def composer(plugin: Any) -> Any:
+    """What turns the overrides of a run into its validated configuration."""
     from sweep.sweeps.points import Composer
 
     return Composer(plugin.hydra_context.config_loader, plugin.config)
-
-
-def _typed(plugin: Any, batch: Sequence[Sequence[str]]) -> list[Any]:
-    return [*map(_composer(plugin), batch)]
-
-
-def _job_return(result: Any) -> JobReturn:
-    if isinstance(result, JobReturn):
-        return result
-    return JobReturn(_return_value=result, status=JobStatus.FAILED)

@@ -90,7 +90,7 @@ def test_a_partial_sweep_is_told_truthfully(tmp_path: Path, capsys: pytest.Captu
     write_run(folder, gain=0.0, status="running", **{"anneal.steps": 40})
     main([str(folder)])
     said = re.sub(r"\s+", " ", capsys.readouterr().out)
-    assert "5 runs: 3 finished" in said and "1 failed" in said and "1 killed" in said
+    assert "5 runs: 3 finished" in said and "1 failed" in said and "1 interrupted" in said
     assert "a loss is not finite" in said and "1 settings of the full grid have no finished run" in said
     assert "no run is repeated with another seed" in said and "seed=1,2" in said
     assert (folder / "report" / "report.html").is_file()
@@ -99,7 +99,7 @@ def test_a_partial_sweep_is_told_truthfully(tmp_path: Path, capsys: pytest.Captu
 def test_a_sweep_without_a_finished_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "young", gain=0.0, status="running")
     main([str(tmp_path / "young")])
-    assert "1 runs: 1 killed" in capsys.readouterr().out
+    assert "1 runs: 1 interrupted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

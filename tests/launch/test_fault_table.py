@@ -1,4 +1,4 @@
-"""The table of faults in docs/slurm.md names a test for each line."""
+"""The table of faults in docs/slurm.md names a test for each line, and says whether it runs the real run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,26 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_line_names_tests_that_are_there() -> None:
-    text = (ROOT / "docs" / "slurm.md").read_text()
-    lines = [line.split("|")[3].strip() for line in text.splitlines() if line.startswith("| ")][1:]
+def sources(file: str) -> dict[str, str]:
+    """Test -> its code."""
+    text = (ROOT / "tests" / "slurm" / f"{file}.py").read_text()
+    return {code.partition("(")[0]: code for code in re.split(r"^def ", text, flags=re.MULTILINE)[1:]}
+
+
+def runs_of(code: str) -> set[str]:
+    """What a test runs: the real run as a user's command, the stand-in, or both."""
+    return {kind for kind, sign in (("real", "start(home"), ("stand-in", ".launch(")) if sign in code}
+
+
+def test_every_line_names_tests_that_are_there_and_says_what_they_run() -> None:
+    text = (ROOT / "docs" / "slurm.md").read_text().partition("`tests/slurm/` |")[2]
+    lines = [[cell.strip() for cell in line.split("|")] for line in text.splitlines() if line.startswith("| ")]
     assert len(lines) > 20
-    for file, name in (named.split(": ") for line in lines for named in line.split("; ")):
-        there = re.findall(r"^def (test_\w+)", (ROOT / "tests" / "slurm" / f"{file}.py").read_text(), re.MULTILINE)
-        assert any(name in test for test in there), f"{file}: {name}"
+    for *_, kinds, tests, _ in lines:
+        ran: set[str] = set()
+        for file, name in (named.split(": ") for named in tests.split("; ")):
+            named = [code for test, code in sources(file).items() if test.startswith("test_") and name in test]
+            assert named, f"{file}: {name}"
+            assert runs_of(named[0]) & set(kinds.split(", ")), f"{file}: {name} is no {kinds} run"
+            ran |= runs_of(named[0])
+        assert set(kinds.split(", ")) <= ran, tests

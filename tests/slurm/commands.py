@@ -19,7 +19,7 @@ from sweep.launch.cluster import ask
 from sweep.planning.job_packing import JobRequest
 from sweep.planning.names import run_folder, run_key
 from sweep.sweeps.run_folders import is_done
-from sweep.sweeps.run_states import Standing
+from sweep.sweeps.run_states import RunState
 from sweep.sweeps.slurm import Runs
 from sweep.tracking import FILE
 from tests.config.test_config import composed
@@ -68,21 +68,21 @@ class Sweep:
         return runs
 
 
-def finish(runs: Runs) -> list[Standing]:
+def finish(runs: Runs) -> list[RunState]:
     runs.wait(poll_s=0.5, cancel=False)
-    return runs._look()
+    return runs.look()
 
 
-def until(runs: Runs, reached: Callable[[list[Standing]], bool], *, within_s: float = 180) -> list[Standing]:
+def until(runs: Runs, reached: Callable[[list[RunState]], bool], *, within_s: float = 180) -> list[RunState]:
     deadline = time.monotonic() + within_s
-    while not reached(found := runs._look()):
+    while not reached(found := runs.look()):
         assert time.monotonic() < deadline, found
         time.sleep(0.3)
     return found
 
 
-def running(found: list[Standing]) -> bool:
-    return all(standing.state == "running" for standing in found)
+def running(found: list[RunState]) -> bool:
+    return all(run.state == "running" for run in found)
 
 
 def updates_written(folder: Path) -> list[int]:

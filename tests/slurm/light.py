@@ -26,7 +26,7 @@ def light(folder: str, key: str, updates: int, fault: str, flag: str) -> None:
     run does it works under a lease, and where another process has done it all nothing is left to do.
     """
     place = Path(folder)
-    with store_at(place.parent).lease("runs", digest(folder)) as lease:
+    with store_at(place.parents[1]).lease("runs", digest(folder)) as lease:
         if (outcome(place) or {}).get("status") != "finished":
             work(place, lease, key, updates, fault, flag)
 

@@ -14,7 +14,7 @@ import pytest
 
 from sweep.launch.cluster import described, ended
 from sweep.planning.names import run_folder
-from sweep.sweeps.run_states import Standing
+from sweep.sweeps.run_states import RunState
 from sweep.tracking import outcome, read
 from tests.slurm.commands import (
     Sweep,
@@ -40,7 +40,7 @@ def test_a_node_that_goes_down_loses_no_run(sweep: Sweep) -> None:
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
     try:
         until(runs, lambda now: now[0].state == "pending" or len(starts(runs.folders[0])) == 2)
-        assert [standing.state for standing in finish(runs)] == ["finished"]
+        assert [run.state for run in finish(runs)] == ["finished"]
     finally:
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=True)
 
@@ -58,7 +58,7 @@ def no_accounting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_accounting")
 def test_without_accounting_the_end_of_a_job_is_seen_too(sweep: Sweep) -> None:
     found = finish(sweep.launch(["kill", ""]))
-    assert [standing.state for standing in found] == ["lost", "finished"]
+    assert [run.state for run in found] == ["interrupted", "finished"]
     assert "FAILED" in found[0].detail, "the controller remembers"
 
 
@@ -68,17 +68,17 @@ def test_a_controller_that_is_away_for_a_minute_makes_nobody_conclude_anything(s
     until(longer, running)
     with asleep(pid_of(cluster, "slurmctld")):
         began = time.monotonic()
-        assert [standing.state for standing in longer._look()] == ["unknown"]
+        assert [run.state for run in longer.look()] == ["unknown"]
         assert longer.todo() == [], "what may be running is not submitted again"
         time.sleep(max(0.0, 60 - (time.monotonic() - began)))
-    assert [standing.state for standing in finish(runs)] == ["finished", "failed"]
-    assert [standing.state for standing in finish(longer)] == ["finished"]
+    assert [run.state for run in finish(runs)] == ["finished", "failed"]
+    assert [run.state for run in finish(longer)] == ["finished"]
     assert updates_written(longer.folders[0]) == list(range(1, 901))
 
 
-def in_second_life(standing: Standing) -> bool:
+def in_second_life(run: RunState) -> bool:
     """Whether Slurm took the run's job for lost, and has started it once more."""
-    facts = described(standing.job or "")
+    facts = described(run.job or "")
     return facts["JobState"] == "RUNNING" and facts["Restarts"] == "1"
 
 
@@ -88,18 +88,18 @@ def test_a_dead_slurmd_leaves_two_processes_to_a_run_and_the_lease_decides(sweep
     subprocess.run(["scontrol", "update", "nodename=node2", "state=drain", "reason=test"], check=True)
     runs = sweep.launch(["", ""], updates=800)
     found = until(runs, running)
-    assert {node_of(standing.job) for standing in found} == {"node1"}
+    assert {node_of(run.job) for run in found} == {"node1"}
     well, late = runs.folders
     until(runs, lambda now: all(len(updates_written(folder)) > 60 for folder in runs.folders))
     old = read(late).attempts[0]["pid"]
     subprocess.run(["scontrol", "update", "nodename=node2", "state=resume"], check=True)
     os.kill(pid_of(cluster, "slurmd.node1"), signal.SIGKILL)
     with asleep(old):
-        until(runs, lambda now: all(in_second_life(standing) for standing in now), within_s=100)
+        until(runs, lambda now: all(in_second_life(run) for run in now), within_s=100)
         assert outcome(well) is None, "two processes have it now"
         until(runs, lambda now: len(starts(late)) == 2, within_s=180)
     until(runs, lambda now: not Path(f"/proc/{old}").exists())
-    assert [standing.state for standing in finish(runs)] == ["finished", "finished"]
+    assert [run.state for run in finish(runs)] == ["finished", "finished"]
     assert updates_of(well, 0) == list(range(1, 801))
     assert len(starts(well)) == 1, "the process that came second found it done"
     assert updates_of(late, 1) == list(range(51, 801)), "from the last state on, and nobody writes in between"
@@ -124,17 +124,17 @@ def test_a_run_whose_folder_is_full_and_then_read_only(sweep: Sweep, disk: Path)
         while True:
             ballast.write(bytes(4096))
     [full, other] = finish(runs)
-    assert full.state in ("failed", "lost"), "as there is room for a last line in its journal, or not"
+    assert full.state in ("failed", "interrupted"), "as there is room for a last line in its journal, or not"
     assert "OSError: [Errno 28]" in full.detail
     assert other.state == "finished"
     assert ended([full.job or ""]) == {full.job: "FAILED"}
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     [blocked, other] = finish(sweep.launch(["", ""], updates=120))
-    assert (blocked.state, other.state) == ("lost", "finished")
+    assert (blocked.state, other.state) == ("interrupted", "finished")
     assert blocked.detail.startswith("its job ended FAILED; ")
     assert "OSError: [Errno 30]" in blocked.detail
     subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
     (disk / "ballast").unlink()
     again = sweep.launch(["", ""], updates=120)
-    assert [standing.state for standing in finish(again)] == ["finished", "finished"]
+    assert [run.state for run in finish(again)] == ["finished", "finished"]
     assert set(updates_written(disk)) == set(range(1, 121))

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import psutil
 import pytest
 
 from sweep.launch.cluster import ask, ended
+from sweep.launch.job_log import submissions
 from sweep.tracking import FILE, read
-from tests.slurm.commands import node_of, pid_of, updates_of
+from tests.slurm.commands import ROOT, Sweep, finish, node_of, pid_of, updates_of
 from tests.whole.test_end_to_end import SMALL, home, results, start, sweep, undisturbed
 
 T = TypeVar("T")
@@ -34,17 +36,22 @@ pytestmark = [
 SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.poll_s=1", "hydra.launcher.timeout_min=10", "tracking=none")
 
 
-def status(home: Path, *words: str) -> tuple[int, str]:
-    """`sweep status main`: its exit code and what it says."""
+def status(home: Path, name: str = "main", *words: str) -> tuple[int, str]:
+    """`sweep status NAME`: its exit code and what it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "sweep", "status", "main", *words], cwd=home, text=True, capture_output=True, check=False
+        [sys.executable, "-m", "sweep", "status", name, *words], cwd=home, text=True, capture_output=True, check=False
     )
     return done.returncode, done.stdout + done.stderr
 
 
-def journal(home: Path, of: str) -> Path | None:
-    """The journal of the run of the main sweep that has `of` in its name, once there is one."""
-    return next(iter((home / "multirun" / "main").glob(f"*{of}*/{FILE}")), None)
+def jobs(home: Path, name: str) -> set[str]:
+    """The jobs that a sweep was given to."""
+    return {job.job for job in submissions(home / "multirun" / name).values()}
+
+
+def journal(home: Path, of: str, name: str = "main") -> Path | None:
+    """The journal of the run of the sweep that has `of` in its name, once there is one."""
+    return next(iter((home / "multirun" / name).glob(f"*{of}*/{FILE}")), None)
 
 
 def until(reached: Callable[[], T | None], process: subprocess.Popen[str], *, within_s: float = 240) -> T:
@@ -57,9 +64,9 @@ def until(reached: Callable[[], T | None], process: subprocess.Popen[str], *, wi
     return found
 
 
-def at_update(home: Path, of: str, number: int) -> Path | None:
+def at_update(home: Path, of: str, number: int, name: str = "main") -> Path | None:
     """The run's folder, where its last start is so far into the anneal."""
-    found = journal(home, of)
+    found = journal(home, of, name)
     if found is None:
         return None
     this = found.read_text().rpartition('"event":"attempt"')[2]
@@ -108,7 +115,8 @@ def test_a_pack_preempted_in_its_scoring_and_in_its_anneal_gives_what_an_undistu
 ) -> None:
     words = ("anneal.steps=300,400", *SMALL[:-1], "tasks.limit=200", "anneal.save_interval=1000")
     scores = home / "store" / "scores"
-    with start(home, *SLURM, "hydra.launcher.pack=2", *words) as process:
+    packed = ("hydra.launcher.pack=2", "hydra.launcher.max_num_timeout=0")  # preemption takes no restart
+    with start(home, *SLURM, *packed, *words) as process:
         early, *_ = until(lambda: list(scores.glob("[!.]*")), process)
         first = journal(home, "linear_400")
         assert first is not None, "the longest goes first"
@@ -124,6 +132,87 @@ def test_a_pack_preempted_in_its_scoring_and_in_its_anneal_gives_what_an_undistu
     words = (*words, "hydra.launcher.workers=1", "tracking=none")
     other = undisturbed(home, tmp_path_factory.mktemp("undisturbed"), "-m", *words)
     assert results(home) == results(other)
+
+
+def sleeping(home: Path, name: str, of: str) -> Callable[[], Path | None]:
+    """Once the run is in the middle of its anneal, it is put to sleep; gives its folder."""
+
+    def reached() -> Path | None:
+        if (folder := at_update(home, of, 20, name)) is not None:
+            os.kill(job_and_pid(folder)[1], signal.SIGSTOP)
+        return folder
+
+    return reached
+
+
+def log_of(home: Path, name: str) -> str:
+    """What the jobs of a sweep have written."""
+    return "".join(path.read_text() for path in (home / "multirun" / name / ".slurm").glob("*/*_log.err"))
+
+
+def test_real_runs_that_raise_take_too_much_memory_or_run_out_of_time(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four commands side by side, and a stand-in that hears no signal.
+
+    A run that is to hear a signal sleeps until Slurm, which wakes it, sends the signal: so no machine is too fast.
+    """
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}")
+    tokens = np.random.default_rng(0).integers(2, 2048, (200, 384), dtype=np.uint16)
+    tokens.tofile(home / "good.npy")
+    tokens[:, 7] = 60_000
+    tokens.tofile(home / "bad.npy")
+    files = f"data.paths=[{home}/bad.npy],[{home}/good.npy]"
+    words = (*SMALL, "tasks=loss", "anneal.save_interval=1000")
+    limit = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=30")
+    commands = {
+        "bad": ("hydra.launcher.pack=2", "data=local", files, "anneal.steps=100"),
+        "large": ("hydra.launcher.mem_gb=1.5", "anneal.steps=8", "anneal.batch_size=1,400"),
+        "limit": (*limit, "anneal.steps=300"),
+        "spent": (*limit, "hydra.launcher.max_num_timeout=0", "anneal.steps=350"),
+    }
+    commands = {name: (*SLURM, f"name={name}", *words, *own) for name, own in commands.items()}
+    assert sweep(home, "name=first", "anneal.steps=1", "tracking=none", *words)[0] == 0, "trains the model"
+    light = Sweep(home / "multirun" / "light")
+    deaf = light.launch(["deaf"], timeout_min=1, signal_delay_s=0)
+    with contextlib.ExitStack() as stack:
+        processes = {name: stack.enter_context(start(home, *command)) for name, command in commands.items()}
+        folders = {
+            name: until(sleeping(home, name, "linear"), processes[name], within_s=100) for name in ("limit", "spent")
+        }
+        output = {"spent": processes["spent"].communicate(timeout=200)[0]}
+        code, page = status(home, "spent")
+        assert (code, "1 interrupted" in page, "its job ended FAILED" in page) == (1, True, True), page
+        assert "max_num_timeout=0 is used up" in log_of(home, "spent")
+        again = stack.enter_context(start(home, *commands["spent"]))
+        output |= {name: processes[name].communicate(timeout=200)[0] for name in ("bad", "large", "limit")}
+        output["again"] = again.communicate(timeout=200)[0]
+    assert {name: process.returncode for name, process in processes.items()} == {
+        "bad": 1,
+        "large": 1,
+        "limit": 0,
+        "spent": 1,
+    }, output
+    assert again.returncode == 0, output["again"]
+    assert went_on(folders["limit"], 300)
+    assert [attempt["job"].split(" ", 1)[1] for attempt in read(folders["limit"]).attempts] == [
+        "restart 0",
+        "restart 1",
+    ]
+    assert went_on(folders["spent"], 350), "the same command goes on where it stopped"
+    page = status(home, "bad")[1]
+    assert "1 failed" in page and "1 finished" in page and "holds token id 60000" in page, page
+    assert list(ended(jobs(home, "bad")).values()) == ["FAILED"], "one job, and the run beside the failed one is done"
+    page = status(home, "large")[1]
+    assert "1 interrupted" in page and "1 finished" in page, page
+    assert "Killed" in page or "Exceeded job memory limit" in page, page
+    assert set(ended(jobs(home, "large")).values()) <= {"COMPLETED", "OUT_OF_MEMORY", "FAILED"}, (
+        "FAILED without cgroups"
+    )
+    [run] = finish(deaf)
+    assert run.state == "interrupted" and "TIMEOUT" in run.detail
+    light.flag.unlink()
+    assert [run.state for run in finish(light.launch(["deaf"]))] == ["finished"]
 
 
 @pytest.mark.usefixtures("repaired")
@@ -159,7 +248,7 @@ def test_one_killed_one_cancelled_and_one_whose_node_sleeps_end_as_an_undisturbe
     assert not Path(f"/proc/{pid}").exists()
     code, said = status(home)
     assert code == 1
-    for line in ("1 lost", "1 interrupted", "1 finished", "its job ended FAILED", "its job ended CANCELLED"):
+    for line in ("2 interrupted", "1 finished", "its job ended FAILED", "its job ended CANCELLED"):
         assert line in said, said
     theirs = updates_of(late.parent, 1)
     assert theirs == list(range(1, 1201)), "nobody wrote in between"
@@ -192,8 +281,8 @@ def test_a_sweep_is_submitted_left_looked_at_and_cancelled(home: Path) -> None:
     assert code == 0
     assert "pending, BeginTime" in output
     assert "2 runs: 2 pending" in output
-    assert status(home, "--cancel") == (0, "cancelled: 2 jobs\n")
-    code, output = status(home, "--wait", "--poll=0.5")
+    assert status(home, "main", "--cancel") == (0, "cancelled: 2 jobs\n")
+    code, output = status(home, "main", "--wait", "--poll=0.5")
     assert code == 1
     assert "0 of 2 runs finished" in output
     assert output.count("CANCELLED") == 2

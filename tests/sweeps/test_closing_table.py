@@ -34,7 +34,7 @@ def test_an_anneal_shows_what_it_did_beyond_its_constant_control() -> None:
     shown = row(config, run_name(config), events("before", "after", "delta"), beyond)
     assert {of: figures["vs constant"] for of, figures in shown.figures.items()} == {
         "core8": (0.02, 0.01),
-        "val loss": (-0.25, 0.01),
+        "held-out loss": (-0.25, 0.01),
     }
     text = draw("main", [shown])
     assert text.count("vs constant") == 3, "two columns and the caption"
@@ -61,7 +61,16 @@ def test_every_suite_of_a_union_has_its_mean_and_loss_alone_has_none() -> None:
     text = draw("main", [row(both, run_name(both), read_as(scores))])
     assert "core8 before" in text and "40.00 ± 1.00" in text
     assert "mmlu before" in text and "25.00 ± 1.00" in text
-    assert "val loss" not in text
+    assert "held-out loss" not in text
     loss = composed("tasks=loss")
     text = draw("main", [row(loss, run_name(loss), events("before", "after", "delta"))])
-    assert "val loss before" in text and "mean" not in text and "accuracy" not in text
+    assert "held-out loss before" in text and "mean" not in text and "accuracy" not in text
+
+
+def test_a_run_without_an_outcome_says_whether_a_process_works_on_it() -> None:
+    config = composed("anneal.steps=250")
+    begun = read_as({})
+    assert row(config, run_name(config), begun).state == "interrupted"
+    assert row(config, run_name(config), begun, is_running=True).state == "running"
+    assert row(config, run_name(config), None).state == "not started"
+    assert "(interrupted)" in draw("main", [row(config, run_name(config), begun)])

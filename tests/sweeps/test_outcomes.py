@@ -44,7 +44,7 @@ def test_journals_that_did_not_change_are_not_read_again(sweep: Path, monkeypatc
 
 def test_a_run_that_went_on_is_read_again_and_one_that_is_gone_is_dropped(sweep: Path) -> None:
     running = write_run(sweep, gain=0.0, status="running", **{"anneal.steps": 30})
-    assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "killed"]
+    assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "interrupted"]
     with store_at(sweep.parent).lease("runs", digest(str(running.absolute()))):
         assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "running"]
     write_run(sweep, gain=0.03, **{"anneal.steps": 30})

@@ -31,7 +31,7 @@ OWNERS = {
     "lm_eval": {"evaluate", "commands"},
     "olmo": {"checkpoints", "data", "training", "evaluate", "run"},
     "hydra": {"commands", "sweeps"},
-    "rich": {"sweeps", "launch", "commands"},
+    "rich": {"system", "sweeps", "commands"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
     "matplotlib": {"page"},

@@ -81,7 +81,7 @@ def _run(answers: Answers) -> Iterator[str]:
     yield f"{len(runs)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items())
     for axis in answers.axes:
         yield f"{axis.name}: {_levels(axis)}" + (f" (moves with {', '.join(axis.with_it)})" if axis.with_it else "")
-    for _, row in runs[runs["status"].isin(("failed", "interrupted", "killed"))].head(10).iterrows():
+    for _, row in runs[runs["status"].isin(("failed", "interrupted"))].head(10).iterrows():
         why = row["error"].strip().rpartition("\n")[2] if isinstance(row["error"], str) else ""
         yield f"{row['name']} {row['status']}" + (f": {why}" if why else "")
     missing = _missing(answers)

@@ -23,9 +23,11 @@ from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal, unknown
 from sweep.planning.names import Identity, run_identity
 from sweep.sweeps.closing import close
+from sweep.sweeps.hydra_private import extend_completion
 from sweep.sweeps.opening import announce
 from sweep.sweeps.points import typed
 from sweep.sweeps.run_folders import MULTIRUN, is_finished, objective
+from sweep.sweeps.step_completion import offers
 from sweep.system import ranks
 from sweep.system.store import store_at
 
@@ -37,6 +39,7 @@ CONF = next(p for p in (Path(__file__).parents[3] / "conf", Path(__file__).paren
 
 def main() -> None:
     """Run Hydra; a refusal is printed without a traceback, and the exit code is 1."""
+    extend_completion(offers)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra prints tracebacks itself otherwise, also for refusals
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()

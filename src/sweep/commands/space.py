@@ -1,4 +1,4 @@
-"""`sweep space [--free KIND ...]`: what the store holds, by kind, and how to get room back."""
+"""`sweep space [--free KIND ...]`: shows the size of each kind of entry in the store, and deletes kinds."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ KINDS = {
 
 
 def main() -> None:
-    """Print the sizes; with --free, drop all entries of those kinds first."""
+    """Print the sizes; with --free, delete all entries of these kinds first."""
     parser = command_parser("space", __doc__, EXAMPLES)
-    parser.add_argument("--free", nargs="+", choices=KINDS, default=[], help="drop all entries of these kinds")
+    parser.add_argument("--free", nargs="+", choices=KINDS, default=[], help="delete all entries of these kinds")
     store = store_at(Path("multirun"))
     free = parser.parse_args().free
     if not store.root.is_dir():
@@ -38,10 +38,10 @@ def main() -> None:
     freed = store.tidy()
     for entry in store.usage():
         if entry.kind in free:
-            with store.lease(entry.kind, entry.key):  # whoever works on it now ends first
+            with store.lease(entry.kind, entry.key):  # a process that works on it now ends first
                 store.drop(entry.kind, entry.key)
             freed += entry.bytes
-    for parts in store.root.glob("*/.*.download"):  # what a checkpoint's download cut short has kept
+    for parts in store.root.glob("*/.*.download"):  # parts of a checkpoint whose download was cut short
         if parts.parent.name in free:
             with store.lease(parts.parent.name, parts.name.removesuffix(".download").removeprefix(".")):
                 freed += sum(file.stat().st_size for file in parts.glob("*"))

@@ -1,6 +1,8 @@
-"""`sweep status [SWEEP]`: how every run of a sweep stands, by its journal and by Slurm's own word.
+"""`sweep status [SWEEP]`: the state of every run of a sweep, by its journal, its lease and Slurm.
 
-Without an option it exits with 1 where a run is neither live nor finished, with --wait where one is not finished.
+A run is finished, failed, interrupted (its process is gone without an outcome, or was stopped) or not started; it is
+live while it is running, pending, held (by Slurm, until a person releases its job) or unknown (Slurm does not answer).
+The exit code is 1 if a run is neither live nor finished; with --wait, if a run is not finished.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from sweep.commands.command_line import DEFAULT_SWEEP, command_parser
 from sweep.launch.cluster import Unreachable
-from sweep.sweeps.run_states import LIVE, Cluster, Standing, look, to_text
+from sweep.sweeps.run_states import LIVE, Cluster, RunState, look, to_text
 from sweep.sweeps.slurm import cancel_jobs, watch
 
 MULTIRUN = Path("multirun")
@@ -32,9 +34,9 @@ def main() -> None:
     parser.add_argument("sweep", nargs="?", metavar="SWEEP", default=DEFAULT_SWEEP, help="its name; default: main")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--watch", action="store_true", help="show the runs again and again, until no run is live")
-    how.add_argument("--wait", action="store_true", help="say nothing until no run is live")
+    how.add_argument("--wait", action="store_true", help="print nothing until no run is live")
     how.add_argument("--cancel", action="store_true", help="cancel the jobs of its live runs")
-    parser.add_argument("--poll", type=float, default=EVERY_S, help=f"seconds between two looks; {EVERY_S:.0f}")
+    parser.add_argument("--poll", type=float, default=EVERY_S, help=f"seconds between two questions; {EVERY_S:.0f}")
     chosen = parser.parse_args()
     try:
         if chosen.cancel:
@@ -50,30 +52,31 @@ def main() -> None:
 
 
 def _show(sweep: str, every_s: float | None) -> int:
-    """Print the runs once, or until none is live; the exit code."""
+    """Print the runs once, or every `every_s` seconds until none is live; the exit code."""
     cluster = Cluster()
-    found = look(MULTIRUN, sweep, cluster)
-    sys.stdout.write(_page(found))
-    while every_s is not None and any(standing.state in LIVE for standing in found):
+    runs = look(MULTIRUN, sweep, cluster)
+    sys.stdout.write(_page(runs))
+    while every_s is not None and any(run.state in LIVE for run in runs):
         time.sleep(every_s)
-        found = look(MULTIRUN, sweep, cluster)
-        sys.stdout.write(f"\n{time.strftime('%H:%M:%S')}\n{_page(found)}")
+        runs = look(MULTIRUN, sweep, cluster)
+        sys.stdout.write(f"\n{time.strftime('%H:%M:%S')}\n{_page(runs)}")
         sys.stdout.flush()
-    return 0 if all(standing.state in (*LIVE, "finished") for standing in found) else 1
+    return 0 if all(run.state in (*LIVE, "finished") for run in runs) else 1
 
 
 def _wait(sweep: str, every_s: float) -> int:
-    """Wait until no run is live, then name what is not finished; the exit code."""
+    """Wait until no run is live, then print those that are not finished; the exit code."""
     cluster = Cluster()
-    names = [standing.run for standing in look(MULTIRUN, sweep, cluster)]
-    found = watch(names, lambda: look(MULTIRUN, sweep, cluster), poll_s=every_s)
-    left = [standing for standing in found if standing.state != "finished"]
-    sys.stdout.write("".join(f"{to_text(standing)}\n" for standing in left))
-    sys.stdout.write(f"{len(found) - len(left)} of {len(found)} runs finished\n")
-    return 1 if left else 0
+    names = [run.run for run in look(MULTIRUN, sweep, cluster)]
+    runs = watch(names, lambda: look(MULTIRUN, sweep, cluster), poll_s=every_s)
+    unfinished = [run for run in runs if run.state != "finished"]
+    sys.stdout.write("".join(f"{to_text(run)}\n" for run in unfinished))
+    sys.stdout.write(f"{len(runs) - len(unfinished)} of {len(runs)} runs finished\n")
+    return 1 if unfinished else 0
 
 
-def _page(found: Sequence[Standing]) -> str:
-    counts = Counter(standing.state for standing in found)
+def _page(runs: Sequence[RunState]) -> str:
+    """A line for each run, and how many are in each state."""
+    counts = Counter(run.state for run in runs)
     summary = ", ".join(f"{number} {state}" for state, number in counts.items())
-    return "".join(f"{to_text(standing)}\n" for standing in found) + f"{len(found)} runs: {summary}\n"
+    return "".join(f"{to_text(run)}\n" for run in runs) + f"{len(runs)} runs: {summary}\n"

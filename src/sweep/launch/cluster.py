@@ -1,6 +1,6 @@
-"""What Slurm says of jobs and nodes: `squeue` first, `scontrol` or `sacct` for what has left the queue.
+"""Questions to Slurm: `squeue` for jobs in the queue, `scontrol` or `sacct` for ended ones, `sinfo` for nodes.
 
-A controller that doesn't answer is no news: nothing follows from it.
+If the controller doesn't answer, a question raises Unreachable: nothing follows about the jobs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 ANSWER_S = 60
-"""A busy controller takes its time; one that takes longer is taken for unreachable."""
+"""Seconds that a busy controller may take to answer; after that it is taken for unreachable."""
 ENDLESS = ("infinite", "UNLIMITED", "n/a")
 FINAL = (
     "BOOT_FAIL",
@@ -24,13 +24,15 @@ FINAL = (
     "PREEMPTED",
     "TIMEOUT",
 )
-"""States of a job that is over."""
+"""States of a job that has ended."""
+ELEMENT = re.compile(r"\d+_\d+")
+"""The id of one element of an array."""
 HELD = re.compile(r"held|DependencyNeverSatisfied", re.IGNORECASE)
 """Reasons why a job will not start by itself."""
 
 
 class Unreachable(RuntimeError):
-    """Slurm's controller doesn't answer, or refuses; the message is its own."""
+    """Slurm's controller doesn't answer, or answers with an error, which is the message."""
 
 
 @dataclass(frozen=True)
@@ -43,29 +45,29 @@ class Queued:
 
     @property
     def held(self) -> bool:
-        """Whether it waits for a person."""
+        """Whether it starts only after a person's command."""
         return self.state == "REQUEUE_HOLD" or (self.state == "PENDING" and HELD.search(self.reason) is not None)
 
     @property
     def pending(self) -> bool:
-        """Whether it has not begun, or not again."""
+        """Whether it waits for its start, the first one or one more."""
         return self.state in ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """What one kind of node of a partition has."""
+    """One kind of node in a partition, and what such a node has."""
 
     name: str
     mem_mb: int
     cpus: int
     gpus: int
     max_min: float
-    """Longest time limit in minutes; inf: none."""
+    """The longest time limit in minutes; inf: there is no limit."""
 
 
 def ask(*words: str) -> str:
-    """What a command of Slurm's prints; Unreachable where it fails or is silent for too long."""
+    """The output of a command of Slurm; Unreachable if it fails or takes too long."""
     try:
         return subprocess.run(words, text=True, capture_output=True, check=True, timeout=ANSWER_S).stdout
     except subprocess.CalledProcessError as error:
@@ -75,34 +77,31 @@ def ask(*words: str) -> str:
 
 
 def queue() -> dict[str, Queued]:
-    """Everything of mine that Slurm has not done with, by id: "12", or "12_3" of an array."""
+    """This user's jobs in the queue by id: "12", or "12_3" for an element of an array."""
     lines = ask("squeue", "--me", "--noheader", "--array", "--format=%i|%T|%r").splitlines()
     return {job: Queued(state, reason) for job, state, reason in (line.split("|", 2) for line in lines)}
 
 
 def ended(jobs: Collection[str]) -> dict[str, str]:
-    """How jobs that have left the queue ended, as far as somebody remembers: the controller, else accounting.
+    """Job -> the state in which it ended, for those of these jobs that the controller or accounting remembers.
 
-    The controller forgets after some minutes (MinJobAge); accounting, where there is any, may be late.
+    The controller forgets a job after some minutes (MinJobAge); accounting may be late, and many clusters have none.
     """
     states: dict[str, str] = {}
     for look in (_remembered, _accounted):
         missing = set(jobs) - states.keys()
-        told = look({job.partition("_")[0] for job in missing}) if missing else {}
-        # what never began of an array has one record, of the whole: "12", or "12_[3-5]"
-        rest = {name.partition("_")[0] for name, state in told.items() if state == "CANCELLED" and not _single(name)}
-        whole = {job: "CANCELLED" for job in missing if "_" in job and job.partition("_")[0] in rest}
-        states |= whole | {job: told[job] for job in missing if told.get(job) in FINAL}
+        answers = look({job.partition("_")[0] for job in missing}) if missing else {}
+        # the elements of an array that never began share one record, named "12" or "12_[3-5]"
+        shared = {name for name, state in answers.items() if state == "CANCELLED" and not re.fullmatch(ELEMENT, name)}
+        arrays = {name.partition("_")[0] for name in shared}
+        states |= {job: "CANCELLED" for job in missing if "_" in job and job.partition("_")[0] in arrays}
+        states |= {job: answers[job] for job in missing if answers.get(job) in FINAL}
     return states
 
 
-def _single(name: str) -> bool:
-    return re.fullmatch(r"\d+_\d+", name) is not None
-
-
 def _remembered(jobs: Collection[str]) -> dict[str, str]:
-    """Id -> state of all elements of these jobs that the controller knows."""
-    found: dict[str, str] = {}
+    """Id -> state of all elements of these jobs that the controller remembers."""
+    states: dict[str, str] = {}
     for job in jobs:
         try:
             lines = ask("scontrol", "--oneliner", "show", "job", job).splitlines()
@@ -111,15 +110,15 @@ def _remembered(jobs: Collection[str]) -> dict[str, str]:
         for facts in map(_facts, lines):
             element = facts.get("ArrayTaskId")
             name = facts["JobId"] if element is None else f"{facts['ArrayJobId']}_{element}"
-            found[name] = facts["JobState"]
-    return found
+            states[name] = facts["JobState"]
+    return states
 
 
 def _accounted(jobs: Collection[str]) -> dict[str, str]:
-    """The same by accounting; many clusters keep none."""
-    asked = ("--allocations", "--parsable2", "--format=JobID,State", f"--jobs={','.join(sorted(jobs))}")
+    """Id -> state of these jobs by accounting; empty on a cluster without it."""
+    query = ("--allocations", "--parsable2", "--format=JobID,State", f"--jobs={','.join(sorted(jobs))}")
     try:
-        lines = ask("sacct", "--noheader", *asked).splitlines()
+        lines = ask("sacct", "--noheader", *query).splitlines()
     except Unreachable:
         return {}
     return {job: state.split()[0] for job, state in (line.split("|", 1) for line in lines) if state}
@@ -135,10 +134,10 @@ def _facts(line: str) -> dict[str, str]:
 
 
 def max_array_size() -> int:
-    """Most elements of one array."""
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
-    assert found is not None
-    return int(found[1])
+    """The largest number of elements of one array."""
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    assert match is not None
+    return int(match[1])
 
 
 def partitions() -> list[Partition]:
@@ -150,12 +149,12 @@ def _partitions(lines: Sequence[str]) -> Iterator[Partition]:
     for line in lines:
         name, memory, cpus, gres, limit = line.split("|")
         gpus = sum(int(number) for number in re.findall(r"gpu:(?:[^:,(]+:)?(\d+)", gres))
-        mem_mb, num_cpus = (int(re.sub(r"\D", "", word)) for word in (memory, cpus))  # a "+" says: or more
+        mem_mb, num_cpus = (int(re.sub(r"\D", "", word)) for word in (memory, cpus))  # "8+" means 8 or more
         yield Partition(name=name, mem_mb=mem_mb, cpus=num_cpus, gpus=gpus, max_min=minutes(limit))
 
 
 def minutes(limit: str) -> float:
-    """Minutes of a time as Slurm writes it: [days-]hours:minutes:seconds, or minutes:seconds."""
+    """Minutes of a time that Slurm writes as [days-]hours:minutes:seconds or minutes:seconds; inf: no limit."""
     if limit in ENDLESS:
         return float("inf")
     days, _, clock = limit.rpartition("-")

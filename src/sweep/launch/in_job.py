@@ -1,4 +1,4 @@
-"""Inside a job of the cluster: its runs one after another, stopped when asked, and back into the queue."""
+"""Inside a job of the cluster: its runs one after another, stopping on request, and going back into the queue."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from sweep.system import stop_signals
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
-"""Slurm's before the time limit and, where so configured, before preemption; and its last word before it kills."""
+"""USR2 comes before the time limit and, if Slurm is so configured, before preemption; TERM comes before KILL."""
 PORTS = range(20_000, 30_000)
-"""Below Linux's ephemeral ports."""
+"""Ports for the ranks of a run, below Linux's ephemeral ports."""
 
 
 class RunsFailed(RuntimeError):
-    """Runs of this job failed: raised when all were tried, so that Slurm says FAILED."""
+    """Runs of this job failed; raised after all were tried, so that Slurm's state of the job is FAILED."""
 
 
 class OutOfTime(RuntimeError):
-    """The job was asked to stop once more than it may go back into the queue."""
+    """The time limit came more often than the job may go back into the queue."""
 
 
 def do_all(
@@ -37,11 +37,11 @@ def do_all(
     stops: Path,
     max_num_timeout: int,
 ) -> None:
-    """`work(*run)` for each run, `around` all of them; one that fails takes no other with it.
+    """Do `work(*run)` for each run, all within `around()`; if one fails, the others are done nevertheless.
 
-    Asked to stop, by the time limit or by preemption, the job goes back into the queue at its next safe place, at most
-    `max_num_timeout` times for the time limit (counted in the file `stops`), where it goes on with what is left. Raises
-    RunsFailed, OutOfTime, and SystemExit where it ends otherwise.
+    If the time limit or preemption asks the job to stop, it stops at the next safe place and goes back into the queue,
+    where it continues later. The time limit may do this `max_num_timeout` times, counted in the file `stops`. Raises
+    RunsFailed, OutOfTime, and SystemExit if the job was stopped.
     """
     stop_signals.listen(SIGNALS)
     _join_ranks()
@@ -52,12 +52,9 @@ def do_all(
                 stop_signals.check()
                 try:
                     work(*run)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     log.exception("a run failed; the others of this job go on")
                     failed.append(f"{type(error).__name__}: {error}")
-                except SystemExit as error:
-                    log.exception("a run ended its process; the others of this job go on")
-                    failed.append(f"SystemExit: {error}")
     except stop_signals.Stopped:
         _go_back(stops, max_num_timeout=max_num_timeout)
         raise SystemExit(1) from None
@@ -66,7 +63,7 @@ def do_all(
 
 
 def attempt_id() -> str | None:
-    """This start of this job, "12_3 restart 1"; None outside a job of the cluster."""
+    """Name and number of restarts of this job, such as "12_3 restart 1"; None outside a job."""
     if (job := os.environ.get("SLURM_JOB_ID")) is None:
         return None
     array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
@@ -75,30 +72,30 @@ def attempt_id() -> str | None:
 
 
 def _go_back(stops: Path, *, max_num_timeout: int) -> None:
-    """Requeue this job, where Slurm has not already decided what becomes of it (cancelled, or out of time)."""
+    """Requeue this job, unless Slurm has decided otherwise: it was cancelled, or its time is over."""
     if os.environ.get("SLURM_PROCID", "0") != "0":
         return
     job = os.environ["SLURM_JOB_ID"]
     try:
-        now = described(job)
+        facts = described(job)
     except Unreachable as error:
         log.warning("%s; trying to go back into the queue nevertheless", error)
-        now = {"JobState": "RUNNING"}
-    if now["JobState"] != "RUNNING":
-        log.info("stopped: Slurm says that this job is %s", now["JobState"])
+        facts = {"JobState": "RUNNING"}
+    if facts["JobState"] != "RUNNING":
+        log.info("stopped: Slurm says that this job is %s", facts["JobState"])
         return
-    if now.get("PreemptTime", "None") == "None":
+    if facts.get("PreemptTime", "None") == "None":
         past = len(stops.read_text().splitlines()) if stops.exists() else 0
         if past >= max_num_timeout:
             raise OutOfTime(f"the time limit came and hydra.launcher.max_num_timeout={max_num_timeout} is used up")
         with stops.open("a") as f:
-            f.write(f"{now.get('RunTime', '')}\n")
+            f.write(f"{facts.get('RunTime', '')}\n")
     log.info("stopped: back into the queue, to go on there")
     ask("scontrol", "requeue", job)
 
 
 def _join_ranks() -> None:
-    """Say to the processes of a job of several tasks which one each is, as torchrun would."""
+    """In a job of several tasks, set the variables by which torchrun tells a process its rank."""
     size = int(os.environ.get("SLURM_NTASKS", "1"))
     if size == 1 or "SLURM_PROCID" not in os.environ:
         return

@@ -1,4 +1,4 @@
-"""What was handed to the cluster, in the sweep's own folder: written when it is submitted, read by whoever asks."""
+"""The file in a sweep's folder that says which runs were submitted to the cluster, and in which jobs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ FILE = "submitted.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Submitted:
-    """One job, or one element of an array, and the runs that it does one after another."""
+    """One job, or one element of an array of jobs, and its runs."""
 
     job: str
     """As Slurm names it: "12", or "12_3" of an array."""
     runs: tuple[str, ...]
-    """Their folders' names within the sweep's."""
+    """The names of their folders, in the order in which the job does them."""
     time: float
     """When it was submitted, seconds since 1970."""
     log: str
-    """Its file of messages."""
+    """Path of its log."""
 
 
 def record(sweep: Path, jobs: Iterable[Submitted]) -> None:
-    """Add what was submitted for the sweep in this folder; on the disk before this returns."""
+    """Add submitted jobs to the file of the sweep in this folder; on disk before this returns."""
     lines = "".join(f"{json.dumps(dataclasses.asdict(job))}\n" for job in jobs)
     (sweep / FOLDER).mkdir(parents=True, exist_ok=True)
     with (sweep / FOLDER / FILE).open("a") as f:
@@ -38,14 +38,14 @@ def record(sweep: Path, jobs: Iterable[Submitted]) -> None:
 
 
 def submissions(sweep: Path) -> dict[str, Submitted]:
-    """Run -> the last job that it was given to; empty where none was."""
+    """Run -> the last job that it was given to."""
     try:
         lines = (sweep / FOLDER / FILE).read_text().split("\n")[:-1]
     except FileNotFoundError:
         return {}
-    found: dict[str, Submitted] = {}
+    jobs: dict[str, Submitted] = {}
     for line in lines:
-        words = json.loads(line)
-        job = Submitted(**{**words, "runs": tuple(words["runs"])})
-        found |= dict.fromkeys(job.runs, job)
-    return found
+        fields = json.loads(line)
+        job = Submitted(**{**fields, "runs": tuple(fields["runs"])})
+        jobs |= dict.fromkeys(job.runs, job)
+    return jobs

@@ -1,31 +1,27 @@
-"""Many runs on this machine: Submitit's local executor, so many at a time; a process a run, so none harms another."""
+"""Many runs on this machine, several at a time, by Submitit's local executor.
+
+Each run has a process of its own, so that none harms another.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import submitit
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from sweep.system.processes import born
-from sweep.system.progress import Report, read_progress
-
-log = logging.getLogger(__name__)
+from sweep.system.progress import RunsProgress, read_progress
 
 PARENT, GPU = "SWEEP_PARENT", "SWEEP_GPU"
 POLL_S = 0.5
-LOG_S = 30.0
 HOURS = 24 * 365
 
 
@@ -38,44 +34,47 @@ def run_all(
     gpus: Sequence[str],
     logs: Path,
 ) -> list[Any]:
-    """`work(*arguments[i])` in a process each, `workers` at a time: results, or the exception of what failed.
+    """Do `work(*arguments[i])` in a process each, `workers` at a time: the results, or exceptions of what failed.
 
-    The workers take turns at the GPUs, one each. Progress is read from `folders[i]`. Ctrl-C interrupts the runs, which
-    record that they were.
+    Each worker has one of the GPUs. Progress is read from `folders[i]`. Ctrl-C interrupts the runs, which record that
+    they were interrupted.
     """
     executor = submitit.LocalExecutor(folder=logs / "%j")
     executor.update_parameters(timeout_min=60 * HOURS)
-    jobs: dict[int, submitit.Job[Any]] = {}
     os.environ[PARENT] = f"{os.getpid()}"
-    waiting, free = list(range(len(arguments))), list(range(workers))
-    slots: dict[int, int] = {}
+    jobs: dict[int, submitit.Job[Any]] = {}
+    worker_of: dict[int, int] = {}
     try:
-        with Watch([folder.name for folder in folders]) as watch:
-            while waiting or slots:
-                for index in [index for index in slots if jobs[index].done()]:
-                    free.append(slots.pop(index))
-                while waiting and free:
-                    index = waiting.pop(0)
-                    slots[index] = min(free)
-                    free.remove(slots[index])
-                    os.environ[GPU] = gpus[slots[index] % len(gpus)] if gpus else ""
+        with RunsProgress([folder.name for folder in folders]) as progress:
+            while len(jobs) < len(arguments) or worker_of:
+                worker_of = {index: worker for index, worker in worker_of.items() if not jobs[index].done()}
+                for worker in sorted(set(range(workers)) - set(worker_of.values()))[: len(arguments) - len(jobs)]:
+                    index = len(jobs)
+                    worker_of[index] = worker
+                    os.environ[GPU] = gpus[worker % len(gpus)] if gpus else ""
                     with _no_interrupt():
                         jobs[index] = executor.submit(work, *arguments[index])
-                watch.show({index: read_progress(folders[index]) for index in slots}, done=len(jobs) - len(slots))
+                reports = {index: read_progress(folders[index]) for index in worker_of}
+                progress.show(reports, done=len(jobs) - len(worker_of))
                 time.sleep(POLL_S)
     except BaseException:
-        for job in jobs.values():
-            if not job.done():
-                os.kill(int(job.job_id), signal.SIGTERM)  # Submitit's controller hands it on to the run
-        while not all(job.done() for job in jobs.values()):
-            time.sleep(POLL_S)
+        _stop(list(jobs.values()))
         raise
-    return [_result(jobs[index]) for index in range(len(arguments))]
+    return [_result(job) for job in jobs.values()]
+
+
+def _stop(jobs: Sequence[submitit.Job[Any]]) -> None:
+    """Ask the runs to stop, and return when they have ended."""
+    for job in jobs:
+        if not job.done():
+            os.kill(int(job.job_id), signal.SIGTERM)  # Submitit's controller passes it on to the run
+    while not all(job.done() for job in jobs):
+        time.sleep(POLL_S)
 
 
 @contextlib.contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """What starts within ignores the terminal's Ctrl-C: the runs hear of it from here, once."""
+    """Processes started within the block ignore the terminal's Ctrl-C: `run_all` tells the runs, once."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -84,7 +83,7 @@ def _no_interrupt() -> Iterator[None]:
 
 
 def begin_work() -> None:
-    """In a worker: take its GPU, end on SIGTERM as on Ctrl-C, and also when the process that launched it is gone."""
+    """In a run's process: take its GPU; end on SIGTERM as on Ctrl-C, and when the launching process is gone."""
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.pop(GPU, "")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     parent = int(os.environ[PARENT])
@@ -98,7 +97,7 @@ def begin_work() -> None:
 
 
 def visible_gpus() -> list[str]:
-    """Names of this machine's GPUs as CUDA_VISIBLE_DEVICES takes them; none where there is no NVIDIA driver."""
+    """Names of this machine's GPUs as CUDA_VISIBLE_DEVICES takes them; empty without an NVIDIA driver."""
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in chosen.split(",") if name.strip()]
     try:
@@ -111,43 +110,6 @@ def visible_gpus() -> list[str]:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Watch:
-    """What the runs are doing: bars in a terminal, a line now and then in a log."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
-        console = Console(file=sys.stderr)
-        self.bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
-        self.total = self.bars.add_task("runs", total=len(names))
-        self.tasks: dict[int, TaskID] = {}
-        self.logged = time.monotonic()
-
-    def show(self, running: Mapping[int, Report | None], *, done: int) -> None:
-        """Draw the state of the running ones and the number that have ended."""
-        self.bars.update(self.total, completed=done)
-        for index in self.tasks.keys() - running.keys():
-            self.bars.remove_task(self.tasks.pop(index))
-        for index, state in running.items():
-            if index not in self.tasks:
-                self.tasks[index] = self.bars.add_task("", total=None)
-            stage, completed, total = state[:3] if state else (f"{self.names[index]}: starting or waiting", 0, None)
-            self.bars.update(self.tasks[index], description=stage, completed=completed, total=total)
-        if self.bars.disable and time.monotonic() - self.logged >= LOG_S:
-            self.logged = time.monotonic()
-            stages = ", ".join(f"{s.stage} {s.done}/{s.total}" for s in running.values() if s) or "starting"
-            log.info("%d of %d runs done; %s", done, len(self.names), stages)
-
-    def __enter__(self) -> Watch:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
 
 
 def _result(job: submitit.Job[Any]) -> Any:

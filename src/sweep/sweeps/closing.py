@@ -1,4 +1,4 @@
-"""Bringing outcomes before people's eyes: MLflow, as far as it answers, and the table in the terminal."""
+"""The end of a sweep: MLflow is brought up to date, and the table of its runs is printed."""
 
 from __future__ import annotations
 
@@ -13,35 +13,30 @@ from sweep.planning.names import run_folder, run_names
 from sweep.sweeps.closing_table import draw, row
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system import ranks
-from sweep.system.store import store_at
+from sweep.system.store import is_alive, store_at
 from sweep.tracking import FILE, read
 from sweep.tracking.background import bring_up_to_date
 from sweep.tracking.place import mlflow_place
 
 
 def close(configs: list[RunConfig]) -> None:
-    """Bring the sweep's parent up to date and print the table of these points; of several ranks the first does."""
+    """Update the sweep in MLflow and print the table of these runs; only the first of several ranks does."""
     if ranks.rank() > 0:
         return
     store_at(MULTIRUN).tidy()
-    show_sweep(configs, multirun=MULTIRUN.absolute())
-
-
-def show_sweep(configs: list[RunConfig], *, multirun: Path) -> None:
-    """Bring the runs and the parent of each sweep up to date, and print the table of these points."""
-    points = {multirun / config.name / run_folder(config): config for config in configs}
-    there = {folder: config for folder, config in points.items() if (folder / FILE).is_file()}
-    tracked = {folder.parent: config.tracking for folder, config in there.items() if config.tracking.enabled}
+    multirun = MULTIRUN.absolute()
+    by_folder = {multirun / config.name / run_folder(config): config for config in configs}
+    journals = {folder: read(folder, steps=False) for folder in by_folder if (folder / FILE).is_file()}
+    tracked = {folder.parent: by_folder[folder].tracking for folder in journals if by_folder[folder].tracking.enabled}
     # a run may have ended while MLflow was away, or been killed before MLflow had its outcome
-    for folder, tracking in tracked.items():
-        if not bring_up_to_date(folder, mlflow_place(multirun, tracking.uri, tracking.experiment)):
-            break  # the others would wait for the same MLflow
-    names = run_names(list(points.values()))
-    journals = {folder: read(folder, steps=False) for folder in there}
+    for sweep, tracking in tracked.items():
+        if not bring_up_to_date(sweep, mlflow_place(multirun, tracking.uri, tracking.experiment)):
+            break  # each more would cost the same wait
     rows = [
-        row(config, name, journals.get(folder), _beyond_constant(config, journals.get(folder), multirun))
-        for name, (folder, config) in zip(names, points.items(), strict=True)
-    ]
+        row(config, name, journals.get(folder), _beyond_control(config, journals.get(folder), multirun),
+            is_running=is_alive(folder))
+        for name, (folder, config) in zip(run_names(list(by_folder.values())), by_folder.items(), strict=True)
+    ]  # fmt: skip
     sweeps = dict.fromkeys(config.name for config in configs)
     sys.stdout.write(draw(", ".join(sweeps), rows))
     sys.stdout.write("".join(f"runs      {multirun / name}\n" for name in sweeps))
@@ -49,25 +44,25 @@ def show_sweep(configs: list[RunConfig], *, multirun: Path) -> None:
         sys.stdout.write("compare   make ui   (or sweep ui)\n")
 
 
-def _beyond_constant(config: RunConfig, events: Any, multirun: Path) -> list[dict[str, Any]]:
-    """Scores of an anneal less those of its constant control in the same sweep, paired; [] where one isn't finished."""
+def _beyond_control(config: RunConfig, events: Any, multirun: Path) -> list[dict[str, Any]]:
+    """Scores of an anneal less those of its matched control, paired; [] if one of the two isn't finished."""
     if events is None or config.anneal.arm != "decay":
         return []
-    twin = constant_of(config)
-    folder = multirun / twin.name / run_folder(twin)
+    control = constant_of(config)
+    folder = multirun / control.name / run_folder(control)
     if not (folder / FILE).is_file():
         return []
     own = _records(multirun / config.name / run_folder(config), events)
-    control = _records(folder, read(folder, steps=False))
-    if not own or own.keys() != control.keys():
+    of_control = _records(folder, read(folder, steps=False))
+    if not own or own.keys() != of_control.keys():
         return []
     from sweep.run.score import deltas
 
-    return [to_json(score) for score in deltas(control, own, config.tasks)]
+    return [to_json(score) for score in deltas(of_control, own, config.tasks)]
 
 
 def _records(folder: Path, events: Any) -> dict[str, Path]:
-    """Task -> the records of a finished run's last scores, as far as the store still has them."""
+    """Task -> the file of a finished run's last records, for the tasks whose file the store still has."""
     if (events.outcome or {}).get("status") != "finished":
         return {}
     after = "records/after/"

@@ -1,4 +1,4 @@
-"""The table at the end of a sweep: pure rows first, drawing second."""
+"""The table at the end of a sweep: first its rows, from configurations and journals, then its text."""
 
 from __future__ import annotations
 
@@ -13,46 +13,55 @@ from rich.table import Table
 from sweep.config import RunConfig
 from sweep.planning.names import label
 
-LOSS, VERSUS = "val loss", "vs constant"
+LOSS, VERSUS = "held-out loss", "vs constant"
 WHENS = ("before", "after", "delta", VERSUS)
 SIGNED = ("delta", VERSUS)
-BEYOND = "\nvs constant: after, less that of as many updates on the same data at the learning rate in force"
+VERSUS_NOTE = "\nvs constant: after, less that of as many updates on the same data at the current LR"
 Pair = tuple[float, float]
 """(value, standard error)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run as the table shows it; None: not there (yet)."""
+    """One run in the table; None: there is no such figure, or not yet."""
 
     checkpoint: str
     anneal: str
-    status: str
+    state: str
+    """finished, failed, interrupted, running or not started."""
     figures: dict[str, dict[str, Pair | None]]
-    """Suite, or LOSS of the held-out text -> "before", "after", "delta", and VERSUS: after, less the constant arm's."""
+    """Task set, or LOSS -> "before", "after", "delta", and VERSUS: after, less that of the matched control."""
     tokens: int | None
     seconds: float | None
 
 
-def row(config: RunConfig, name: str, events: Any, beyond: Iterable[Mapping[str, Any]] = ()) -> Row:
-    """The row of a point under its name, from its journal's events; None: it has no journal.
+def row(
+    config: RunConfig,
+    name: str,
+    events: Any,
+    beyond: Iterable[Mapping[str, Any]] = (),
+    *,
+    is_running: bool = False,
+) -> Row:
+    """The row of a run under its name, from the events of its journal; None: it has no journal.
 
-    `beyond` are the scores of its difference to the constant control, as far as there is one.
+    `beyond` are the scores of its difference to the matched control; `is_running`: a process works on the run.
     """
     checkpoint, _, anneal = name.partition(" ")
     scores = {**(events.scores if events else {}), VERSUS: list(beyond)}
-    outcome = (events.outcome if events else None) or {"status": "not finished" if events else "not started"}
+    outcome = (events.outcome if events else None) or {}
     cost = (outcome.get("result") or {}).get("cost", {})
-    shown = {suite: (suite, "mean") for suite in config.tasks.suites}
+    measures = {suite: (suite, "mean") for suite in config.tasks.suites}
     if config.tasks.heldout:
-        shown[LOSS] = ("heldout", "loss")
+        measures[LOSS] = ("heldout", "loss")
+    without_outcome = "running" if is_running else "interrupted" if events else "not started"
     return Row(
         checkpoint=checkpoint,
         anneal=anneal,
-        status=outcome["status"],
+        state=outcome.get("status", without_outcome),
         figures={
             title: {when: _find(scores.get(when, ()), label(of, config.tasks.limit), metric) for when in WHENS}
-            for title, (of, metric) in shown.items()
+            for title, (of, metric) in measures.items()
         },
         tokens=cost.get("tokens"),
         seconds=cost.get("seconds"),
@@ -60,7 +69,7 @@ def row(config: RunConfig, name: str, events: Any, beyond: Iterable[Mapping[str,
 
 
 def draw(title: str, rows: Iterable[Row]) -> str:
-    """The table as text, at most as wide as it needs."""
+    """The table as text, as wide as its columns need."""
     rows = list(rows)
     compared = any(figures[VERSUS] for r in rows for figures in r.figures.values())
     whens = [when for when in WHENS if when != VERSUS or compared]
@@ -82,13 +91,13 @@ def draw(title: str, rows: Iterable[Row]) -> str:
             for of in titles
             for when in whens
         ]
-        anneal = r.anneal if r.status == "finished" else f"{r.anneal} ({r.status})"
+        anneal = r.anneal if r.state == "finished" else f"{r.anneal} ({r.state})"
         tokens = "–" if r.tokens is None else f"{r.tokens / 1e6:.2f}M" if r.tokens else "0"
         table.add_row(r.checkpoint, anneal, *cells, tokens, "–" if r.seconds is None else f"{r.seconds:.0f}")
     means = "mean" if len(suites) == 1 else ", ".join(suites)
     explained = [f"{means}: accuracy over the tasks in %"] if suites else []
     explained += [f"{LOSS}: nats a token on held-out documents"] if LOSS in titles else []
-    table.caption = "; ".join([*explained, "± one standard error"]) + (BEYOND if compared else "")
+    table.caption = "; ".join([*explained, "± one standard error"]) + (VERSUS_NOTE if compared else "")
     text = io.StringIO()
     Console(file=text, width=220).print(table)
     return text.getvalue()

@@ -1,10 +1,9 @@
-"""What is made ready, and said, before the runs of a sweep start."""
+"""Before the runs of a sweep start: MLflow is prepared, and the cost of a first use is logged."""
 
 from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 from sweep.config import RunConfig, Tracking
 from sweep.planning.keys import corpus_key, numerics, pretraining_base, state_keys
@@ -19,17 +18,17 @@ log = logging.getLogger(__name__)
 
 
 def announce(configs: list[RunConfig]) -> None:
-    """Before these points run: MLflow made ready for several at once, and what the embedded models lack said."""
-    if len(configs) > 1:
-        show_start(configs, multirun=MULTIRUN.absolute())
-    warn_of_overruled_uri([config.tracking for config in configs if config.tracking.enabled])
+    """Before these runs start: prepare MLflow if there are several, and log what the embedded models still need."""
+    tracked = [config.tracking for config in configs if config.tracking.enabled]
+    if len(configs) > 1:  # else several processes would prepare it at once
+        for place in {mlflow_place(MULTIRUN.absolute(), t.uri, t.experiment) for t in tracked}:
+            prepare(place)
+    warn_of_overruled_uri(tracked)
     store = store_at(MULTIRUN)
-    furthest: dict[str, RunConfig] = {}
-    for config in configs:
-        known = furthest.setdefault(config.model.name, config)
-        if (config.checkpoint.step or 0) > (known.checkpoint.step or 0):
-            furthest[config.model.name] = config
-    missing = {name: c for name, c in furthest.items() if c.model.source == "embedded" and not _trained(store, c)}
+    latest: dict[str, RunConfig] = {}
+    for config in sorted(configs, key=lambda c: c.checkpoint.step or 0, reverse=True):
+        latest.setdefault(config.model.name, config)
+    missing = {name: c for name, c in latest.items() if c.model.source == "embedded" and not _has_checkpoint(store, c)}
     if missing:
         corpus = any(not store.has("corpus", corpus_key(c.model.vocab_size or 0)) for c in missing.values())
         minutes = sum(preparation_s(c.model, c.checkpoint.step or 0) for c in missing.values()) / 60
@@ -38,8 +37,8 @@ def announce(configs: list[RunConfig]) -> None:
         log.info("first use: %spretraining %s; once, at most about %.1f min", built, models, minutes)
 
 
-def _trained(store: Store, config: RunConfig) -> bool:
-    """Whether the store has the embedded checkpoint, made on whichever device."""
+def _has_checkpoint(store: Store, config: RunConfig) -> bool:
+    """Whether the store has this checkpoint of an embedded model, trained on a CPU or a GPU."""
     rates = pretraining_rates(config.model, config.checkpoint.step or 0)
     numbers = [numerics(config.compute, device) for device in ("cpu", "cuda")]
     return any(store.has("states", state_keys(pretraining_base(config.model, n), rates)[-1]) for n in numbers)
@@ -51,10 +50,3 @@ def warn_of_overruled_uri(trackings: list[Tracking]) -> None:
     if os.environ.get(VARIABLE) and overruled:
         names = ", ".join(sorted(map(str, overruled)))
         log.warning("%s is set, so MLflow is there and not at tracking.uri=%s", VARIABLE, names)
-
-
-def show_start(configs: list[RunConfig], *, multirun: Path) -> None:
-    """Have MLflow ready before several runs need it at once."""
-    tracked = [config.tracking for config in configs if config.tracking.enabled]
-    for place in {mlflow_place(multirun, tracking.uri, tracking.experiment) for tracking in tracked}:
-        prepare(place)

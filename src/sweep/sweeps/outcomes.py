@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from sweep.domain.errors import Refusal, unknown
 from sweep.planning.names import label
 from sweep.system import files
+from sweep.system.store import is_alive
 from sweep.tracking import FILE, Events, read
 
 log = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ journal's name of a file of records."""
 def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:
     """The runs of all these sweeps; column `sweep` is the folder. Refusal where one holds no run.
 
-    Columns: `run` (name of the folder), `key`, `name`, `status` (finished, failed, interrupted, running, unreadable, or
-    killed: nobody is at work on it), `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK`
+    Columns: `run` (name of the folder), `key`, `name`, `status` (finished, failed, interrupted, running or
+    unreadable), `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK`
     for WHEN before, after and delta, `position/…`, `cost/…`, `final_state`, `final_loss`, and `records`, JSON of
     WHEN/TASK -> path of the records from the run's folder.
     """
@@ -53,18 +54,16 @@ def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:
         table = _current(sweep)
         if not len(table):
             raise Refusal(f"{sweep} holds no run: a sweep's folder has RUN/{FILE} in it")
-        tables.append(_with_killed(sweep, table).append_column("sweep", pa.array([str(sweep)] * len(table))))
+        tables.append(_with_interrupted(sweep, table).append_column("sweep", pa.array([str(sweep)] * len(table))))
     return pa.concat_tables(tables, promote_options="default")
 
 
-def _with_killed(sweep: Path, table: pa.Table) -> pa.Table:
+def _with_interrupted(sweep: Path, table: pa.Table) -> pa.Table:
     statuses = table["status"].to_pylist()
     if RUNNING not in statuses:
         return table
-    from sweep.tracking.sweeps import is_alive
-
     runs = zip(table["run"].to_pylist(), statuses, strict=True)
-    true = ["killed" if status == RUNNING and not is_alive(sweep / run) else status for run, status in runs]
+    true = ["interrupted" if status == RUNNING and not is_alive(sweep / run) else status for run, status in runs]
     return table.set_column(table.schema.names.index("status"), "status", pa.array(true))
 
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -21,6 +20,7 @@ from sweep.planning.designs import Axis, ranged
 from sweep.planning.designs import points as points_of
 from sweep.planning.names import run_folder
 from sweep.planning.pretraining_schedule import check_lr_is_known
+from sweep.sweeps.hydra_private import apply_overrides
 from sweep.system import files
 
 
@@ -102,7 +102,7 @@ class Composer:
         """The validated configuration; Refusal, or what Hydra raises, where it can't be run."""
         chosen = tuple(word for word in words if self._is_option(word))
         tree = copy.deepcopy(self._of(chosen))
-        ConfigLoaderImpl._apply_overrides_to_config([self._override(w) for w in words if w not in chosen], tree)
+        apply_overrides([self._override(w) for w in words if w not in chosen], tree)
         return typed(tree)
 
     def _of(self, chosen: tuple[str, ...]) -> DictConfig:

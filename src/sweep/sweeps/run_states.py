@@ -1,4 +1,4 @@
-"""How the runs of a sweep stand, by their journals and by what Slurm says of their jobs."""
+"""The state of each run of a sweep, by its journal, its lease, and what Slurm says of its job."""
 
 from __future__ import annotations
 
@@ -12,143 +12,132 @@ from typing import Any, Literal
 from sweep.launch.cluster import Queued, Unreachable, ended, queue
 from sweep.launch.job_log import Submitted, submissions
 from sweep.system.progress import Report, read_progress
+from sweep.system.store import is_alive
 from sweep.tracking import FILE, outcome
 
-State = Literal["finished", "failed", "interrupted", "running", "pending", "held", "lost", "unknown"]
+State = Literal["finished", "failed", "interrupted", "running", "pending", "held", "unknown", "not started"]
 LIVE = ("running", "pending", "held", "unknown")
-"""States of runs that a job still holds, or may hold."""
+"""States of runs that a process or a job has, or may have."""
 EXITED = re.compile(r"srun: error: \S+: tasks? \S+: Exited with exit code")
-"""The last line of a job's log, after whatever went wrong."""
+"""srun writes this line last into a job's log, after the message of whatever went wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """How one run stands."""
+class RunState:
+    """The state of one run."""
 
     run: str
-    """Its folder's name."""
+    """The name of its folder."""
     state: State
     job: str | None
-    """The last job that it was given to."""
+    """The last job that it was given to; None: none."""
     detail: str
-    """Why, or what it is at."""
+    """Why it is in this state."""
     progress: Report | None = None
-    """Of a running one."""
+    """Of a running run; None: it has no long stage at the moment."""
 
 
 class Cluster:
-    """What is known of jobs: Slurm is asked once an update, and what left the queue is asked after once."""
+    """What Slurm says of jobs; it is asked once an update, and once about each job that has left the queue."""
 
     def __init__(self) -> None:
         self.queued: Mapping[str, Queued] | None = None
-        self._gone: dict[str, str] = {}
+        """The jobs in the queue; None: Slurm has not answered."""
+        self._ended: dict[str, str] = {}
 
     def update(self, jobs: Iterable[str]) -> None:
-        """Ask; where the controller doesn't answer nothing is known, and nothing is concluded."""
+        """Ask Slurm for the queue and for these jobs; if it does not answer, all jobs in the queue are unknown."""
         try:
             self.queued = queue()
         except Unreachable:
             self.queued = None
             return
-        gone = {job for job in jobs if job not in self.queued and not self._gone.get(job)}
+        gone = {job for job in jobs if job not in self.queued and not self._ended.get(job)}
         states = ended(gone)
-        self._gone |= {job: states.get(job, "") for job in gone}
+        self._ended |= {job: states.get(job, "") for job in gone}
 
-    def gone(self, job: str) -> str | None:
-        """How the job ended, "" where nobody remembers; None: it has not, as far as is known."""
-        return self._gone.get(job)
+    def ended(self, job: str) -> str | None:
+        """Slurm's state of a job that has ended, "" if nobody remembers it; None: the job has not ended."""
+        return self._ended.get(job)
 
 
-def standings(sweep: Path, cluster: Cluster, *, runs: Iterable[str] | None = None) -> list[Standing]:
-    """How these runs of the sweep in this folder stand; None: all that were submitted or have begun."""
+def run_states(sweep: Path, cluster: Cluster, *, runs: Iterable[str] | None = None) -> list[RunState]:
+    """The states of these runs of the sweep in this folder; None: of all that were submitted or have begun."""
     jobs = submissions(sweep)
     names = [*jobs, *(path.parent.name for path in sorted(sweep.glob(f"*/{FILE}")))] if runs is None else runs
-    return [_standing(sweep, name, jobs.get(name), cluster) for name in dict.fromkeys(names)]
+    return [_run_state(sweep / name, jobs.get(name), cluster) for name in dict.fromkeys(names)]
 
 
-def jobs_left(sweep: Path) -> set[str]:
-    """The jobs of a sweep's runs that are not finished."""
-    left = (job for run, job in submissions(sweep).items() if (outcome(sweep / run) or {}).get("status") != "finished")
-    return {job.job for job in left}
+def unfinished_jobs(sweep: Path) -> set[str]:
+    """The jobs of the sweep's runs that are not finished."""
+    return {job.job for run, job in submissions(sweep).items() if _status(outcome(sweep / run)) != "finished"}
 
 
-def _standing(sweep: Path, name: str, job: Submitted | None, cluster: Cluster) -> Standing:
-    folder = sweep / name
-    said = outcome(folder)
-    state = "" if said is None else said["status"]
-    if state == "finished":
-        return Standing(run=name, state="finished", job=None if job is None else job.job, detail="")
-    if job is None:
-        return _without_job(folder, name, said)
-    mine = said if said is not None and said["time"] >= job.time else None  # not of a job before this one
-    if mine is not None and mine["status"] == "failed":
-        return Standing(run=name, state="failed", job=job.job, detail=mine["error"])
-    if (gone := cluster.gone(job.job)) is not None:
-        if mine is not None:
-            return Standing(run=name, state="interrupted", job=job.job, detail=_slurm(gone, mine["error"]))
-        return Standing(run=name, state="lost", job=job.job, detail=_slurm(gone, last_words(job)))
+def _status(end: Mapping[str, Any] | None) -> State:
+    return "not started" if end is None else end["status"]
+
+
+def _run_state(folder: Path, job: Submitted | None, cluster: Cluster) -> RunState:
+    end = outcome(folder)
+    if job is not None and end is not None and end["status"] != "finished" and end["time"] < job.time:
+        end = None  # of an attempt before this job
+    state, detail = _state(folder, job, end, cluster)
+    progress = read_progress(folder) if state == "running" else None
+    return RunState(run=folder.name, state=state, job=job.job if job else None, detail=detail, progress=progress)
+
+
+def _state(folder: Path, job: Submitted | None, end: Mapping[str, Any] | None, cluster: Cluster) -> tuple[State, str]:
+    """State and detail. A run without an outcome is running while its lease is held; a job may still begin it."""
+    if end is not None and (job is None or end["status"] != "interrupted"):
+        return end["status"], end["error"] or ""
+    if job is None or cluster.ended(job.job) is not None:
+        if end is None and is_alive(folder):
+            return "running", "in a process of this machine or another"
+        if job is None:
+            return ("interrupted", "its process is gone") if (folder / FILE).is_file() else ("not started", "")
+        how = cluster.ended(job.job) or "and nobody remembers how"
+        return "interrupted", f"its job ended {how}; {last_words(job) if end is None else end['error']}"
     if cluster.queued is None:
-        return Standing(run=name, state="unknown", job=job.job, detail="Slurm's controller doesn't answer")
-    now = cluster.queued.get(job.job)
-    if now is None:  # submitted since Slurm was asked
-        return Standing(run=name, state="pending", job=job.job, detail="")
-    why = f"{now.state.lower()}, {now.reason}"
-    if now.held:
-        return Standing(run=name, state="held", job=job.job, detail=f"{why}: scontrol release {job.job}")
-    if now.pending:
-        return Standing(run=name, state="pending", job=job.job, detail=why)
-    progress = read_progress(folder)
-    if progress is None and not _begun(folder, job):
-        return Standing(run=name, state="pending", job=job.job, detail="in a running job, not its turn yet")
-    return Standing(run=name, state="running", job=job.job, detail=now.state.lower(), progress=progress)
-
-
-def _without_job(folder: Path, name: str, said: Mapping[str, Any] | None) -> Standing:
-    """Of a run that no cluster was given: on this machine, or on another by hand."""
-    if said is not None:
-        return Standing(run=name, state=said["status"], job=None, detail=said["error"] or "")
-    progress = read_progress(folder)
-    if progress is None:
-        return Standing(run=name, state="lost", job=None, detail="begun, and killed or between two stages")
-    return Standing(run=name, state="running", job=None, detail="on this machine or another", progress=progress)
-
-
-def _begun(folder: Path, job: Submitted) -> bool:
-    """Whether the journal was written since the job was submitted."""
-    journal = folder / FILE
-    return journal.is_file() and journal.stat().st_mtime >= job.time
-
-
-def _slurm(state: str, said: str) -> str:
-    return f"its job ended {state or 'and nobody remembers how'}; {said}"
+        return "unknown", "Slurm's controller doesn't answer"
+    queued = cluster.queued.get(job.job)
+    if queued is None:  # submitted since Slurm was asked
+        return "pending", ""
+    why = f"{queued.state.lower()}, {queued.reason}"
+    if queued.held:
+        return "held", f"{why}: scontrol release {job.job}"
+    if queued.pending:
+        return "pending", why
+    if is_alive(folder):
+        return "running", queued.state.lower()
+    return "pending", "its job is running, and does other runs or starts"
 
 
 def last_words(job: Submitted) -> str:
-    """The end of a job's log, which says why where no journal does; what srun adds to any failure says nothing."""
+    """The last message in a job's log and the log's path; the line that srun adds to every failure is left out."""
     try:
         lines = [line for line in Path(job.log).read_text(errors="replace").splitlines() if line.strip()]
     except FileNotFoundError:
         lines = []
-    said = [line for line in lines if not EXITED.match(line)] or lines
-    return f"{said[-1].strip() if said else 'it wrote nothing'}; log {job.log}"
+    messages = [line for line in lines if not EXITED.match(line)] or lines
+    return f"{messages[-1].strip() if messages else 'it wrote nothing'}; log {job.log}"
 
 
-def look(multirun: Path, name: str, cluster: Cluster) -> list[Standing]:
-    """How the runs of a sweep stand now; FileNotFoundError listing the sweeps where there is none of this name."""
+def look(multirun: Path, name: str, cluster: Cluster) -> list[RunState]:
+    """The states of a sweep's runs now; FileNotFoundError with the names of all sweeps if it doesn't exist."""
     folder = multirun / name
     if not folder.is_dir():
-        there = sorted(path.name for path in multirun.glob("*") if submissions(path) or any(path.glob(f"*/{FILE}")))
-        raise FileNotFoundError(f"there is no sweep {name!r} in {multirun}: there is {', '.join(there) or 'none'}")
-    cluster.update(jobs_left(folder))
-    return standings(folder, cluster)
+        names = sorted(path.name for path in multirun.glob("*") if submissions(path) or any(path.glob(f"*/{FILE}")))
+        raise FileNotFoundError(f"there is no sweep {name!r} in {multirun}: there is {', '.join(names) or 'none'}")
+    cluster.update(unfinished_jobs(folder))
+    return run_states(folder, cluster)
 
 
-def to_text(standing: Standing) -> str:
+def to_text(run: RunState) -> str:
     """One line, for people."""
-    at = ""
-    if standing.progress is not None:
-        stage, done, total, ends = standing.progress
-        at = f"{stage} {done}/{total}"
-        at += f" until about {time.strftime('%H:%M:%S', time.localtime(ends))}" if ends else ""
-    words = [standing.state, standing.run, f"job {standing.job}" if standing.job else "", at, standing.detail]
-    return "  ".join(word for word in words if word)
+    progress = ""
+    if run.progress is not None:
+        stage, done, total, ends = run.progress
+        progress = f"{stage} {done}/{total}"
+        progress += f" until about {time.strftime('%H:%M:%S', time.localtime(ends))}" if ends else ""
+    parts = [run.state, run.run, f"job {run.job}" if run.job else "", progress, run.detail]
+    return "  ".join(part for part in parts if part)

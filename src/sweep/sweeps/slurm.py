@@ -1,4 +1,4 @@
-"""The story of a sweep on a cluster: what is left to do is packed, refused or submitted, then watched until it ends."""
+"""A sweep on a cluster: the runs that are not done are packed into jobs, submitted, and watched until they end."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweep.config import RunConfig
 from sweep.launch.cluster import ask
-from sweep.launch.job_log import FOLDER, record
-from sweep.launch.local import Watch
+from sweep.launch.job_log import FOLDER, Submitted, record
 from sweep.launch.preflight import check_accepted, check_request
 from sweep.launch.slurm import submit
 from sweep.planning.job_packing import JobRequest, PackedJob, packed
-from sweep.sweeps.run_states import LIVE, Cluster, Standing, jobs_left, standings, to_text
+from sweep.sweeps.run_states import LIVE, Cluster, RunState, run_states, to_text, unfinished_jobs
+from sweep.system.progress import RunsProgress
 from sweep.tracking.background import overlapping_runs
 
 log = logging.getLogger(__name__)
 
 CANCELLED_AT_ONCE = 500
-"""Jobs named to one scancel."""
+"""Number of jobs that one scancel gets."""
 
 
 class Runs:
-    """The points of one command, each with its folder; in Slurm's hands once they are submitted."""
+    """The runs of one command, each with its folder, and their jobs once they are submitted."""
 
     def __init__(
         self, configs: Sequence[RunConfig], folders: Sequence[Path], is_done: Callable[[RunConfig, Path], bool]
@@ -37,16 +37,20 @@ class Runs:
         self.is_done = is_done
         self.cluster = Cluster()
         self.refused: dict[int, str] = {}
-        """Points that sbatch did not take, and its words."""
+        """Runs that sbatch did not take, with its message."""
 
     def todo(self) -> list[int]:
-        """Points to submit: not done, and not in the hands of a job, or of a process, that is alive."""
-        stands = self._look()
-        left = [i for i, config in enumerate(self.configs) if not self.is_done(config, self.folders[i])]
-        alone = [i for i in left if stands[i].state in LIVE]
-        for i in alone:
-            log.info("left alone: %s", to_text(stands[i]))
-        return [i for i in left if i not in alone]
+        """The runs to submit: not done, and no living job or process has them."""
+        states = self.look()
+        todo = []
+        for i, config in enumerate(self.configs):
+            if self.is_done(config, self.folders[i]):
+                continue
+            if states[i].state in LIVE:
+                log.info("left alone: %s", to_text(states[i]))
+            else:
+                todo.append(i)
+        return todo
 
     def submit(
         self,
@@ -56,120 +60,117 @@ class Runs:
         parameters: Mapping[str, Any],
         own: Mapping[str, Any],
     ) -> None:
-        """Submit these points, `work(*arguments[i])` each; Refusal, before any is, of what the cluster can't run."""
+        """Submit `work(*arguments[i])` for each of these runs.
+
+        Raises Refusal, before anything is submitted, if the cluster can't run one of them.
+        """
         places = list(arguments)
-        configs = [self.configs[i] for i in places]
         packs = [
             dataclasses.replace(pack, runs=tuple(places[i] for i in pack.runs))
-            for pack in packed(configs, chosen, pack=own["pack"], pack_min=own["pack_min"])
+            for pack in packed([self.configs[i] for i in places], chosen, pack=own["pack"], pack_min=own["pack_min"])
         ]
         folder = self.folders[places[0]].parent / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = [(request, list(of)) for request, of in itertools.groupby(packs, key=lambda pack: pack.request)]
-        asked = [{**parameters, **dataclasses.asdict(request)} for request, _ in arrays]
-        for wanted in asked:
+        arrays = [
+            ({**parameters, **dataclasses.asdict(request)}, list(group))
+            for request, group in itertools.groupby(packs, key=lambda pack: pack.request)
+        ]
+        for wanted, _ in arrays:
             check_request(wanted)
             check_accepted(folder, wanted)
-        for wanted, (_, of) in zip(asked, arrays, strict=True):
-            self._submit(work, of, arguments, folder=folder, parameters=wanted, limit=own["max_num_timeout"])
+        for wanted, group in arrays:
+            jobs = [[arguments[i] for i in pack.runs] for pack in group]
+            limit = own["max_num_timeout"]
+            submitted = submit(
+                work, jobs, around=overlapping_runs, folder=folder, parameters=wanted, max_num_timeout=limit
+            )
+            self._record(submitted, group)
 
-    def _submit(
-        self,
-        work: Callable[..., Any],
-        packs: Sequence[PackedJob],
-        arguments: Mapping[int, tuple[Any, ...]],
-        *,
-        folder: Path,
-        parameters: Mapping[str, Any],
-        limit: int,
-    ) -> None:
-        done = 0
+    def _record(self, submitted: Iterator[list[Submitted]], packs: Sequence[PackedJob]) -> None:
+        """Submit these packs, and record in the folders of their sweeps which job has which runs."""
+        left = list(packs)
         try:
-            runs = [[arguments[i] for i in pack.runs] for pack in packs]
-            for jobs in submit(
-                work, runs, around=overlapping_runs, folder=folder, parameters=parameters, max_num_timeout=limit
-            ):
-                for job, pack in zip(jobs, packs[done:], strict=False):
-                    for sweep, of in itertools.groupby(pack.runs, key=lambda i: self.folders[i].parent):
-                        record(sweep, [dataclasses.replace(job, runs=tuple(self.folders[i].name for i in of))])
-                done += len(jobs)
+            for jobs in submitted:
+                for job, pack in zip(jobs, left, strict=False):
+                    for sweep, group in itertools.groupby(pack.runs, key=lambda i: self.folders[i].parent):
+                        record(sweep, [dataclasses.replace(job, runs=tuple(self.folders[i].name for i in group))])
+                left = left[len(jobs) :]
                 log.info("%d jobs submitted: %s ... %s", len(jobs), jobs[0].job, jobs[-1].job)
         except RuntimeError as error:
-            self.refused |= {i: str(error) for pack in packs[done:] for i in pack.runs}
-            log.error("%d runs were not submitted: %s", sum(len(pack.runs) for pack in packs[done:]), error)
+            refused = {i: str(error) for pack in left for i in pack.runs}
+            self.refused |= refused
+            log.error("%d runs were not submitted: %s", len(refused), error)
 
     def wait(self, *, poll_s: float, cancel: bool) -> None:
-        """Return when no run is in a job's hands any more, or when those that are will not start by themselves."""
+        """Return when no job has any of the runs, or when those that have one will not start by themselves."""
         try:
-            watch([folder.name for folder in self.folders], self._look, poll_s=poll_s)
+            watch([folder.name for folder in self.folders], self.look, poll_s=poll_s)
         except KeyboardInterrupt:
             if cancel:
-                log.info("cancelled: %d jobs", cancel_jobs(self._standings()))
+                log.info("cancelled: %d jobs", cancel_jobs(self._states()))
             else:
-                log.info("the jobs go on. %s", _doors(self.names))
+                log.info("the jobs go on. %s", self.next_commands)
             raise
 
     def failures(self) -> list[str | None]:
-        """Why each point is not done; None where it is."""
-        stands = self._standings()
+        """Why each run is not done; None for a run that is."""
+        states = self._states()
         return [
-            None if self.is_done(config, folder) else self.refused.get(i) or to_text(stands[i])
+            None if self.is_done(config, folder) else self.refused.get(i) or to_text(states[i])
             for i, (config, folder) in enumerate(zip(self.configs, self.folders, strict=True))
         ]
 
+    def log_detached(self) -> None:
+        """Log that the runs are submitted, and the commands that follow them."""
+        names = dict.fromkeys(config.name for config in self.configs)
+        log.info("submitted: sweep %s. %s", ", ".join(names), self.next_commands)
+
     @property
-    def names(self) -> list[str]:
-        """The sweeps that the points belong to."""
-        return list(dict.fromkeys(config.name for config in self.configs))
+    def next_commands(self) -> str:
+        """The commands that show, stop and wait for these runs."""
+        options = (("look", ""), ("stop", " --cancel"), ("wait", " --wait"))
+        names = dict.fromkeys(config.name for config in self.configs)
+        return "; ".join(f"{verb}: sweep status {name}{option}" for name in names for verb, option in options)
 
-    def say_detached(self) -> None:
-        """How to go on from here."""
-        log.info("submitted: sweep %s. %s", ", ".join(self.names), _doors(self.names))
+    def look(self) -> list[RunState]:
+        """Ask Slurm, then the state of each run."""
+        self.cluster.update(set().union(*(unfinished_jobs(sweep) for sweep in {f.parent for f in self.folders})))
+        return self._states()
 
-    def _look(self) -> list[Standing]:
-        self.cluster.update(set().union(*(jobs_left(sweep) for sweep in self._sweeps())))
-        return self._standings()
-
-    def _standings(self) -> list[Standing]:
-        of = {sweep: {folder.name for folder in self.folders if folder.parent == sweep} for sweep in self._sweeps()}
-        found = {(sweep, s.run): s for sweep, names in of.items() for s in standings(sweep, self.cluster, runs=names)}
-        return [found[folder.parent, folder.name] for folder in self.folders]
-
-    def _sweeps(self) -> list[Path]:
-        return list(dict.fromkeys(folder.parent for folder in self.folders))
+    def _states(self) -> list[RunState]:
+        by_folder = {
+            sweep / state.run: state
+            for sweep in {folder.parent for folder in self.folders}
+            for state in run_states(sweep, self.cluster, runs=[f.name for f in self.folders if f.parent == sweep])
+        }
+        return [by_folder[folder] for folder in self.folders]
 
 
-def watch(names: Sequence[str], look: Callable[[], list[Standing]], *, poll_s: float) -> list[Standing]:
-    """How the runs stand when none of them is live; a run that Slurm holds back is waited for only beside others."""
+def watch(names: Sequence[str], look: Callable[[], list[RunState]], *, poll_s: float) -> list[RunState]:
+    """The states of the runs when none is live any more; if all live ones are held, they are not waited for."""
     warned: set[str] = set()
-
-    def again() -> list[Standing]:
-        time.sleep(poll_s)  # a shared file system may show the end of a journal late
-        return look()
-
-    with Watch(names) as shown:
+    with RunsProgress(names) as progress:
         while True:
-            now = look()
-            live = [i for i, standing in enumerate(now) if standing.state in LIVE]
-            for standing in now:
-                if standing.state == "held" and standing.run not in warned:
-                    warned.add(standing.run)
-                    log.warning("does not start by itself: %s", to_text(standing))
-            if all(now[i].state == "held" for i in live):
-                return now if all(standing.state == "finished" for standing in now) else again()
-            running = {i: now[i].progress for i in live if now[i].state == "running"}
-            shown.show(running, done=len(now) - len(live))
+            runs = look()
+            live = {i: run for i, run in enumerate(runs) if run.state in LIVE}
+            for run in live.values():
+                if run.state == "held" and run.run not in warned:
+                    warned.add(run.run)
+                    log.warning("does not start by itself: %s", to_text(run))
+            if all(run.state == "held" for run in live.values()):
+                break
+            reports = {i: run.progress for i, run in live.items() if run.state == "running"}
+            progress.show(reports, done=len(runs) - len(live))
             time.sleep(poll_s)
+    if all(run.state == "finished" for run in runs):
+        return runs
+    time.sleep(poll_s)  # a shared file system may show the end of a journal late
+    return look()
 
 
-def cancel_jobs(found: Sequence[Standing]) -> int:
-    """Cancel the jobs of the live ones; how many."""
-    jobs = list(dict.fromkeys(standing.job for standing in found if standing.job and standing.state in LIVE))
+def cancel_jobs(runs: Sequence[RunState]) -> int:
+    """Cancel the jobs of the live runs; the number of jobs."""
+    jobs = list(dict.fromkeys(run.job for run in runs if run.job and run.state in LIVE))
     for first in range(0, len(jobs), CANCELLED_AT_ONCE):
         ask("scancel", *jobs[first : first + CANCELLED_AT_ONCE])
     return len(jobs)
-
-
-def _doors(names: Sequence[str]) -> str:
-    options = (("look", ""), ("stop", " --cancel"), ("wait", " --wait"))
-    return "; ".join(f"{verb}: sweep status {name}{option}" for name in names for verb, option in options)

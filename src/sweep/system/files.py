@@ -1,4 +1,4 @@
-"""Files on this machine: which ones a pattern means, what tells their content apart, and writing one durably."""
+"""Files: the ones that a pattern matches, their digests, and durable writing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 def expanded(path: str) -> list[str]:
-    """The files that a pattern matches, sorted; a path without `*`, `?` or `[`, or an address, as it is."""
+    """The files that a pattern matches, sorted; an address, or a path without `*`, `?` and `[`, as it is."""
     if "://" in path or not glob.has_magic(path):
         return [path]
     return sorted(glob.glob(path, recursive=True))  # noqa: PTH207 (the pattern may be absolute)
 
 
 def version(file: Path) -> tuple[int, int]:
-    """Size, and time of change in ns."""
+    """Size in bytes, and time of the last change in ns."""
     stat = file.stat()
     return stat.st_size, stat.st_mtime_ns
 
@@ -29,7 +29,7 @@ def file_digest(path: Path) -> str:
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Replace a file's content whole, on disk before this returns."""
+    """Replace a file by one with this text: at once, and on disk before this returns."""
     part = path.with_suffix(f".{uuid.uuid4().hex}.part")
     part.write_text(text)
     fsync(part)
@@ -37,7 +37,7 @@ def write_durably(path: Path, text: str) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Put a file or a folder's entries on disk."""
+    """Put the content of a file, or the list of a folder's files, on disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -1,4 +1,4 @@
-"""The machine a run is on: what it is, and how busy it is meanwhile, in the words of MLflow's own monitor."""
+"""The machine that a run is on, and how busy it is; the figures have the names of MLflow's own monitor."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ MB = 1e6
 
 def machine() -> dict[str, Any]:
     """CPU, cores, memory in GB, operating system, and the GPUs that this process may use."""
-    found: dict[str, Any] = {
+    described: dict[str, Any] = {
         "cpu": _cpu(),
         "cores": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "os": platform.platform(),
     }
-    with contextlib.suppress(pynvml.NVMLError), _nvml():
-        found["gpus"] = [pynvml.nvmlDeviceGetName(gpu) for gpu in _gpus()]
-        found["driver"] = pynvml.nvmlSystemGetDriverVersion()
-    return found
+    with contextlib.suppress(pynvml.NVMLError), _visible_gpus() as gpus:
+        driver = pynvml.nvmlSystemGetDriverVersion()  # raises without a driver
+        described |= {"gpus": [pynvml.nvmlDeviceGetName(gpu) for gpu in gpus], "driver": driver}
+    return described
 
 
 @contextlib.contextmanager
 def watched(write: Callable[[dict[str, float]], None], *, every_s: float = INTERVAL_S) -> Iterator[None]:
-    """Within the block, a thread writes a sample every so many seconds, and a last one at its end.
+    """Within the block, a thread writes a sample every `every_s` seconds, and a last one at the end.
 
-    It ends quietly where `write` raises: whoever runs in the block finds out by itself.
+    The thread ends silently if `write` raises: the work in the block meets the same fault by itself.
     """
     over = threading.Event()
 
     def watch() -> None:
         psutil.cpu_percent()  # the next call's figure is of the time since this one
-        with contextlib.suppress(Exception), _nvml_if_any() as gpus:
+        with contextlib.suppress(Exception), _visible_gpus() as gpus:
             while not over.wait(every_s):
                 write(sample(gpus))
             write(sample(gpus))
@@ -56,9 +56,9 @@ def watched(write: Callable[[dict[str, float]], None], *, every_s: float = INTER
 
 
 def sample(gpus: list[Any]) -> dict[str, float]:
-    """Figures of now, those in % since the last call; a GPU's as far as it has them (a part of one has few)."""
+    """Current figures; the CPU's % is of the time since the last call. A part of a GPU has not all of a GPU's."""
     memory, disk = psutil.virtual_memory(), psutil.disk_usage(str(Path.cwd()))
-    found = {
+    figures = {
         "cpu_utilization_percentage": psutil.cpu_percent(),
         "system_memory_usage_megabytes": memory.used / MB,
         "system_memory_usage_percentage": memory.percent,
@@ -68,37 +68,29 @@ def sample(gpus: list[Any]) -> dict[str, float]:
     for number, gpu in enumerate(gpus):
         with contextlib.suppress(pynvml.NVMLError):
             held = pynvml.nvmlDeviceGetMemoryInfo(gpu)
-            found[f"gpu_{number}_memory_usage_megabytes"] = held.used / MB
-            found[f"gpu_{number}_memory_usage_percentage"] = 100 * held.used / held.total
+            figures[f"gpu_{number}_memory_usage_megabytes"] = held.used / MB
+            figures[f"gpu_{number}_memory_usage_percentage"] = 100 * held.used / held.total
         with contextlib.suppress(pynvml.NVMLError):
-            found[f"gpu_{number}_utilization_percentage"] = pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu
+            figures[f"gpu_{number}_utilization_percentage"] = pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu
         with contextlib.suppress(pynvml.NVMLError):
-            found[f"gpu_{number}_power_usage_watts"] = pynvml.nvmlDeviceGetPowerUsage(gpu) / 1000
-    return {name: round(float(value), 1) for name, value in found.items()}
+            figures[f"gpu_{number}_power_usage_watts"] = pynvml.nvmlDeviceGetPowerUsage(gpu) / 1000
+    return {name: round(float(value), 1) for name, value in figures.items()}
 
 
 @contextlib.contextmanager
-def _nvml() -> Iterator[None]:
-    pynvml.nvmlInit()
-    try:
-        yield
-    finally:
-        pynvml.nvmlShutdown()
-
-
-@contextlib.contextmanager
-def _nvml_if_any() -> Iterator[list[Any]]:
-    """The GPUs, where there is a driver."""
+def _visible_gpus() -> Iterator[list[Any]]:
+    """Handles of the GPUs that this process may use; empty without a driver."""
     with contextlib.ExitStack() as stack:
         gpus: list[Any] = []
         with contextlib.suppress(pynvml.NVMLError):
-            stack.enter_context(_nvml())
+            pynvml.nvmlInit()
+            stack.callback(pynvml.nvmlShutdown)
             gpus = _gpus()
         yield gpus
 
 
 def _gpus() -> list[Any]:
-    """Handles of the GPUs that CUDA_VISIBLE_DEVICES leaves: numbers, or the UUIDs of GPUs and of parts of them."""
+    """Handles of the GPUs in CUDA_VISIBLE_DEVICES, which has numbers, or the UUIDs of GPUs and of parts of GPUs."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
@@ -110,7 +102,7 @@ def _gpus() -> list[Any]:
 
 
 def _cpu() -> str:
-    """The CPU's model name, which only Linux's own file tells."""
+    """The CPU's model name."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,8 @@
-"""A lease: the right to work on something, held by a living process, on a file system that several hosts may share."""
+"""A lease: the right of one living process to work on something, on a file system that several hosts may share.
+
+Ours, and not flufl.lock: that has no heartbeat, doesn't free a dead holder's lock at once, compares the clocks of
+several hosts, and doesn't tell a process that slept that it lost its lock.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +25,15 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 EXPIRY_S = 60.0
-"""A lease without a heartbeat for this long is free; a holder that died on this host frees it at once."""
+"""A lease without a heartbeat for this long is free. If its holder died on this host it is free at once."""
 
 
 class LeaseLost(RuntimeError):
-    """Somebody else holds what this process was working on: stop writing."""
+    """Another process holds the lease that this one had: stop writing."""
 
 
 class Lease:
-    """A file naming its holder, kept alive by a heartbeat; changed only under a lock beside it."""
+    """A file that names its holder. A heartbeat keeps it alive; it is changed only under a lock file beside it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,7 +45,7 @@ class Lease:
         self._beat = threading.Thread(target=self._keep_alive, daemon=True)
 
     def acquire(self) -> bool:
-        """Take the lease where it is free or its holder dead; False where a living one has it."""
+        """Take the lease if it is free or its holder is dead; False if a living process has it."""
         with self._lock:
             if self.is_held():
                 return False
@@ -52,7 +56,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Give the lease back; somebody else's is left alone."""
+        """Give the lease back, unless another process has taken it over."""
         self._done.set()
         self._beat.join()
         with self._lock:
@@ -60,19 +64,17 @@ class Lease:
                 self.path.unlink()
 
     def check(self) -> None:
-        """Raise LeaseLost where somebody else has taken over; one that slept looks before it believes itself."""
-        if (
-            abs(time.time() - self._beaten) > 2 * HEARTBEAT_S
-        ):  # the clock on the wall: it goes on while a machine sleeps
-            with contextlib.suppress(OSError):  # the heartbeat tells of it
+        """Raise LeaseLost if another process has taken over. After a suspend, the file is read again first."""
+        if abs(time.time() - self._beaten) > 2 * HEARTBEAT_S:  # time.monotonic stands still while a machine sleeps
+            with contextlib.suppress(OSError):  # the heartbeat logs it
                 self._renew()
         if self._lost.is_set():
             raise LeaseLost(f"{self.path.name} was taken over by {self.holder()}")
 
     def holder(self) -> str:
-        """Who has it, for people."""
-        now = self._current()
-        return f"process {now['pid']} on {now['host']}" if now else "nobody"
+        """The holder, in words."""
+        holder = self._current()
+        return f"process {holder['pid']} on {holder['host']}" if holder else "nobody"
 
     def _current(self) -> dict:
         try:
@@ -81,20 +83,21 @@ class Lease:
             return {}
 
     def is_held(self) -> bool:
-        """Whether a living process has it, this one or another."""
-        now = self._current()
-        if not now:
+        """Whether a living process, this one or another, has the lease."""
+        holder = self._current()
+        if not holder or (holder["host"] == socket.gethostname() and born(holder["pid"]) != holder["born"]):
             return False
-        if now["host"] == socket.gethostname() and born(now["pid"]) != now["born"]:
-            return False
-        with contextlib.suppress(FileNotFoundError):  # given back meanwhile
+        with contextlib.suppress(FileNotFoundError):  # released meanwhile
             return self._clock() - self.path.stat().st_mtime < EXPIRY_S
         return False
 
     def _clock(self) -> float:
-        """Now by the clock of the file system that stamps the heartbeats; hosts' clocks differ."""
+        """Now, by the clock of the file system, which also stamps the heartbeats: the clocks of hosts differ."""
         probe = self.path.with_suffix(f".{self.token}.clock")
-        probe.touch()
+        try:
+            probe.touch()
+        except OSError:  # somebody who may only read asks whether the lease is held
+            return time.time()
         now = probe.stat().st_mtime
         probe.unlink()
         return now
@@ -103,7 +106,7 @@ class Lease:
         while not self._lost.is_set() and not self._done.wait(HEARTBEAT_S):
             try:
                 self._renew()
-            except OSError as error:  # a file system that is away comes back, or the lease expires for others
+            except OSError as error:  # the file system comes back, or the lease expires
                 log.warning("the heartbeat of %s failed: %s", self.path.name, error)
 
     def _renew(self) -> None:

@@ -1,28 +1,19 @@
-"""Processes of this host, told apart from later ones of the same number."""
+"""Processes of this host. Process numbers are used again, so a process is known by its start time too."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+import psutil
 
 
 def born(pid: int) -> str | None:
-    """Start time of a process of this host, to tell it from a later one with the same number; None: no such process."""
+    """Start time of a process of this host, in the kernel's own unit; None: there is no such process, or a zombie.
+
+    Without /proc (macOS) it is "alive". psutil's start time is not used: it moves when the clock is set.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self/stat").exists():
-            return None
-        return _alive(pid)
+        return "alive" if not Path("/proc/self/stat").exists() and psutil.pid_exists(pid) else None
     return None if fields[0] == "Z" else fields[19]
-
-
-def _alive(pid: int) -> str | None:
-    """Stand-in for a start time where there is no /proc (macOS)."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "alive"

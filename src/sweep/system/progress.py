@@ -1,19 +1,23 @@
-"""How far long work is: a bar in a terminal, a line now and then in a log, a small file for whoever watches the run."""
+"""How far long work is: bars in a terminal, a line every 30 s in a log, a small file for whoever watches the run."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+log = logging.getLogger(__name__)
 
 FILE = "progress.json"
 WRITE_S = 1.0
@@ -24,8 +28,12 @@ _folder: ContextVar[Path | None] = ContextVar("_folder", default=None)
 
 @contextlib.contextmanager
 def reporting(folder: Path) -> Iterator[None]:
-    """Within the block, progress is also written to `progress.json` in `folder`, which is gone afterwards."""
+    """Within the block, progress is also written to `progress.json` in `folder`; a killed run's file is removed first.
+
+    The file is removed when the block ends.
+    """
     token = _folder.set(folder)
+    (folder / FILE).unlink(missing_ok=True)
     try:
         yield
     finally:
@@ -34,7 +42,7 @@ def reporting(folder: Path) -> Iterator[None]:
 
 
 class Report(NamedTuple):
-    """How far a run is with what it is at."""
+    """How far a run is with its current stage."""
 
     stage: str
     done: int
@@ -44,31 +52,53 @@ class Report(NamedTuple):
 
 
 def read_progress(folder: Path) -> Report | None:
-    """The report of the run in `folder`; None where nothing long is under way."""
+    """The last report of the run in `folder`; None if the run has no long stage at the moment."""
     try:
         return Report(**json.loads((folder / FILE).read_text()))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
 
 
+class Display:
+    """Bars on stderr if it is a terminal, else a line in the log every LOG_S seconds; a context manager."""
+
+    def __init__(self, *, shown: bool = True) -> None:
+        console = Console(file=sys.stderr)
+        title = TextColumn("{task.description}", markup=False)
+        columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bars = Bars(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
+        self._logs = shown and not console.is_terminal
+        self._logged = time.monotonic()
+
+    def log(self, message: str) -> None:
+        """Log the message, unless there are bars or the last message was less than LOG_S seconds ago."""
+        if self._logs and time.monotonic() - self._logged >= LOG_S:
+            self._logged = time.monotonic()
+            log.info("%s", message)
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.bars.disable:  # else rich writes an empty line
+            self.bars.stop()
+
+
 class Progress:
-    """Progress of one stage; as a context manager it ends with the block."""
+    """Progress of one stage; a context manager whose block is the stage."""
 
     def __init__(self, stage: str, *, total: int, done: int = 0, shown: bool = True) -> None:
-        quiet = not sys.stderr.isatty()
         self.stage, self.total, self.done = stage, total, done
-        self._first, self._began = done, time.monotonic()
-        self._bar = tqdm(
-            desc=stage, total=total, initial=done, mininterval=LOG_S if quiet else 0.2, leave=quiet, ncols=100,
-            unit_scale=total > 100_000, disable=not shown,
-        )  # fmt: skip
-        self._written = 0.0
+        self._first, self._began, self._written = done, time.monotonic(), 0.0
+        self._display = Display(shown=shown)
+        self._bar = self._display.bars.add_task(stage, total=total, completed=done)
 
     def advance(self, by: int, note: str = "") -> None:
-        """So much more is done; `note` is shown beside the bar."""
+        """Count `by` more as done; `note` is shown beside the stage."""
         self.done += by
-        self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(by)
+        self._display.bars.update(self._bar, completed=self.done, description=f"{self.stage} {note}".strip())
+        self._display.log(f"{self.stage} {self.done}/{self.total} {note}".strip())
         now = time.monotonic()
         if now - self._written >= WRITE_S and (folder := _folder.get()) is not None:
             part = folder / f".{FILE}.{os.getpid()}"
@@ -77,12 +107,36 @@ class Progress:
             self._written = now
 
     def _report(self) -> Report:
-        made, seconds = self.done - self._first, time.monotonic() - self._began
-        ends = time.time() + seconds * (self.total - self.done) / made if made else None
+        advanced, seconds = self.done - self._first, time.monotonic() - self._began
+        ends = time.time() + seconds * (self.total - self.done) / advanced if advanced else None
         return Report(self.stage, self.done, self.total, ends)
 
     def __enter__(self) -> Progress:
+        self._display.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bar.close()
+    def __exit__(self, *_: object) -> None:
+        self._display.__exit__()
+
+
+class RunsProgress(Display):
+    """Progress of many runs at a time: a bar for each running one, and one for all."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = names
+        self._total = self.bars.add_task("runs", total=len(names))
+        self._tasks: dict[int, TaskID] = {}
+
+    def show(self, running: Mapping[int, Report | None], *, done: int) -> None:
+        """Show the reports of the running runs, by their place among the names, and how many runs have ended."""
+        self.bars.update(self._total, completed=done)
+        for index in self._tasks.keys() - running.keys():
+            self.bars.remove_task(self._tasks.pop(index))
+        for index, report in running.items():
+            if index not in self._tasks:
+                self._tasks[index] = self.bars.add_task("", total=None)
+            stage, completed, total = report[:3] if report else (f"{self.names[index]}: starting or waiting", 0, None)
+            self.bars.update(self._tasks[index], description=stage, completed=completed, total=total)
+        stages = ", ".join(f"{r.stage} {r.done}/{r.total}" for r in running.values() if r) or "starting"
+        self.log(f"{done} of {len(self.names)} runs done; {stages}")

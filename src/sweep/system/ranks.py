@@ -1,13 +1,12 @@
 """One run over several processes, as torchrun and Submitit start them (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR).
 
-The first rank alone writes and waits for what others hold; the rest are told what it found. One that fails says why.
+Only the first rank writes files and waits for leases; it sends its answers to the others. A rank that fails says why.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
 import pickle
 import time
@@ -24,14 +23,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)
-"""A rank that keeps the others waiting in a collective for longer is taken for dead."""
+"""A rank that keeps the others waiting longer than this in a collective operation is taken for dead."""
 GOODBYE_S = 60.0
-"""Ranks wait at most so long for each other at the end: for the first to write down a failure, and for its store."""
+"""Ranks wait for each other at most this long at the end: the first writes down a failure, and it has the store."""
 FAILED_S = 10.0
-"""The first one waits no longer where one failed, as that one may be dead."""
+"""The first rank waits at most this long if a rank failed, as that rank may be dead."""
 POLL_S = 0.1
-
-_joins = itertools.count()
 
 
 class RankFailed(RuntimeError):
@@ -60,15 +57,15 @@ class Ranks:
     rank: int = 0
     size: int = 1
     store: Any = None
-    """torch's key-value store that they share; None where there is one alone."""
+    """The key-value store of torch that the ranks share; None if there is one rank."""
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is the first rank, which writes the files."""
         return self.rank == 0
 
     def share(self, batch_size: int) -> slice:
-        """The rows of a batch that are this rank's; Refusal where the batch can't be shared evenly."""
+        """The rows of a batch that this rank works on; Refusal if the batch can't be shared evenly."""
         if batch_size % self.size:
             raise Refusal(
                 f"a batch of {batch_size} instances can't be shared by {self.size} ranks: "
@@ -94,7 +91,7 @@ class Ranks:
             dist.all_reduce(value)
 
     def any(self, flag: bool) -> bool:
-        """Whether one of the ranks says so; all ask at the same place."""
+        """Whether `flag` is true on any rank; every rank must call this at the same place."""
         if self.size > 1:
             import torch
 
@@ -104,7 +101,7 @@ class Ranks:
         return flag
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives on the first rank, on every rank; the others wait as long as the first one lives."""
+        """The value of `make()` on the first rank, given to every rank; RankFailed if a rank fails meanwhile."""
         if self.size == 1:
             return make()
         key = f"first/{self.store.add(f'count/{self.rank}', 1)}"
@@ -119,15 +116,15 @@ class Ranks:
         return pickle.loads(self.store.get(key))
 
     def blamed(self, error: BaseException) -> BaseException:
-        """What this rank ends with: its own error, which the others learn of, or another's where that was first."""
+        """The error to raise on this rank: the first failure of any rank; the other ranks learn of it."""
         if self.size == 1:
             return error
-        mine = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         try:
-            first = self.store.compare_set("failure", "", f"rank {self.rank} of {self.size} failed: {mine}").decode()
+            first = self.store.compare_set("failure", "", f"rank {self.rank} of {self.size} failed: {message}").decode()
         except RuntimeError:  # the store is gone with the first rank
             return error
-        return error if first.endswith(f" failed: {mine}") else RankFailed(first)
+        return error if first.endswith(f" failed: {message}") else RankFailed(first)
 
     def _failure(self) -> str:
         return self.store.get("failure").decode() if self.store.check(["failure"]) else ""
@@ -138,14 +135,15 @@ ALONE = Ranks()
 
 @contextlib.contextmanager
 def joined() -> Iterator[Ranks]:
-    """The ranks of this run within the block; a failure of one ends all, RankFailed with the first one's message."""
+    """The ranks of this run within the block. If one rank fails, all raise: the others RankFailed with its message."""
     if world_size() == 1:
         yield ALONE
         return
     import torch
     import torch.distributed as dist
 
-    store = dist.PrefixStore(f"sweep{next(_joins)}", _rendezvous())
+    shared = _rendezvous()
+    store = dist.PrefixStore(f"sweep{shared.add(f'joins/{rank()}', 1)}", shared)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=TIMEOUT)
     ranks = Ranks(rank(), world_size(), store)
@@ -165,16 +163,17 @@ def joined() -> Iterator[Ranks]:
 
 @functools.cache
 def _rendezvous() -> Any:
-    """The store at MASTER_ADDR:MASTER_PORT; one for the life of the process."""
+    """The key-value store at MASTER_ADDR:MASTER_PORT, opened once in the life of the process."""
     import torch.distributed as dist
 
     return next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))[0]
 
 
 def _leave(ranks: Ranks, *, failed: bool) -> None:
-    """The first rank leaves last, as the others read its store; but it is the first to end where a rank failed.
+    """Wait for the other ranks at the end.
 
-    Launchers kill the rest when one has ended with an error, and the first has the failure to write down.
+    Normally the first rank leaves last, because the others read its store. If a rank failed, the others wait for the
+    first: launchers kill all ranks when one ends with an error, and the first rank has to write the failure down.
     """
     deadline = time.monotonic() + (FAILED_S if failed and ranks.leads else GOODBYE_S)
     ranks.store.add("here/first" if ranks.leads else "here/rest", 1)

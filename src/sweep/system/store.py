@@ -1,6 +1,7 @@
-"""A content-addressed store of folders: whole or absent, digest-checked, leased; safe for several processes and hosts.
+"""A content-addressed store of folders that several processes and hosts may use at once.
 
-An entry is `ROOT/KIND/KEY/`, its files plus `entry.json` (their sizes and SHA-256). It appears by one rename.
+An entry is `ROOT/KIND/KEY/`: its files, and `entry.json` with their sizes and SHA-256. One rename publishes it, so that
+it is whole or absent; damage is noticed when it is read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweep.domain.digests import digest
 from sweep.system import stop_signals
 from sweep.system.files import file_digest, fsync, write_durably
 from sweep.system.lease import Lease
@@ -28,7 +30,7 @@ MANIFEST = "entry.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored folder, for `usage`."""
+    """One stored folder and its size."""
 
     kind: str
     key: str
@@ -36,28 +38,31 @@ class Entry:
 
 
 class Store:
-    """The store at `root`; made on first use."""
+    """The store in the folder `root`, which is made on first use."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).absolute()
         self._verified: set[Path] = set()
 
     def path(self, kind: str, key: str) -> Path:
-        """Where the entry is, or would be."""
+        """The entry's folder, whether or not it exists."""
         return self.root / kind / key
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether the entry is there; its digest is checked by `get`."""
+        """Whether the entry exists; only `get` checks its digests."""
         return (self.path(kind, key) / MANIFEST).is_file()
 
     def keys(self, kind: str) -> set[str]:
-        """Keys of all entries of a kind, unchecked."""
+        """Keys of all entries of a kind, their digests not checked."""
         with contextlib.suppress(FileNotFoundError):
             return {name for name in os.listdir(self.root / kind) if not name.startswith(".")}
         return set()
 
     def get(self, kind: str, key: str) -> Path | None:
-        """The entry's folder, its digests checked once a process; None where absent. A damaged one is set aside."""
+        """The entry's folder; None if it is absent, or damaged, in which case it is set aside.
+
+        Each process checks an entry's digests once.
+        """
         path = self.path(kind, key)
         if not self.has(kind, key):
             return None
@@ -75,13 +80,13 @@ class Store:
         return None
 
     def digests(self, kind: str, key: str) -> dict[str, str]:
-        """File -> SHA-256 of an entry that `get` has given."""
+        """File -> SHA-256 of an entry that `get` has returned."""
         manifest = json.loads((self.path(kind, key) / MANIFEST).read_text())
         return {name: sha for name, (_, sha) in manifest.items()}
 
     @contextlib.contextmanager
     def writing(self, kind: str, key: str) -> Iterator[Path]:
-        """A folder to fill; it becomes the entry when the block ends well, and vanishes when it doesn't."""
+        """A folder to fill: published as the entry when the block ends, deleted if the block raises."""
         target = self.path(kind, key)
         part = target.parent / f".{key}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.part"
         part.mkdir(parents=True)
@@ -93,31 +98,30 @@ class Store:
             shutil.rmtree(part, ignore_errors=True)
 
     def make(self, kind: str, key: str, build: Callable[[Path], None]) -> Path:
-        """The entry's folder, built by `build(folder)` where absent; of several processes, one builds."""
+        """The entry's folder; if absent, `build(folder)` fills it, in one process only."""
         return self.make_all(kind, {key: build})[key]
 
     def make_all(
         self, kind: str, builds: Mapping[str, Callable[[Path], None]], *, poll_s: float = 0.2
     ) -> dict[str, Path]:
-        """The folders of all entries, the absent ones built; processes that want the same ones share the work."""
-        found: dict[str, Path] = {}
-        while len(found) < len(builds):
-            before = len(found)
-            for key in [key for key in builds if key not in found]:
+        """The folders of all entries; absent ones are built, and processes that want the same ones share the work."""
+        folders: dict[str, Path] = {}
+        while len(folders) < len(builds):
+            before = len(folders)
+            for key in [key for key in builds if key not in folders]:
                 if (folder := self.get(kind, key) or self._try_build(kind, key, builds[key])) is not None:
-                    found[key] = folder
-            if len(found) == before:
+                    folders[key] = folder
+            if len(folders) == before:
                 stop_signals.pause(poll_s)
-        return found
+        return folders
 
     def drop(self, kind: str, key: str) -> None:
-        """Remove an entry; absent is fine."""
-        path = self.path(kind, key)
-        self._verified.discard(path)
-        self._set_aside(path, keep=False)
+        """Remove an entry, if it exists."""
+        if (aside := self._set_aside(self.path(kind, key))) is not None:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def move(self, kind: str, key: str, to: str) -> None:
-        """Give an entry another kind; where that exists already, the entry stays as it is."""
+        """Change the kind of an entry, unless the new kind has the key already."""
         target = self.path(to, key)
         target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):
@@ -135,7 +139,7 @@ class Store:
         return tuple(sorted(entries, key=lambda e: -e.bytes))
 
     def tidy(self) -> int:
-        """Remove what killed writers of this host left half-written, and what was set aside as damaged; bytes freed."""
+        """Remove the unfinished folders of this host's dead writers, and damaged entries; the bytes freed."""
         freed = 0
         for folder in self.root.glob("*/.*"):
             if folder.suffix == ".damaged" or (folder.suffix == ".part" and _abandoned(folder.name)):
@@ -145,7 +149,7 @@ class Store:
 
     @contextlib.contextmanager
     def lease(self, kind: str, key: str, *, poll_s: float = 0.5) -> Iterator[Lease]:
-        """Hold the right to work on an entry; waits while a living holder has it."""
+        """Hold the right to work on an entry within the block; waits while another process has it."""
         lease = self._lease(kind, key)
         waited = False
         while not lease.acquire():
@@ -163,13 +167,13 @@ class Store:
         return self._lease(kind, key).is_held()
 
     def _try_build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path | None:
-        """Build the entry; None where another process is at it."""
+        """The entry's folder, built if absent; None if another process is building it."""
         lease = self._lease(kind, key)
         if not lease.acquire():
             return None
         try:
-            if (found := self.get(kind, key)) is not None:
-                return found
+            if (folder := self.get(kind, key)) is not None:
+                return folder
             with self.writing(kind, key) as part:
                 build(part)
             return self.get(kind, key)
@@ -191,18 +195,25 @@ class Store:
             os.rename(part, target)
         fsync(target.parent)
 
-    def _set_aside(self, path: Path, *, keep: bool = True) -> None:
+    def _set_aside(self, path: Path) -> Path | None:
+        """Rename an entry so that it is absent; its new path, or None if there was none."""
         self._verified.discard(path)
         aside = path.parent / f".{path.name}.{uuid.uuid4().hex}.damaged"
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, aside)
-            if not keep:
-                shutil.rmtree(aside, ignore_errors=True)
+            return aside
+        return None
 
 
 def store_at(multirun: Path) -> Store:
-    """The store: where SWEEP_STORE says, else beside the runs."""
+    """The store in the folder that SWEEP_STORE names, else beside the runs."""
     return Store(os.environ.get("SWEEP_STORE") or multirun / "store")
+
+
+def is_alive(run_folder: Path) -> bool:
+    """Whether a living process works on the run in this folder: it holds the run's lease."""
+    folder = run_folder.absolute()
+    return store_at(folder.parents[1]).leased("runs", digest(str(folder)))
 
 
 def _bytes(folder: Path) -> int:
@@ -210,7 +221,7 @@ def _bytes(folder: Path) -> int:
 
 
 def _abandoned(part: str) -> bool:
-    """Whether the writer of a part folder, named in it, was of this host and is gone."""
+    """Whether the process that wrote this unfinished folder, named in it, was on this host and is gone."""
     writer = part.split(".", 2)[2]
     host, pid, _unique, _ending = writer.rsplit(".", 3)
     return host == socket.gethostname() and born(int(pid)) is None

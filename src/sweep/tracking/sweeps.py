@@ -12,8 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from sweep.domain.digests import digest
-from sweep.system.store import store_at
+from sweep.system.store import is_alive
 from sweep.tracking.checking import differences
 from sweep.tracking.connection import LOCK, Connection, own
 from sweep.tracking.events import Events
@@ -48,12 +47,6 @@ def journals(sweep_folder: Path, known: Mapping[Path, Events] | None = None) -> 
         if folder not in summaries and (events := read(folder, steps=False)).attempts:
             summaries[folder] = events.summary()
     return dict(sorted(summaries.items()))
-
-
-def is_alive(run_folder: Path) -> bool:
-    """Whether a process is working on the run: its lease is held."""
-    folder = run_folder.absolute()
-    return store_at(folder.parent.parent).leased("runs", digest(str(folder)))
 
 
 def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
