@@ -31,7 +31,7 @@ def events(*whens: str) -> Events:
 def test_an_anneal_shows_what_it_did_beyond_its_constant_control() -> None:
     config = composed("anneal.steps=250")
     beyond = [score("core8", "mean", 0.02), score("heldout", "loss", -0.25)]
-    shown = row(config, run_name(config), events("before", "after", "delta"), beyond)
+    shown = row(config.tasks, run_name(config), events("before", "after", "delta"), beyond)
     assert {of: figures["vs constant"] for of, figures in shown.figures.items()} == {
         "core8": (0.02, 0.01),
         "held-out loss": (-0.25, 0.01),
@@ -44,13 +44,13 @@ def test_an_anneal_shows_what_it_did_beyond_its_constant_control() -> None:
 
 def test_without_a_constant_control_there_is_no_such_column() -> None:
     config = composed("anneal.steps=250")
-    assert "vs constant" not in draw("main", [row(config, run_name(config), events("before", "after", "delta"))])
+    assert "vs constant" not in draw("main", [row(config.tasks, run_name(config), events("before", "after", "delta"))])
 
 
 @pytest.mark.parametrize(("option", "named"), [("none", "none"), ("merge", "merge uniform last=4")])
 def test_an_arm_without_updates_is_named_by_what_it_is(option: str, named: str) -> None:
     config = composed(f"anneal={option}")
-    shown = row(config, run_name(config), events("before", "after"))
+    shown = row(config.tasks, run_name(config), events("before", "after"))
     assert (shown.checkpoint, shown.anneal) == ("tiny-s@2000", named)
     assert shown.figures["core8"]["delta"] is None, "nothing was done, so there is no difference to show"
 
@@ -70,7 +70,7 @@ def test_every_suite_of_a_union_has_its_mean_and_loss_alone_has_none() -> None:
 def test_a_run_without_an_outcome_says_whether_a_process_works_on_it() -> None:
     config = composed("anneal.steps=250")
     begun = read_as({})
-    assert row(config, run_name(config), begun).state == "interrupted"
-    assert row(config, run_name(config), begun, is_running=True).state == "running"
-    assert row(config, run_name(config), None).state == "not started"
-    assert "(interrupted)" in draw("main", [row(config, run_name(config), begun)])
+    assert row(config.tasks, run_name(config), begun).state == "interrupted"
+    assert row(config.tasks, run_name(config), begun, is_running=True).state == "running"
+    assert row(config.tasks, run_name(config), None).state == "not started"
+    assert "(interrupted)" in draw("main", [row(config.tasks, run_name(config), begun)])

@@ -33,7 +33,7 @@ def close(configs: list[RunConfig]) -> None:
         if not bring_up_to_date(sweep, mlflow_place(multirun, tracking.uri, tracking.experiment)):
             break  # each more would cost the same wait
     rows = [
-        row(config, name, journals.get(folder), _beyond_control(config, journals.get(folder), multirun),
+        row(config.tasks, name, journals.get(folder), _beyond_control(config, journals.get(folder), multirun),
             is_running=is_alive(folder))
         for name, (folder, config) in zip(run_names(list(by_folder.values())), by_folder.items(), strict=True)
     ]  # fmt: skip

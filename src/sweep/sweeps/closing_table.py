@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sweep.config import RunConfig
+from sweep.config import Tasks
 from sweep.planning.names import label
 
 LOSS, VERSUS = "held-out loss", "vs constant"
@@ -36,7 +36,7 @@ class Row:
 
 
 def row(
-    config: RunConfig,
+    tasks: Tasks,
     name: str,
     events: Any,
     beyond: Iterable[Mapping[str, Any]] = (),
@@ -51,8 +51,8 @@ def row(
     scores = {**(events.scores if events else {}), VERSUS: list(beyond)}
     outcome = (events.outcome if events else None) or {}
     cost = (outcome.get("result") or {}).get("cost", {})
-    measures = {suite: (suite, "mean") for suite in config.tasks.suites}
-    if config.tasks.heldout:
+    measures = {suite: (suite, "mean") for suite in tasks.suites}
+    if tasks.heldout:
         measures[LOSS] = ("heldout", "loss")
     without_outcome = "running" if is_running else "interrupted" if events else "not started"
     return Row(
@@ -60,7 +60,7 @@ def row(
         anneal=anneal,
         state=outcome.get("status", without_outcome),
         figures={
-            title: {when: _find(scores.get(when, ()), label(of, config.tasks.limit), metric) for when in WHENS}
+            title: {when: _find(scores.get(when, ()), label(of, tasks.limit), metric) for when in WHENS}
             for title, (of, metric) in measures.items()
         },
         tokens=cost.get("tokens"),

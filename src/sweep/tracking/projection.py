@@ -139,7 +139,7 @@ def _parent_id(sweep_folder: Path, to: Connection, events: Events, within_s: flo
 
 
 def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, bool]]) -> str:
-    """Bring a sweep's own run in MLflow up to date; `runs` are (events, whether a process works on it). Its id."""
+    """Bring the MLflow run of a sweep up to date; `runs` are (events, whether a process works on it). The id."""
     first = min((events.attempts[0] for events, _ in runs), key=lambda attempt: attempt["time"])
     name, statuses = first["sweep"], {mlflow_values.status(events, alive=alive) for events, alive in runs}
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
