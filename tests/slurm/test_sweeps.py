@@ -30,6 +30,7 @@ __all__ = ["home"]
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
+    pytest.mark.timeout(1800),
     pytest.mark.usefixtures("cluster"),
 ]
 
