@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,8 @@ import pytest
 
 from sweep.domain.digests import digest
 from sweep.system import lease as lease_module
+from sweep.system import store as store_module
+from sweep.system.files import file_digest
 from sweep.system.lease import Lease, LeaseLost
 from sweep.system.store import Store
 
@@ -53,7 +56,7 @@ def test_a_failed_build_leaves_nothing(store: Store) -> None:
     assert store.make("scores", "k", fill("whole"))
 
 
-@pytest.mark.parametrize("damage", ["changed", "cut", "missing", "manifest"])
+@pytest.mark.parametrize("damage", ["changed", "cut", "missing", "manifest", "bytes", "list"])
 def test_a_damaged_entry_is_set_aside_and_made_again(store: Store, damage: str) -> None:
     folder = store.make("states", "k", fill("sound"))
     match damage:
@@ -65,9 +68,48 @@ def test_a_damaged_entry_is_set_aside_and_made_again(store: Store, damage: str) 
             (folder / "data.txt").unlink()
         case "manifest":
             (folder / "entry.json").write_text("{")
+        case "bytes":
+            (folder / "entry.json").write_bytes(b"\xff" + (folder / "entry.json").read_bytes())
+        case "list":
+            (folder / "entry.json").write_text("[]")
     fresh = Store(store.root)
     assert fresh.get("states", "k") is None
+    fresh.tidy()
+    assert len(fresh.damaged()) == 1, "what was set aside stays until somebody asks for its place"
+    assert fresh.delete_damaged() > 0 and not fresh.damaged()
     assert (fresh.make("states", "k", fill("sound")) / "data.txt").read_text() == "sound"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES])
+def test_an_error_of_the_file_system_is_no_damage(store: Store, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.make("states", "k", fill("sound"))
+    monkeypatch.setattr(store_module, "READ_AGAIN_S", (0.0, 0.0))
+    failures = [OSError(number, "no")] * 2
+
+    def digest_of(path: Path) -> str:
+        if failures:
+            raise failures.pop()
+        return file_digest(path)
+
+    monkeypatch.setattr(store_module, "file_digest", digest_of)
+    assert Store(store.root).get("states", "k") is not None, "it passes"
+    failures += [OSError(number, "no")] * 3
+    with pytest.raises(OSError, match="no"):
+        Store(store.root).get("states", "k")
+    assert Store(store.root).get("states", "k") is not None, "and nothing is lost"
+    assert not store.damaged()
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"{}", b'{"token":"x"}', b"[1]", b'{"token":"x","host":"h","pid":"?"}']
+)
+def test_a_damaged_lease_is_nobodys(store: Store, content: bytes) -> None:
+    with store.lease("states", "k") as lease:
+        path = lease.path
+    path.write_bytes(content)
+    assert not store.leased("states", "k")
+    with store.lease("states", "k"):
+        assert store.leased("states", "k")
 
 
 def test_two_writers_of_one_entry_both_end_well(store: Store) -> None:

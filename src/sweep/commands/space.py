@@ -12,7 +12,9 @@ from sweep.system.store import store_at
 EXAMPLES = """\
 sweep space                        show what the store holds
 sweep space --free packs scores    drop these kinds first
+sweep space --free damaged         delete the entries that were set aside as damaged
 """
+DAMAGED = "damaged"
 KINDS = {
     "checkpoints": "published checkpoints: downloaded again when needed",
     "corpus": "embedded corpora: rebuilt in half a minute",
@@ -29,13 +31,15 @@ KINDS = {
 def main() -> None:
     """Print the sizes; with --free, delete all entries of these kinds first."""
     parser = command_parser("space", __doc__, EXAMPLES)
-    parser.add_argument("--free", nargs="+", choices=KINDS, default=[], help="delete all entries of these kinds")
+    parser.add_argument(
+        "--free", nargs="+", choices=[*KINDS, DAMAGED], default=[], help="delete all entries of these kinds"
+    )
     store = store_at(Path("multirun"))
     free = parser.parse_args().free
     if not store.root.is_dir():
         sys.stdout.write(f"there is no store at {store.root} yet: the first run makes it\n")
         return
-    freed = store.tidy()
+    freed = store.tidy() + (store.delete_damaged() if DAMAGED in free else 0)
     for entry in store.usage():
         if entry.kind in free:
             with store.lease(entry.kind, entry.key):  # a process that works on it now ends first
@@ -51,4 +55,7 @@ def main() -> None:
     for kind, meaning in KINDS.items():
         sizes = [entry.bytes for entry in usage if entry.kind == kind]
         sys.stdout.write(f"{kind:11} {len(sizes):6} entries {sum(sizes) / 1e6:10.1f} MB   {meaning}\n")
+    if damaged := store.damaged():
+        size = sum(entry.bytes for entry in damaged) / 1e6
+        sys.stdout.write(f"{DAMAGED:11} {len(damaged):6} entries {size:10.1f} MB   set aside; --free deletes them\n")
     sys.stdout.write(f"freed {freed / 1e6:.1f} MB\n")

@@ -21,7 +21,7 @@ from sweep.config.tracking import Tracking
 from sweep.config.types import CHOICES
 from sweep.domain.errors import Refusal, explain, one_of, unknown
 
-RESERVED = ("store", "mlartifacts")
+RESERVED = ("store", "mlartifacts", "mlflow.db", "mlflow-server", "mlflow-ui.log")
 """Folders under multirun/ that are not sweeps."""
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
+
+log = logging.getLogger(__name__)
 
 FOLDER = ".slurm"
 FILE = "submitted.jsonl"
@@ -28,24 +33,33 @@ class Submitted:
 
 
 def record(sweep: Path, jobs: Iterable[Submitted]) -> None:
-    """Add submitted jobs to the file of the sweep in this folder; on disk before this returns."""
+    """Add submitted jobs to the file of the sweep in this folder; on disk before this returns.
+
+    A last line that a kill or a full disk has cut off is removed first.
+    """
     lines = "".join(f"{json.dumps(dataclasses.asdict(job))}\n" for job in jobs)
     (sweep / FOLDER).mkdir(parents=True, exist_ok=True)
-    with (sweep / FOLDER / FILE).open("a") as f:
-        f.write(lines)
+    with FileLock(sweep / FOLDER / f"{FILE}.lock"), (sweep / FOLDER / FILE).open("ab+") as f:
+        f.seek(0)
+        f.truncate(f.read().rfind(b"\n") + 1)
+        f.write(lines.encode())
         f.flush()
         os.fsync(f.fileno())
 
 
 def submissions(sweep: Path) -> dict[str, Submitted]:
-    """Run -> the last job that it was given to."""
+    """Run -> the last job that it was given to. A damaged line is named and left out."""
     try:
-        lines = (sweep / FOLDER / FILE).read_text().split("\n")[:-1]
+        lines = (sweep / FOLDER / FILE).read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
         return {}
     jobs: dict[str, Submitted] = {}
-    for line in lines:
-        fields = json.loads(line)
-        job = Submitted(**{**fields, "runs": tuple(fields["runs"])})
+    for number, line in enumerate(lines, 1):
+        try:
+            fields = json.loads(line)
+            job = Submitted(**{**fields, "runs": tuple(map(str, fields["runs"]))})
+        except (ValueError, TypeError, KeyError):
+            log.warning("%s: line %d is damaged, and left out", sweep / FOLDER / FILE, number)
+            continue
         jobs |= dict.fromkeys(job.runs, job)
     return jobs

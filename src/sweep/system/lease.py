@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -76,10 +77,13 @@ class Lease:
         holder = self._current()
         return f"process {holder['pid']} on {holder['host']}" if holder else "nobody"
 
-    def _current(self) -> dict:
+    def _current(self) -> dict[str, Any]:
+        """What the file says of the holder; empty if nobody holds the lease, or the file is damaged."""
         try:
-            return json.loads(self.path.read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
+            holder = json.loads(self.path.read_bytes())
+            return {"token": str(holder["token"]), "host": str(holder["host"]), "pid": int(holder["pid"]),
+                    "born": holder["born"]}  # fmt: skip
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
             return {}
 
     def is_held(self) -> bool:

@@ -26,6 +26,10 @@ from sweep.system.processes import born
 log = logging.getLogger(__name__)
 
 MANIFEST = "entry.json"
+DAMAGED, DROPPED = ".damaged", ".dropped"
+"""Endings of folders that were set aside: a person may look at a damaged one, a dropped one is being deleted."""
+READ_AGAIN_S = (0.5, 2.0)
+"""Waits before an entry that the file system could not read is read again."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Store:
     def get(self, kind: str, key: str) -> Path | None:
         """The entry's folder; None if it is absent, or damaged, in which case it is set aside.
 
-        Each process checks an entry's digests once.
+        Each process checks an entry's digests once. OSError if the file system can't be read: that is no damage.
         """
         path = self.path(kind, key)
         if not self.has(kind, key):
@@ -69,14 +73,14 @@ class Store:
         if path in self._verified:
             return path
         try:
-            damage = _damage(path)
-        except OSError as error:
-            damage = str(error)
+            damage = _patiently(lambda: _damage(path))
+        except FileNotFoundError:  # deleted meanwhile
+            return None
         if damage is None:
             self._verified.add(path)
             return path
-        log.warning("%s is damaged (%s): set aside, it will be made again", path, damage)
-        self._set_aside(path)
+        aside = self._set_aside(path, DAMAGED)
+        log.warning("%s is damaged (%s): set aside as %s, and made again if it can be", path, damage, aside)
         return None
 
     def digests(self, kind: str, key: str) -> dict[str, str]:
@@ -117,7 +121,7 @@ class Store:
 
     def drop(self, kind: str, key: str) -> None:
         """Remove an entry, if it exists."""
-        if (aside := self._set_aside(self.path(kind, key))) is not None:
+        if (aside := self._set_aside(self.path(kind, key), DROPPED)) is not None:
             shutil.rmtree(aside, ignore_errors=True)
 
     def move(self, kind: str, key: str, to: str) -> None:
@@ -138,11 +142,22 @@ class Store:
         ]
         return tuple(sorted(entries, key=lambda e: -e.bytes))
 
+    def damaged(self) -> tuple[Entry, ...]:
+        """The entries that were set aside as damaged."""
+        return tuple(Entry(f.parent.name, f.name, _bytes(f)) for f in self.root.glob(f"*/.*{DAMAGED}"))
+
+    def delete_damaged(self) -> int:
+        """Delete the entries that were set aside as damaged; the bytes freed."""
+        entries = self.damaged()
+        for entry in entries:
+            shutil.rmtree(self.path(entry.kind, entry.key), ignore_errors=True)
+        return sum(entry.bytes for entry in entries)
+
     def tidy(self) -> int:
-        """Remove the unfinished folders of this host's dead writers, and damaged entries; the bytes freed."""
+        """Remove the unfinished folders of this host's dead writers, and half-deleted entries; the bytes freed."""
         freed = 0
         for folder in self.root.glob("*/.*"):
-            if folder.suffix == ".damaged" or (folder.suffix == ".part" and _abandoned(folder.name)):
+            if folder.suffix == DROPPED or (folder.suffix == ".part" and _abandoned(folder.name)):
                 freed += _bytes(folder)
                 shutil.rmtree(folder, ignore_errors=True)
         return freed
@@ -191,14 +206,14 @@ class Store:
         except OSError:
             if (target / MANIFEST).is_file():
                 return  # somebody published the same content first
-            self._set_aside(target)
+            self._set_aside(target, DAMAGED)
             os.rename(part, target)
         fsync(target.parent)
 
-    def _set_aside(self, path: Path) -> Path | None:
+    def _set_aside(self, path: Path, suffix: str) -> Path | None:
         """Rename an entry so that it is absent; its new path, or None if there was none."""
         self._verified.discard(path)
-        aside = path.parent / f".{path.name}.{uuid.uuid4().hex}.damaged"
+        aside = path.parent / f".{path.name}.{uuid.uuid4().hex}{suffix}"
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, aside)
             return aside
@@ -236,12 +251,27 @@ def _seal(folder: Path) -> None:
     fsync(folder)
 
 
+def _patiently(read: Callable[[], str | None]) -> str | None:
+    """The result of `read`, tried again after a passing error of a shared file system."""
+    for wait_s in READ_AGAIN_S:
+        try:
+            return read()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            log.warning("%s; trying again in %g s", error, wait_s)
+            stop_signals.pause(wait_s)
+    return read()
+
+
 def _damage(folder: Path) -> str | None:
+    """What is wrong with an entry; None if nothing is. OSError if it can't be read."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except json.JSONDecodeError:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        files = {str(name): (int(size), str(sha)) for name, (size, sha) in manifest.items()}
+    except (ValueError, TypeError, AttributeError):
         return "its manifest is unreadable"
-    for name, (size, sha) in manifest.items():
+    for name, (size, sha) in files.items():
         f = folder / name
         if not f.is_file():
             return f"{name} is missing"
