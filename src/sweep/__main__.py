@@ -6,10 +6,11 @@ import importlib
 import sys
 
 from sweep.domain.errors import unknown
+from sweep.system.terminal import accept_any_encoding, discard_output
 
 COMMANDS = {
     "preview": "show what a sweep will do and cost, before anything is loaded",
-    "status": "show how every run of a sweep stands; --watch, --wait, --cancel",
+    "status": "show the state of every run of a sweep; --watch, --wait, --cancel",
     "report": "show which choice matters, how sure that is, and what to run next",
     "sync": "bring MLflow up to date from the runs' journals",
     "ui": "open the MLflow UI on the results in this folder",
@@ -23,11 +24,15 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command that the first argument names, or Hydra."""
+    accept_any_encoding()
     arguments = sys.argv[1:]
     first = arguments[0] if arguments else ""
     if first in COMMANDS:
         sys.argv = [f"sweep {first}", *arguments[1:]]
-        importlib.import_module(f"sweep.commands.{first}").main()
+        try:
+            importlib.import_module(f"sweep.commands.{first}").main()
+        except BrokenPipeError:  # nobody reads any more: `| head`
+            discard_output()
         return
     if first and "=" not in first and not first.startswith(("-", "~")):  # neither an override nor an option
         sys.exit(f"refused: {unknown(first, COMMANDS)}; `sweep --help` says what each command does")

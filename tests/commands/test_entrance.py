@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,23 @@ def test_a_port_is_a_number_up_to_65535(tmp_path: Path) -> None:
             refused = sweep(name, given, cwd=tmp_path)
             assert refused.returncode == 2 and f"{given} is not a port: 1 to 65535" in refused.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_terminal_without_our_characters_gets_question_marks(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sweep", "preview", "anneal.steps=3"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert b"?" in shown.stdout and b"tiny-s@2000" in shown.stdout
+
+
+@pytest.mark.parametrize("words", [("preview", "anneal.steps=3,4"), ("space",)])
+def test_a_reader_that_leaves_early_is_no_failure(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "multirun" / "store").mkdir(parents=True)
+    with subprocess.Popen(
+        [sys.executable, "-m", "sweep", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, b"")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from sweep.sweeps.closing_table import draw, row
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system import ranks
 from sweep.system.store import is_alive, store_at
+from sweep.system.terminal import show
 from sweep.tracking import FILE, read
 from sweep.tracking.background import bring_up_to_date
 from sweep.tracking.place import mlflow_place
@@ -38,10 +38,10 @@ def close(configs: list[RunConfig]) -> None:
         for name, (folder, config) in zip(run_names(list(by_folder.values())), by_folder.items(), strict=True)
     ]  # fmt: skip
     sweeps = dict.fromkeys(config.name for config in configs)
-    sys.stdout.write(draw(", ".join(sweeps), rows))
-    sys.stdout.write("".join(f"runs      {multirun / name}\n" for name in sweeps))
+    show(draw(", ".join(sweeps), rows))
+    show("".join(f"runs      {multirun / name}\n" for name in sweeps))
     if tracked:
-        sys.stdout.write("compare   make ui   (or sweep ui)\n")
+        show("compare   make ui   (or sweep ui)\n")
 
 
 def _beyond_control(config: RunConfig, events: Any, multirun: Path) -> list[dict[str, Any]]:
