@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sweep.analysis.effects import MATTERS, effects
-from sweep.analysis.factors import axes
+from sweep.analysis.factors import varying_axes
 from sweep.planning.fractional_design import fraction
 
 
@@ -51,7 +51,7 @@ def coverage(levels: tuple[int, ...], *, missing: int, sweeps: int) -> float:
     active = (len(levels) + 1) // 2
     for seed in range(sweeps):
         runs = sweep(seed=seed, levels=levels, active=active, missing=missing)
-        _, found, _ = effects(runs, axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
+        _, found, _ = effects(runs, varying_axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
         for level in found:
             axis = int(level.axis[1:])
             slope = runs.attrs["slopes"][axis] if axis < active else 0.0
@@ -69,7 +69,7 @@ def false_alarms(levels: tuple[int, ...], *, missing: int, sweeps: int) -> float
     inert = {f"x{i}" for i in range(active, len(levels))}
     for seed in range(sweeps):
         runs = sweep(seed=10_000 + seed, levels=levels, active=active, missing=missing)
-        found, _, _ = effects(runs, axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
+        found, _, _ = effects(runs, varying_axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
         wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in found)
     return wrong / sweeps
 
@@ -95,6 +95,6 @@ def leaks(made: Callable[..., pd.DataFrame], inert: set[str], *, settings: int, 
     wrong = 0
     for seed in range(sweeps):
         runs = made(seed=seed, settings=settings, effect=effect)
-        found, _, _ = effects(runs, axes(runs, ["x0", "x1", "x2"]), ["y"])
+        found, _, _ = effects(runs, varying_axes(runs, ["x0", "x1", "x2"]), ["y"])
         wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in found)
     return wrong / sweeps

@@ -1,19 +1,21 @@
-"""Differences on the same documents, best settings, signal_to_noise, order of checkpoints, and what was not run."""
+"""Differences on the same documents, best settings, signal-to-noise, order of checkpoints, and what was not run."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from sweep.analysis.checkpoints import Ranked, order
-from sweep.analysis.factors import axes
-from sweep.analysis.gains import Compared, bootstrap, gain, matched_controls, mcnemar
-from sweep.analysis.gaussian_process import importances, surface
+from sweep.analysis.checkpoints import CheckpointScores, rank_correlation
+from sweep.analysis.factors import varying_axes
+from sweep.analysis.gains import Comparison, bootstrap, gain, matched_controls, mcnemar, with_document_test
+from sweep.analysis.gaussian_process import fit_surface, importances
 from sweep.analysis.outcomes import Outcome
-from sweep.analysis.predictions import predictions_of, settings_not_run
-from sweep.analysis.settings import settings
+from sweep.analysis.predictions import by_surface, settings_not_run
+from sweep.analysis.settings import setting_gains
 from sweep.analysis.signal_to_noise import signal_to_noise
 
 LOSS = Outcome("loss", "heldout")
@@ -41,16 +43,17 @@ def test_the_bootstrap_interval_is_that_of_the_mean_difference() -> None:
 
 
 def test_a_gain_says_its_test_and_the_least_it_could_have_seen() -> None:
-    known = Compared(checkpoint="a@1", run="r", arm="decay", against="checkpoint")
-    plain = gain(ACC, known, first=0.5, second=0.52, stderr=0.01)
+    accuracy = Comparison(checkpoint="a@1", run="r", arm="decay", against="checkpoint", outcome=ACC.name)
+    loss = replace(accuracy, outcome=LOSS.name)
+    plain = gain(accuracy, first=0.5, second=0.52, stderr=0.01)
     assert (plain.test, round(plain.detectable, 4)) == ("z", 0.028)
     assert plain.p_value == pytest.approx(0.0455, abs=1e-4)
     documents = (np.zeros(10), np.ones(10))
-    assert gain(ACC, known, first=0.0, second=1.0, stderr=0.0, documents=documents).test == "McNemar"
-    assert gain(LOSS, known, first=0.0, second=1.0, stderr=0.0, documents=documents).test == "bootstrap"
+    assert with_document_test(gain(accuracy, first=0.0, second=1.0, stderr=0.0), documents).test == "McNemar"
+    assert with_document_test(gain(loss, first=0.0, second=1.0, stderr=0.0), documents).test == "bootstrap"
 
 
-def test_an_anneal_is_held_against_its_own_constant_arm() -> None:
+def test_an_anneal_is_compared_with_its_own_matched_control() -> None:
     runs = pd.DataFrame(
         {
             "arm": ["decay", "decay", "constant", "constant", "none"],
@@ -78,37 +81,37 @@ def anneals(*, seeds: int = 2, noise: float = 0.001) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_the_best_cell_and_those_not_told_apart_from_it() -> None:
+def test_the_best_setting_and_those_not_told_apart_from_it() -> None:
     runs = anneals()
-    found = settings(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
+    found = setting_gains(runs, varying_axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
     assert dict(found[0].settings) == {"anneal.steps": 400, "anneal.peak_scale": 1.0} and found[0].best
     assert found[0].cheapest and [setting.apart for setting in found[1:]] == [True] * 8
     noisy = anneals(seeds=4, noise=0.2)
-    loud = settings(noisy, axes(noisy, ["anneal.steps", "anneal.peak_scale"]), LOSS)
+    loud = setting_gains(noisy, varying_axes(noisy, ["anneal.steps", "anneal.peak_scale"]), LOSS)
     assert not any(setting.apart for setting in loud)
     assert next(setting for setting in loud if setting.cheapest).tokens == 10_000
 
 
-def test_without_repeated_seeds_no_cell_is_told_apart() -> None:
+def test_without_repeated_seeds_no_setting_is_told_apart() -> None:
     runs = anneals(seeds=1)
-    found = settings(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
+    found = setting_gains(runs, varying_axes(runs, ["anneal.steps", "anneal.peak_scale"]), LOSS)
     assert {setting.apart for setting in found} == {None} and {setting.low for setting in found} == {None}
 
 
-def test_a_task_is_trusted_where_cells_lie_further_apart_than_seeds() -> None:
-    for noise, trusted in ((0.001, True), (0.2, False)):
+def test_a_task_separates_settings_that_lie_further_apart_than_seeds() -> None:
+    for noise, separates in ((0.001, True), (0.2, False)):
         runs = anneals(seeds=4, noise=noise)
-        (found,) = signal_to_noise(runs, axes(runs, ["anneal.steps", "anneal.peak_scale"]), [LOSS])
-        assert found.trusted is trusted
+        (found,) = signal_to_noise(runs, varying_axes(runs, ["anneal.steps", "anneal.peak_scale"]), [LOSS])
+        assert found.separates is separates
     runs = anneals(seeds=1)
     assert (
-        signal_to_noise(runs, axes(runs, ["anneal.steps"]), [LOSS])[0].trusted is not None
+        signal_to_noise(runs, varying_axes(runs, ["anneal.steps"]), [LOSS])[0].separates is not None
     )  # other scales are repeats here
 
 
 def test_the_order_of_checkpoints() -> None:
-    def point(place: int, annealed: float) -> Ranked:
-        return Ranked(
+    def point(place: int, annealed: float) -> CheckpointScores:
+        return CheckpointScores(
             outcome="o",
             checkpoint=str(place),
             tokens=place,
@@ -119,32 +122,32 @@ def test_the_order_of_checkpoints() -> None:
             run="",
         )
 
-    same, turned = (order([point(i, sign * i) for i in range(4)]) for sign in (1, -1))
+    same, turned = (rank_correlation([point(i, sign * i) for i in range(4)]) for sign in (1, -1))
     assert same is not None and turned is not None and (same.tau, turned.tau) == pytest.approx((1, -1))
-    assert order([point(0, 0), point(1, 1)]) is None
+    assert rank_correlation([point(0, 0), point(1, 1)]) is None
 
 
-def test_unrun_settings_are_foretold_the_most_promising_first() -> None:
+def test_unrun_settings_are_predicted_the_most_promising_first() -> None:
     runs = anneals()
     held_out = (runs["anneal.steps"] == 200) & (runs["anneal.peak_scale"] == 1.0)
-    known, found = runs[~held_out], axes(runs, ["anneal.steps", "anneal.peak_scale"])
-    fitted = surface(known, found, "delta/loss/heldout")
+    known, found = runs[~held_out], varying_axes(runs, ["anneal.steps", "anneal.peak_scale"])
+    fitted = fit_surface(known, found, "delta/loss/heldout")
     assert fitted is not None
     not_run = settings_not_run(known, found)
     assert not set(known[["anneal.steps", "anneal.peak_scale"]].itertuples(index=False, name=None)) & set(
         not_run.itertuples(index=False, name=None)
     )
-    said = predictions_of(fitted, LOSS, -0.173, not_run)
-    one = next(f for f in said if dict(f.settings) == {"anneal.steps": 200, "anneal.peak_scale": 1.0})
+    predictions = by_surface(fitted, LOSS, -0.173, not_run)
+    predicted = next(p for p in predictions if dict(p.settings) == {"anneal.steps": 200, "anneal.peak_scale": 1.0})
     truth = runs[held_out]["delta/loss/heldout"].mean()
-    assert one.value == pytest.approx(truth, abs=0.005) and one.low < one.value < one.high
-    expected = [f.expected_improvement or 0.0 for f in said]
-    assert expected == sorted(expected, reverse=True) and dict(said[0].settings)["anneal.steps"] == 400
+    assert predicted.value == pytest.approx(truth, abs=0.005) and predicted.low < predicted.value < predicted.high
+    expected = [p.expected_improvement or 0.0 for p in predictions]
+    assert expected == sorted(expected, reverse=True) and dict(predictions[0].settings)["anneal.steps"] == 400
 
 
 def test_a_forest_gives_an_inert_axis_little() -> None:
     rng = np.random.default_rng(0)
     runs = pd.DataFrame({name: rng.integers(0, 4, 200) for name in ("a", "b", "c")})
     runs["y"] = 2.0 * runs["a"] + runs["b"] + 0.1 * rng.normal(size=200)
-    found = {i.axis: i.total_percent for i in importances(runs, axes(runs, ["a", "b", "c"]), "y", "y")}
+    found = {i.axis: i.total_percent for i in importances(runs, varying_axes(runs, ["a", "b", "c"]), "y", "y")}
     assert found["a"] > found["b"] > 10 > found["c"]

@@ -15,14 +15,14 @@ from sweep.analysis.answers import answer
 from sweep.analysis.findings import findings
 from sweep.commands.report import main
 from sweep.sweeps.outcomes import frame, read_outcomes
-from sweep.sweeps.paired_documents import paired
+from sweep.sweeps.paired_documents import paired_documents
 from tests.browser import chromium
 from tests.journals import write_run
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """3 checkpoints x 2 lengths x 2 shapes x 2 seeds with constant arms; longer is better, the shape is inert."""
+    """3 checkpoints x 2 lengths x 2 shapes x 2 seeds with matched controls; longer is better, the shape is inert."""
     folder, rng = tmp_path_factory.mktemp("multirun") / "grid", np.random.default_rng(0)
     for step in (100, 200, 400):
         for steps in (10, 20):
@@ -50,7 +50,7 @@ def test_what_matters_and_what_does_not(written: Path) -> None:
     assert effects["loss/heldout", "anneal.shape"] == "under the noise floor"
 
 
-def test_documents_are_paired_with_the_checkpoint_and_the_constant_arm(written: Path) -> None:
+def test_documents_are_paired_with_the_checkpoint_and_the_matched_control(written: Path) -> None:
     gains = pd.read_csv(written / "gains.csv")
     exact = gains[(gains["outcome"] == "acc/arc_easy") & (gains["arm"] == "decay")]
     assert set(exact["test"]) == {"McNemar"} and set(exact["against"]) == {"checkpoint", "constant"}
@@ -105,7 +105,7 @@ def test_a_sweep_without_a_finished_run_says_so(tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("scales", "said"),
     [
-        ([1.0, 0.7, 0.5], "anneal.steps moves with anneal.peak_scale: what is said of it may be theirs"),
+        ([1.0, 0.7, 0.5], "anneal.steps moves with anneal.peak_scale: what is said of it may be their effect"),
         ([1.0, 1.0, 0.5], "anneal.peak_scale has no share of its own: in these runs it can't be told apart"),
         ([None] * 3, "loss/heldout: anneal.steps ("),
         ([None] * 12, "loss/heldout: anneal.steps ("),
@@ -118,7 +118,7 @@ def test_pairs_and_single_axes_are_told_as_such(scales: list[float | None], said
             write_run(tmp_path / "pairs", gain=place / 20, noise=0.001 * seed, **chosen)
     outcomes = read_outcomes([tmp_path / "pairs"])
     params = [name.removeprefix("params/") for name in outcomes.schema.names if name.startswith("params/")]
-    told = findings(answer(frame(outcomes), params, paired))["Which axis matters?"]
+    told = findings(answer(frame(outcomes), params, paired_documents))["Which axis matters?"]
     assert any(said in sentence for sentence in told)
     assert any("loss/heldout: anneal.steps (" in sentence and "above the noise" in sentence for sentence in told)
 

@@ -10,7 +10,7 @@ import pytest
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.sweeps import outcomes
-from sweep.sweeps.outcomes import TABLE, found_sweep, frame, read_outcomes
+from sweep.sweeps.outcomes import TABLE, frame, read_outcomes, sweep_folder
 from sweep.system.store import store_at
 from tests.journals import write_run
 
@@ -91,9 +91,9 @@ def test_one_state_scored_twice_is_one_run(sweep: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_sweep_is_refused(tmp_path: Path, sweep: Path) -> None:
-    assert found_sweep("steps", tmp_path) == sweep
+    assert sweep_folder("steps", tmp_path) == sweep
     with pytest.raises(Refusal, match=r"SWEEP=stepz.*did you mean steps"):
-        found_sweep("stepz", tmp_path)
+        sweep_folder("stepz", tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(Refusal, match="holds no run"):
         read_outcomes([tmp_path / "empty"])

@@ -1,4 +1,4 @@
-"""How good is each checkpoint really: its scores as saved and annealed, and whether annealing changes their order."""
+"""How good each checkpoint is as saved and as annealed, and whether annealing changes the order of checkpoints."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ DRAWS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranked:
-    """One checkpoint's score, raw and after one anneal."""
+class CheckpointScores:
+    """The score of one checkpoint as saved, and after one anneal."""
 
     outcome: str
     checkpoint: str
@@ -28,61 +28,60 @@ class Ranked:
     annealed: float
     annealed_stderr: float
     run: str
-    """The anneal whose score this is: the one of most tokens, so that nothing is picked by its score."""
+    """The anneal whose score this is: the one with the most tokens, so that none is chosen by its score."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """Whether raw and annealed scores put the checkpoints in the same order."""
+class RankCorrelation:
+    """Whether the scores as saved and as annealed put the checkpoints in the same order."""
 
     outcome: str
     checkpoints: int
     tau: float
-    """Kendall's rank correlation: 1 the same order, -1 the opposite one."""
+    """Kendall's rank correlation: 1 is the same order, -1 the opposite."""
     low: float
-    """Ends of the 95 % interval, scores drawn anew within their standard errors over documents."""
+    """Lower end of the 95 % interval, from scores drawn within their standard errors over documents."""
     high: float
 
 
-def ranked(runs: pd.DataFrame, outcome: Outcome) -> tuple[Ranked, ...]:
-    """Every checkpoint that was annealed, by tokens."""
-    columns = [outcome.column("before"), outcome.column("after")]
-    if not set(columns) <= set(runs):
+def checkpoint_scores(runs: pd.DataFrame, outcome: Outcome) -> tuple[CheckpointScores, ...]:
+    """The scores of every checkpoint that was annealed, ordered by tokens."""
+    before, after = outcome.column("before"), outcome.column("after")
+    if not {before, after} <= set(runs):
         return ()
-    mine = runs[runs["arm"] == "decay"].dropna(subset=columns)
-    made = []
-    for checkpoint, group in mine.groupby("checkpoint", sort=False):
-        row = group.sort_values(["cost/tokens", "seed"], ascending=[False, True], kind="stable").iloc[0]
-        made.append(
-            Ranked(
-                outcome=outcome.name,
-                checkpoint=str(checkpoint),
-                tokens=float(row["position/tokens"]),
-                raw=row[columns[0]],
-                raw_stderr=row[outcome.stderr("before")],
-                annealed=row[columns[1]],
-                annealed_stderr=row[outcome.stderr("after")],
-                run=row["name"],
-            )
+    anneals = runs[runs["arm"] == "decay"].dropna(subset=[before, after])
+    anneals = anneals.sort_values(["cost/tokens", "seed"], ascending=[False, True], kind="stable")
+    scores = [
+        CheckpointScores(
+            outcome=outcome.name,
+            checkpoint=str(row["checkpoint"]),
+            tokens=float(row["position/tokens"]),
+            raw=row[before],
+            raw_stderr=row[outcome.stderr("before")],
+            annealed=row[after],
+            annealed_stderr=row[outcome.stderr("after")],
+            run=row["name"],
         )
-    return tuple(sorted(made, key=lambda r: r.tokens))
+        for _, row in anneals.drop_duplicates("checkpoint").sort_index().iterrows()
+    ]
+    return tuple(sorted(scores, key=lambda scores: scores.tokens))
 
 
-def order(points: Sequence[Ranked]) -> Order | None:
-    """None for fewer than three checkpoints: two are in one order or the other."""
-    if len(points) < 3:
+def rank_correlation(scores: Sequence[CheckpointScores]) -> RankCorrelation | None:
+    """The correlation of the two orders; None for fewer than three checkpoints, which tell nothing."""
+    if len(scores) < 3:
         return None
-    raw, annealed = np.array([p.raw for p in points]), np.array([p.annealed for p in points])
+    raw, annealed = np.array([s.raw for s in scores]), np.array([s.annealed for s in scores])
+    raw_stderr, annealed_stderr = [s.raw_stderr for s in scores], [s.annealed_stderr for s in scores]
     rng = np.random.default_rng(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        tau = float(stats.kendalltau(raw, annealed).statistic)
         draws = [
-            stats.kendalltau(
-                rng.normal(raw, [p.raw_stderr for p in points]),
-                rng.normal(annealed, [p.annealed_stderr for p in points]),
-            ).statistic
+            stats.kendalltau(rng.normal(raw, raw_stderr), rng.normal(annealed, annealed_stderr)).statistic
             for _ in range(DRAWS)
         ]
-        tau = float(stats.kendalltau(raw, annealed).statistic)
     low, high = np.nanquantile(draws, [0.025, 0.975])
-    return Order(outcome=points[0].outcome, checkpoints=len(points), tau=tau, low=float(low), high=float(high))
+    return RankCorrelation(
+        outcome=scores[0].outcome, checkpoints=len(scores), tau=tau, low=float(low), high=float(high)
+    )

@@ -1,4 +1,4 @@
-"""The design of a sweep: which choices vary, at which levels, and their coding as columns of a linear model."""
+"""The design of a sweep: which choices vary, at which levels, and how they are coded as columns of a linear model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from sweep.planning.designs import log_by_rule
 
 Floats = NDArray[np.float64]
 MAX_LEVELS, FEW_LEVELS = 8, 3
-"""A number with more levels than this is a continuous axis, straight line and square; with few it never is."""
+"""A numeric axis with more levels than the first is continuous; one with no more than the second never is."""
 NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
-"""What decides no number of a run, is noise, or is the arm itself (`keys.run_key` leaves the same out)."""
-FIRST = ("model", "checkpoint.step", "checkpoint.path", "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")
-"""Of axes that move together the first is named, these before all others."""
+"""Choices that are noise, decide no number of a run, or name the arm itself (`keys.run_key` leaves the same out)."""
+CHECKPOINT_AXES = ("model", "checkpoint.step", "checkpoint.path")
+NAMED_FIRST = (*CHECKPOINT_AXES, "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")
+"""Axes that move together are named by the one that is first in this order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,40 +28,43 @@ class Axis:
     """One choice that varies over a sweep."""
 
     name: str
-    """Dotted."""
+    """Its dotted name."""
     levels: tuple[Any, ...]
-    """Ascending where they are numbers."""
+    """Numbers ascend; texts are in the order of the alphabet."""
     numeric: bool
-    with_it: tuple[str, ...] = ()
-    """Choices that move exactly with this one, and can't be told apart from it."""
-
+    moves_with: tuple[str, ...] = ()
+    """Choices that change exactly when this one does, so that their effects can't be separated from its effect."""
     drawn: bool = False
-    """Whether hardly two settings share a level, as where numbers were drawn from a range."""
+    """Whether nearly every setting has a level of its own, as if the numbers were drawn from a range."""
 
     @property
     def continuous(self) -> bool:
-        """Whether it has too many levels to look at each."""
+        """Whether it has too many levels to estimate the effect of each one."""
         return self.numeric and (self.drawn or len(self.levels) > MAX_LEVELS)
 
     @property
     def log(self) -> bool:
-        """Whether ratios count, not differences."""
+        """Whether ratios of its levels matter rather than differences."""
         return self.numeric and log_by_rule(self.levels[0], self.levels[-1])
 
     def scaled(self, values: Any) -> Floats:
-        """Numbers of this axis from -1 at its lowest level to 1 at its highest, in the logarithm where ratios count."""
+        """Values mapped to -1 at the lowest level and 1 at the highest, in the logarithm if ratios matter."""
         numbers, ends = np.asarray(values, dtype=float), np.asarray([self.levels[0], self.levels[-1]], dtype=float)
         if self.log:
             numbers, ends = np.log(numbers), np.log(ends)
         return 2 * (numbers - ends[0]) / (ends[1] - ends[0]) - 1
 
+    def places(self, values: pd.Series) -> NDArray[np.int64]:
+        """The index of each value among the levels."""
+        return values.map({level: i for i, level in enumerate(self.levels)}).to_numpy()
+
     def columns(self, values: pd.Series) -> Floats:
-        """(N, C) coding: sums to zero over the levels; of a continuous axis the number and its square."""
+        """(N, C) sum-to-zero coding of the levels; the number and its square if the axis is continuous."""
         if self.continuous:
             z = self.scaled(values)
             return np.stack([z, z**2 - 1 / 3], axis=1)
-        place = values.map({level: i for i, level in enumerate(self.levels)}).to_numpy()
-        return np.concatenate([np.eye(len(self.levels) - 1), -np.ones((1, len(self.levels) - 1))])[place]
+        others = len(self.levels) - 1
+        return np.concatenate([np.eye(others), -np.ones((1, others))])[self.places(values)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +76,27 @@ class Term:
 
     @property
     def name(self) -> str:
-        """The axes joined by a colon, as R's and statsmodels' tables have it."""
+        """The axes joined by a colon, as in the tables of R and statsmodels."""
         return ":".join(self.axes)
 
 
-def axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
-    """The choices among `names` that vary; of those that move together the first, the others named with it."""
-    ordered = sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+@dataclass(frozen=True)
+class Design:
+    """The columns of a linear model, and which of them belong to which term."""
+
+    columns: Floats
+    """(N, P); the first is the constant."""
+    terms: tuple[Term, ...]
+
+    @property
+    def main_width(self) -> int:
+        """Number of columns of the constant and the main effects, which come first."""
+        return max((term.columns.stop for term in self.terms if len(term.axes) == 1), default=1)
+
+
+def varying_axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
+    """The choices among `names` that vary. Choices that move together are one axis, named by the first of them."""
+    ordered = sorted(names, key=lambda name: NAMED_FIRST.index(name) if name in NAMED_FIRST else len(NAMED_FIRST))
     partitions = {
         name: pd.factorize(runs[name], use_na_sentinel=False)[0]
         for name in ordered
@@ -86,59 +104,61 @@ def axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
     }
     partitions = {name: partition for name, partition in partitions.items() if len(set(partition)) > 1}
     settings = len(pd.DataFrame(partitions).drop_duplicates())
-    found: dict[tuple[int, ...], list[str]] = {}
+    together: dict[tuple[int, ...], list[str]] = {}
     for name, partition in partitions.items():
         key = tuple(partition)
-        if key not in found and _are_drawn(runs[name], settings):  # no two alike: together is in one order
+        if key not in together and _are_drawn(runs[name], settings):
+            # drawn values are all distinct, so two axes move together if they put the runs in the same order
             ranks = runs[name].rank(method="dense").to_numpy(dtype=int)
             key = min(tuple(ranks), tuple(ranks.max() + 1 - ranks))
-        found.setdefault(key, []).append(name)
-    among = settings if len(found) > 1 else None
-    return tuple(axis(runs[first], others, among) for first, *others in found.values())
+        together.setdefault(key, []).append(name)
+    several = len(together) > 1
+    return tuple(
+        _axis(runs[first], others, drawn=several and _are_drawn(runs[first], settings))
+        for first, *others in together.values()
+    )
 
 
 def _are_drawn(values: pd.Series, settings: int) -> bool:
-    """Whether these are numbers of which hardly two of so many settings share one."""
+    """Whether these are numbers that hardly two of the settings share."""
     levels = values.nunique(dropna=False)
     return pd.api.types.is_numeric_dtype(values.infer_objects()) and levels > max(FEW_LEVELS, settings / 2)
 
 
-def axis(values: pd.Series, with_it: Sequence[str] = (), settings: int | None = None) -> Axis:
-    """The axis of one column, among so many settings of several axes; None: it is the only one."""
+def _axis(values: pd.Series, moves_with: Sequence[str], *, drawn: bool) -> Axis:
     levels = list(dict.fromkeys(values))
     numeric = all(isinstance(level, int | float | np.number) and not isinstance(level, bool) for level in levels)
     ordered = sorted(levels) if numeric else sorted(levels, key=str)
-    drawn = settings is not None and numeric and _are_drawn(values, settings)
-    return Axis(name=str(values.name), levels=tuple(ordered), numeric=numeric, with_it=tuple(with_it), drawn=drawn)
+    return Axis(
+        name=str(values.name),
+        levels=tuple(ordered),
+        numeric=numeric,
+        moves_with=tuple(moves_with),
+        drawn=drawn and numeric,
+    )
 
 
-def coded(settings: pd.DataFrame, found: Sequence[Axis]) -> dict[str, Floats]:
-    """(N, C) columns of each axis."""
-    return {axis.name: axis.columns(settings[axis.name]) for axis in found}
+def design(coded: Mapping[str, Floats], axes: Sequence[Axis]) -> Design:
+    """The constant, every main effect and every two-way interaction; `coded` has the columns of each axis.
 
-
-def model(coded: Mapping[str, Floats], found: Sequence[Axis]) -> tuple[Floats, tuple[Term, ...]]:
-    """(N, P) columns of the constant, every main effect and every two-way interaction, and where each of these is.
-
-    Interactions of more than two axes are left out where they would explain any values of so few settings.
+    With more than two axes the interactions are left out if they could explain any values of so few settings.
     """
-    number = len(next(iter(coded.values())))
-    blocks: list[Floats] = [np.ones((number, 1))]
-    terms: list[Term] = []
+    settings = len(next(iter(coded.values())))
+    blocks: dict[tuple[str, ...], Floats] = {(name,): block for name, block in coded.items()}
+    main_effects = _joined(blocks, settings)
+    for pair in combinations(axes, 2):
+        first, second = (coded[axis.name][:, :1] if axis.continuous else coded[axis.name] for axis in pair)
+        products = first[:, :, None] * second[:, None, :]
+        blocks[pair[0].name, pair[1].name] = products.reshape(settings, -1)
+    whole = _joined(blocks, settings)
+    rank = np.linalg.matrix_rank(whole.columns.T @ whole.columns, hermitian=True)
+    estimable = rank == whole.columns.shape[1] or rank < settings or len(axes) == 2
+    return whole if estimable else main_effects
 
-    def add(names: tuple[str, ...], block: Floats) -> None:
-        start = sum(b.shape[1] for b in blocks)
-        blocks.append(block)
-        terms.append(Term(axes=names, columns=slice(start, start + block.shape[1])))
 
-    for name, block in coded.items():
-        add((name,), block)
-    kept = len(blocks)
-    for first, second in combinations(found, 2):
-        one, two = (coded[a.name][:, :1] if a.continuous else coded[a.name] for a in (first, second))
-        add((first.name, second.name), (one[:, :, None] * two[:, None, :]).reshape(number, -1))
-    whole = np.concatenate(blocks, axis=1)
-    rank = np.linalg.matrix_rank(whole.T @ whole, hermitian=True)
-    if rank == whole.shape[1] or rank < number or len(found) == 2:
-        return whole, tuple(terms)
-    return np.concatenate(blocks[:kept], axis=1), tuple(terms[: kept - 1])
+def _joined(blocks: Mapping[tuple[str, ...], Floats], settings: int) -> Design:
+    terms, width = [], 1
+    for names, block in blocks.items():
+        terms.append(Term(axes=names, columns=slice(width, width + block.shape[1])))
+        width += block.shape[1]
+    return Design(np.concatenate([np.ones((settings, 1)), *blocks.values()], axis=1), tuple(terms))

@@ -1,92 +1,97 @@
-"""The answers in sentences, for the terminal and the top of the page."""
+"""The answers in sentences, and the runs worth making next as commands."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
 from sweep.analysis.answers import Answers, settings_text
 from sweep.analysis.effects import MATTERS, UNDER, UNSURE
-from sweep.analysis.factors import Axis
+from sweep.analysis.factors import CHECKPOINT_AXES, Axis
+from sweep.analysis.gains import Gain
+from sweep.analysis.outcomes import Outcome
 
 MOST_SUGGESTED = 3
 CHANCE = 0.025
-"""Of comparisons without a difference, the part whose 95 % interval is on one side of none."""
+"""The part of comparisons without a true difference whose 95 % interval is above zero, or below it."""
 PROMISING = 0.1
-"""Least expected improvement on the best setting of a run that is suggested, in deviations between seeds."""
+"""Least expected improvement of a suggested run on the best setting, in standard deviations between seeds."""
+MATCHED_CONTROL = "the matched control (the same updates at the constant current LR)"
+ENDED = {"failed": "failed", "interrupted": "was interrupted"}
 
 
 def findings(answers: Answers) -> dict[str, list[str]]:
-    """Question -> sentences."""
-    made = {
-        "What was run?": [*_run(answers)],
-        "Did annealing help?": [*_helped(answers)],
-        "Which axis matters?": [*_mattering(answers), *_blind(answers)],
-        "What is best, and how flat is it?": [*_best(answers)],
-        "How good is each checkpoint really?": [*_checkpoints(answers)],
-        "Which tasks can be trusted at this size?": [*_trusted(answers)],
-        "What would the runs not made give?": [*_not_run(answers)],
+    """The sentences that answer each question, without questions that have none."""
+    sentences = {
+        "What was run?": _runs(answers),
+        "Did annealing help?": _helped(answers),
+        "Which axis matters?": (s for part in (_mattering(answers), _not_separable(answers)) for s in part),
+        "What is best, and how flat is it?": _best(answers),
+        "How good is each checkpoint really?": _checkpoints(answers),
+        "Which tasks tell settings apart at this size?": _separating(answers),
+        "What would other runs give?": _law_errors(answers),
     }
-    return {question: sentences for question, sentences in made.items() if sentences}
+    listed = {question: list(some) for question, some in sentences.items()}
+    return {question: some for question, some in listed.items() if some}
 
 
 def next_commands(answers: Answers) -> list[tuple[str, str]]:
-    """(why, command) of the runs worth making next."""
-    anneals = answers.runs[answers.runs["arm"] == "decay"] if "arm" in answers.runs else answers.runs[:0]
-    if anneals.empty:
+    """The runs worth making next: why, and the command."""
+    commands = answers.runs[answers.runs["arm"] == "decay"]["command"] if "arm" in answers.runs else pd.Series()
+    if commands.empty:
         return []
-    made: list[tuple[str, str]] = []
-    unfinished = answers.runs[answers.runs["status"] != "finished"]
-    unfinished = unfinished[unfinished["status"] != "running"]
-    made += [
-        (f"{row['name']} is {row['status']}", row["command"]) for _, row in unfinished.head(MOST_SUGGESTED).iterrows()
-    ]
-    template = str(anneals["command"].dropna().iloc[0]) if anneals["command"].notna().any() else "python -m sweep"
-    if answers.noise and all(n.sd is None for n in answers.noise):
-        best = next((setting for setting in answers.settings if setting.best), None)
-        if best is not None:
-            settings = [*_checkpoint_settings(answers, best.checkpoint), *best.settings, ("seed", "1,2")]
-            words = with_overrides(template, settings).replace("python -m sweep", "python -m sweep -m", 1)
-            made.append(("measures the noise floor, without which no axis can be said to matter", words))
+    unfinished = _unfinished(answers).head(MOST_SUGGESTED)
+    suggested = [(f"{row['name']} {ENDED[row['status']]}.", row["command"]) for _, row in unfinished.iterrows()]
+    template = str(next(iter(commands.dropna()), "python -m sweep"))
+    best = next((setting for setting in answers.settings if setting.best), None)
+    if best is not None and answers.noise and all(noise.sd is None for noise in answers.noise):
+        row = answers.runs[answers.runs["checkpoint"] == best.checkpoint].iloc[0]
+        checkpoint = [(axis.name, row[axis.name]) for axis in answers.axes if axis.name in CHECKPOINT_AXES]
+        command = with_overrides(template, [*checkpoint, *best.settings, ("seed", "1,2")])
+        why = "This measures the noise between seeds, without which no axis can be said to matter."
+        suggested.append((why, command.replace("python -m sweep", "python -m sweep -m", 1)))
     for outcome in answers.primary:
-        verdicts = {e.verdict for e in answers.effects if e.outcome == outcome.name}
-        if verdicts == {UNDER}:  # nothing told apart from noise: nothing to go by
-            continue
-        sd = next((n.sd for n in answers.noise if n.outcome == outcome.name), None) or 0.0
-        mine = [f for f in answers.predictions if f.outcome == outcome.name and f.expected_improvement]
-        promising = [f for f in mine if (f.expected_improvement or 0.0) >= PROMISING * sd]
-        for one in promising[:MOST_SUGGESTED]:
-            why = f"{outcome.name}: delta {one.value:+.4g} expected ({one.low:+.4g} to {one.high:+.4g})"
-            made.append((why, with_overrides(template, one.settings)))
-    return made
+        if {e.verdict for e in answers.effects if e.outcome == outcome.name} == {UNDER}:
+            continue  # all differences may be noise, so no prediction is of use
+        sd = next((noise.sd for noise in answers.noise if noise.outcome == outcome.name), None) or 0.0
+        improvements = [(p, p.expected_improvement or 0.0) for p in answers.predictions if p.outcome == outcome.name]
+        promising = [p for p, improvement in improvements if improvement and improvement >= PROMISING * sd]
+        for p in promising[:MOST_SUGGESTED]:
+            why = f"{outcome.name}: the expected delta is {p.value:+.4g} (95 % interval {p.low:+.4g} to {p.high:+.4g})."
+            suggested.append((why, with_overrides(template, p.settings)))
+    return suggested
 
 
 def with_overrides(command: str, settings: Sequence[tuple[str, object]]) -> str:
-    """The command with these overrides in the place of those of the same keys."""
+    """The command with these overrides in place of those with the same keys."""
     values = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in settings}
-    words = [word for word in command.split(" ") if word.lstrip("+~").partition("=")[0] not in values]
-    return " ".join([*words, *(f"{name}={value}" for name, value in values.items())])
+    kept = [word for word in command.split(" ") if word.lstrip("+~").partition("=")[0] not in values]
+    return " ".join([*kept, *(f"{name}={value}" for name, value in values.items())])
 
 
-def _checkpoint_settings(answers: Answers, checkpoint: str) -> list[tuple[str, object]]:
-    row = answers.runs[answers.runs["checkpoint"] == checkpoint].iloc[0]
-    names = [axis.name for axis in answers.axes if axis.name in ("model", "checkpoint.step", "checkpoint.path")]
-    return [(name, row[name]) for name in names]
+def _unfinished(answers: Answers) -> pd.DataFrame:
+    return answers.runs[answers.runs["status"].isin(list(ENDED))]
 
 
-def _run(answers: Answers) -> Iterator[str]:
-    runs = answers.runs
-    counts = runs["status"].value_counts()
-    yield f"{len(runs)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items())
+def _runs(answers: Answers) -> Iterator[str]:
+    counts = answers.runs["status"].value_counts()
+    yield f"{len(answers.runs)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + "."
     for axis in answers.axes:
-        yield f"{axis.name}: {_levels(axis)}" + (f" (moves with {', '.join(axis.with_it)})" if axis.with_it else "")
-    for _, row in runs[runs["status"].isin(("failed", "interrupted"))].head(10).iterrows():
-        why = row["error"].strip().rpartition("\n")[2] if isinstance(row["error"], str) else ""
-        yield f"{row['name']} {row['status']}" + (f": {why}" if why else "")
-    missing = _missing(answers)
-    if missing:
-        yield f"{missing} settings of the full grid have no finished run: shares are of the runs there are"
+        together = f" (moves with {', '.join(axis.moves_with)})" if axis.moves_with else ""
+        yield f"{axis.name}: {_levels(axis)}{together}."
+    for _, row in _unfinished(answers).head(10).iterrows():
+        error = f": {row['error'].strip().rpartition(chr(10))[2]}" if isinstance(row["error"], str) else "."
+        yield f"{row['name']} {ENDED[row['status']]}{error}"
+    if not any(axis.continuous for axis in answers.axes):
+        grid = math.prod(len(axis.levels) for axis in answers.axes)
+        finished = answers.finished_anneals()[[axis.name for axis in answers.axes]].drop_duplicates()
+        if answers.axes and grid > len(finished):
+            yield (
+                f"{grid - len(finished)} settings of the full grid have no finished run, so all shares are those of"
+                " the settings that were run."
+            )
 
 
 def _levels(axis: Axis) -> str:
@@ -95,128 +100,100 @@ def _levels(axis: Axis) -> str:
     return ", ".join(f"{level:g}" if isinstance(level, float) else str(level) for level in axis.levels)
 
 
-def _missing(answers: Answers) -> int:
-    """Cells of the grid of all levels without a finished anneal; 0 where an axis is continuous."""
-    if not answers.axes or any(axis.continuous for axis in answers.axes):
-        return 0
-    size = 1
-    for axis in answers.axes:
-        size *= len(axis.levels)
-    runs = answers.runs
-    there = runs[(runs["status"] == "finished") & (runs["arm"] == "decay")] if "arm" in runs else runs
-    return size - len(there[[axis.name for axis in answers.axes]].drop_duplicates())
-
-
 def _helped(answers: Answers) -> Iterator[str]:
     for outcome in answers.primary:
-        for against, words in (
-            ("checkpoint", "over the checkpoint"),
-            ("constant", "over as many updates at a constant rate"),
-        ):
-            mine = [g for g in answers.gains if g.outcome == outcome.name and g.against == against and g.arm == "decay"]
-            if not mine:
-                continue
-            better = sum(outcome.sign * g.delta > 0 and (g.low > 0 or g.high < 0) for g in mine)
-            worse = sum(outcome.sign * g.delta < 0 and (g.low > 0 or g.high < 0) for g in mine)
-            seen = pd.Series([g.detectable for g in mine]).median()
-            yield (
-                f"{outcome.name} {words}: {better} of {_which(answers, len(mine))} better, {worse} worse, the others"
-                f" not told apart (of so many chance alone gives {CHANCE * len(mine):.1f} either way); a run's"
-                f" documents show differences from about {seen:.3g}"
-            )
+        for against, name in (("checkpoint", "the checkpoint"), ("constant", MATCHED_CONTROL)):
+            of_outcome = [g for g in answers.gains if g.outcome == outcome.name and g.arm == "decay"]
+            if gains := [g for g in of_outcome if g.against == against]:
+                yield f"{outcome.name} against {name}: {_compared(answers, outcome, gains)}"
 
 
-def _which(answers: Answers, compared: int) -> str:
-    """How many anneals were compared, and which where not all were."""
-    runs = answers.runs
-    there = int(((runs["status"] == "finished") & (runs["arm"] == "decay")).sum())
-    if compared == there:
-        return f"{compared} anneals"
-    return f"the {compared} compared of {there} anneals, the best by {answers.primary[0].name} first,"
+def _compared(answers: Answers, outcome: Outcome, gains: Sequence[Gain]) -> str:
+    different = [outcome.sign * g.delta for g in gains if g.low > 0 or g.high < 0]
+    better, worse = sum(delta > 0 for delta in different), sum(delta < 0 for delta in different)
+    by_chance = f"{CHANCE * len(gains):.1f}"
+    finished = len(answers.finished_anneals())
+    note = f" {len(gains)} of {finished} anneals were compared, the best by {answers.primary[0].name} first."
+    return (
+        f"{better} of {len(gains)} anneals are better, {worse} are worse, and the others can't be told apart from it."
+        f"{note if len(gains) < finished else ''} If no anneal had an effect, about {by_chance} would be better"
+        f" and {by_chance} worse by chance. The documents of a run show differences from about"
+        f" {pd.Series([g.detectable for g in gains]).median():.3g}."
+    )
 
 
 def _mattering(answers: Answers) -> Iterator[str]:
     for outcome in answers.primary:
-        mine = [e for e in answers.effects if e.outcome == outcome.name]
-        if not mine:
+        effects = sorted((e for e in answers.effects if e.outcome == outcome.name), key=lambda e: -e.share_percent)
+        if not effects:
             continue
-        if mine[0].floor_percent is None:
-            top = max(mine, key=lambda e: e.share_percent)
+        noise = next(noise for noise in answers.noise if noise.outcome == outcome.name)
+        if noise.sd is None:
             yield (
-                f"{outcome.name}: no run is repeated with another seed, so no effect can be told from noise; the"
-                f" largest share is {top.term}'s, {top.share_percent:.1f} %"
+                f"{outcome.name}: no run is repeated with another seed, so effects can't be told apart from noise. The"
+                f" largest share is that of {effects[0].term}, {effects[0].share_percent:.1f} %."
             )
             continue
-        there = [
-            f"{e.term} ({e.share_percent:.1f} %)"
-            for e in sorted(mine, key=lambda e: -e.share_percent)
-            if e.verdict == MATTERS
-        ]
-        noise = next(n for n in answers.noise if n.outcome == outcome.name)
+        matter = [f"{e.term} ({e.share_percent:.1f} %)" for e in effects if e.verdict == MATTERS]
         yield (
-            f"{outcome.name}: {', '.join(there) or 'nothing'} above the noise floor (seeds differ by a standard"
-            f" deviation of {noise.sd:.3g}, {noise.df} degrees of freedom)"
+            f"{outcome.name}: {', '.join(matter) or 'nothing'} {'are' if len(matter) > 1 else 'is'} above the noise"
+            f" floor. Seeds differ by a standard deviation of {noise.sd:.3g} ({noise.df} degrees of freedom)."
         )
-        if unsure := [e.term for e in mine if e.verdict == UNSURE]:
+        if unsure := [e.term for e in answers.effects if e.outcome == outcome.name and e.verdict == UNSURE]:
             yield (
-                f"{outcome.name}: can't tell of {', '.join(unsure)}: more than noise, but the drawn values in another"
-                " order may explain as much; more settings would tell"
+                f"{outcome.name}: {', '.join(unsure)} can't be judged. The effect is more than noise, but the drawn"
+                " values in another order may explain as much. More settings would decide it."
             )
 
 
-def _blind(answers: Answers) -> Iterator[str]:
-    """What the design can't tell, whatever the runs say."""
+def _not_separable(answers: Answers) -> Iterator[str]:
+    """What the design of the sweep can't show, whatever the outcomes are."""
     terms = {e.term for e in answers.effects}
-    if not terms:
-        return
-    for one in answers.axes:
-        if one.with_it:
-            yield f"{one.name} moves with {', '.join(one.with_it)}: what is said of it may be theirs"
-        if one.name not in terms:
-            yield f"{one.name} has no share of its own: in these runs it can't be told apart from the other axes"
-    if len(answers.axes) > 1 and not any(":" in term for term in terms):
-        yield "interactions can't be told in these runs: what there is of them is in the shares of the axes"
+    for axis in answers.axes if terms else ():
+        if axis.moves_with:
+            yield f"{axis.name} moves with {', '.join(axis.moves_with)}: what is said of it may be their effect."
+        if axis.name not in terms:
+            yield f"{axis.name} has no share of its own: in these runs it can't be told apart from the other axes."
+    if terms and len(answers.axes) > 1 and not any(":" in term for term in terms):
+        yield "Interactions can't be estimated from these runs; their effects are part of the shares of the axes."
 
 
 def _best(answers: Answers) -> Iterator[str]:
-    for outcome in answers.primary:
-        mine = [setting for setting in answers.settings if setting.outcome == outcome.name]
-        for checkpoint in dict.fromkeys(setting.checkpoint for setting in mine):
-            group = [setting for setting in mine if setting.checkpoint == checkpoint]
-            best, alike = group[0], sum(setting.apart is False for setting in group) - 1
-            interval = "" if best.low is None else f" ({best.low:+.4g} to {best.high:+.4g})"
-            where = settings_text(best.settings) or "its only setting"
-            text = f"{outcome.name}, {checkpoint}: {where}, gain {best.gain:+.4g}{interval}"
-            if best.apart is not None:
-                cheapest = next(setting for setting in group if setting.cheapest)
-                text += f"; {alike} of {len(group) - 1} other settings not distinguishable"
-                text += "" if cheapest.best or not alike else f", the cheapest {settings_text(cheapest.settings)}"
-            yield text
+    for best in (setting for setting in answers.settings if setting.best):
+        group = [s for s in answers.settings if (s.outcome, s.checkpoint) == (best.outcome, best.checkpoint)]
+        interval = "" if best.low is None else f" (95 % interval {best.low:+.4g} to {best.high:+.4g})"
+        where = settings_text(best.settings) or "its only setting"
+        text = f"{best.outcome}, {best.checkpoint}: the best is {where}, with a gain of {best.gain:+.4g}{interval}."
+        if best.apart is not None:
+            alike = sum(setting.apart is False for setting in group) - 1
+            text += f" {alike} of {len(group) - 1} other settings can't be told apart from it"
+            cheapest = next(setting for setting in group if setting.cheapest)
+            text += "." if cheapest.best or not alike else f"; the cheapest is {settings_text(cheapest.settings)}."
+        yield text
 
 
 def _checkpoints(answers: Answers) -> Iterator[str]:
-    for order in answers.orders:
-        if any(order.outcome == outcome.name for outcome in answers.primary):
-            yield (
-                f"{order.outcome}: rank correlation of raw and annealed order of {order.checkpoints} checkpoints"
-                f" {order.tau:+.2f} ({order.low:+.2f} to {order.high:+.2f})"
-            )
+    primary = {outcome.name for outcome in answers.primary}
+    for order in (order for order in answers.orders if order.outcome in primary):
+        yield (
+            f"{order.outcome}: the orders of {order.checkpoints} checkpoints as saved and as annealed have a rank"
+            f" correlation of {order.tau:+.2f} (95 % interval {order.low:+.2f} to {order.high:+.2f})."
+        )
 
 
-def _trusted(answers: Answers) -> Iterator[str]:
-    known = [t for t in answers.signal_to_noise if t.trusted is not None]
+def _separating(answers: Answers) -> Iterator[str]:
+    known = [task for task in answers.tasks if task.separates is not None]
     if known:
-        good = [t.outcome for t in known if t.trusted]
-        shown = ", ".join(good[:12]) or "none"
-        yield f"{len(good)} of {len(known)} outcomes have settings further apart than seeds: {shown}"
-    elif answers.signal_to_noise:
-        yield "can't tell: no run is repeated with another seed"
+        names = [task.outcome for task in known if task.separates]
+        listed = ", ".join(names[:12]) or "none"
+        yield f"{len(names)} of {len(known)} outcomes have settings further apart than seeds: {listed}."
+    elif answers.tasks:
+        yield "No run is repeated with another seed, so this can't be said."
 
 
-def _not_run(answers: Answers) -> Iterator[str]:
+def _law_errors(answers: Answers) -> Iterator[str]:
     for law in answers.laws:
         yield (
-            f"{law.law} law on {law.model}: the losses of settings left out of the fit are predicted within"
-            f" {law.cross_validation_error:.3g} nats (root mean square; the losses themselves spread by"
-            f" {law.spread:.3g})"
+            f"The {law.law} law on {law.model} predicts settings left out of its fit with a root mean square error of"
+            f" {law.cross_validation_error:.3g} nats; the losses themselves spread by {law.spread:.3g} nats."
         )

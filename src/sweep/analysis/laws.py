@@ -1,13 +1,13 @@
 """Annealing laws: the loss that a sequence of learning rates leads to, fitted to measured losses.
 
-True to Luo et al. 2025 (multi-power law, arXiv 2503.12811) and Tissue et al. 2024 (arXiv 2408.11029).
+The multi-power law is that of Luo et al. 2025 (arXiv 2503.12811), the momentum law that of Tissue et al. 2024 (arXiv
+2408.11029).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from scipy import optimize, signal
 
 Floats = NDArray[np.float64]
 HUBER = 1e-3
-"""Of the logarithm of the loss, as the multi-power law's authors have it."""
+"""Error of the logarithm from which the Huber loss is linear, as chosen by the authors of the multi-power law."""
 MOMENTUM = 0.999
-"""Tissue's lambda."""
-KNOTS = 256
-"""Falls of a curve's learning rate that the multi-power law sums over; small ones are summed together."""
+"""Lambda of the momentum law."""
+MOST_FALLS = 256
+"""Falls of the learning rate that the multi-power law sums over; if there are more, neighbours are merged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,168 +28,134 @@ class Curve:
 
     name: str
     rates: Floats
-    """(T,) learning rate of each update that the law counts."""
+    """(T,) learning rates of the updates that the law counts."""
     at: NDArray[np.int64]
-    """(N,) updates, from 0 for before the first, after which the loss was measured."""
+    """(N,) numbers of updates after which the loss was measured; 0 is before the first."""
     loss: Floats
-    """(N,) nats."""
+    """(N,) nats per token."""
     before: float = 0.0
-    """Sum of the learning rates of the updates that came before `rates`."""
+    """Sum of the learning rates of the updates before `rates`."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a law, and where its fit starts and may go."""
+
+    name: str
+    start: float
+    low: float
+    high: float
+    is_loss: bool = False
+    """Whether `start` and `high` are fractions of the lowest measured loss."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """A formula for the loss. Sums of learning rates are in units of a scale, so that parameters are of order 1."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    summary: Callable[[Curve, float], tuple[Floats, ...]]
+    """What the formula uses of a curve, given the scale."""
+    formula: Callable[[Floats, tuple[Floats, ...]], Floats]
+    """(N,) losses, from parameters and the summary of a curve."""
 
 
 @dataclass(frozen=True)
 class FittedLaw:
     """A law with its parameters."""
 
-    law: str
-    parameters: Mapping[str, float]
+    law: Law
+    parameters: Floats
     scale: float
-    """Unit of sums of learning rates."""
-    predict: Callable[[Curve], Floats]
-    """(N,) losses at a curve's measured places."""
+
+    def predict(self, curve: Curve) -> Floats:
+        """(N,) losses at the measured places of a curve."""
+        return self.law.formula(self.parameters, self.law.summary(curve, self.scale))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """How well a law meets one curve."""
-
-    law: str
-    curve: str
-    fitted: bool
-    """Whether this curve took part in the fit."""
-    r2: float | None
-    """Share of the variance explained; None: fewer than 3 points, or all alike."""
-    mean_absolute_error: float
-    """Nats."""
-    points: int
-
-
-def multi_power(curves: Sequence[Curve], near: FittedLaw | None = None) -> FittedLaw:
-    """L = L0 + A (S1 + S_W)^-alpha - B sum_k (lr_k-1 - lr_k) G(lr_k^-gamma S_k), G(x) = 1 - (C x + 1)^-beta."""
-    scale = near.scale if near else _scale(curves)
-    names = ("L0", "A", "alpha", "B", "C", "beta", "gamma")
+def fit_law(law: Law, curves: Sequence[Curve], near: FittedLaw | None = None) -> FittedLaw:
+    """The parameters with the least Huber loss of the logarithm; a fit to almost the same curves may be given."""
+    scale = near.scale if near else 1000 * max(float(curve.rates.max(initial=0.0)) for curve in curves)
     least = min(float(c.loss.min()) for c in curves)
-    start = np.array([0.9 * least, 0.1 * least, 0.5, 0.2 * least, 1.0, 0.5, 0.5])
-    falls = {curve: _falls(curve, scale) for curve in curves}
-
-    def loss(p: Floats, curve: Curve) -> Floats:
-        level, amplitude, alpha, gain, c, beta, gamma = p
-        reached, drop, rate, since = falls.get(curve) or _falls(curve, scale)
-        base = level + amplitude * np.maximum(reached, 1e-12) ** -alpha
-        if not len(drop):
-            return base
-        # (N, K) what each fall has given by each measured update
-        x = np.maximum(since, 0.0) * rate**-gamma
-        return base - gain * (np.where(since > 0, 1 - (c * x + 1) ** -beta, 0.0) * drop).sum(1)
-
-    bounds = ([0.0, 1e-6, 0.01, 0.0, 1e-4, 0.01, 0.0], [least, np.inf, 3.0, np.inf, 1e4, 5.0, 2.0])
-    parameters = _least(curves, loss, start, bounds, near)
-    return FittedLaw(
-        "multi-power", dict(zip(names, map(float, parameters), strict=True)), scale, lambda c: loss(parameters, c)
-    )
-
-
-def tissue(curves: Sequence[Curve], near: FittedLaw | None = None) -> FittedLaw:
-    """L = L0 + A S1^-alpha - C S2, S2 the summed momentum of the learning rate's falls, lambda = MOMENTUM."""
-    scale = near.scale if near else _scale(curves)
-    least = min(float(c.loss.min()) for c in curves)
-    sums = {curve: _momentum(curve, scale) for curve in curves}
-
-    def loss(p: Floats, curve: Curve) -> Floats:
-        level, amplitude, alpha, gain = p
-        first, second = sums.get(curve) or _momentum(curve, scale)
-        return level + amplitude * np.maximum(first, 1e-12) ** -alpha - gain * second
-
-    start = np.array([0.9 * least, 0.1 * least, 0.5, 1e-3 * least])
-    bounds = ([0.0, 1e-6, 0.01, 0.0], [least, np.inf, 3.0, np.inf])
-    parameters = _least(curves, loss, start, bounds, near)
-    names = ("L0", "A", "alpha", "C")
-    return FittedLaw(
-        "momentum", dict(zip(names, map(float, parameters), strict=True)), scale, lambda c: loss(parameters, c)
-    )
-
-
-class LawFitter(Protocol):
-    """Fits a law; `near` is one fitted to almost the same curves, to begin from."""
-
-    def __call__(self, curves: Sequence[Curve], near: FittedLaw | None = None) -> FittedLaw: ...
-
-
-LAWS: dict[str, tuple[LawFitter, int]] = {
-    "multi-power": (multi_power, 7),
-    "momentum": (tissue, 4),
-}
-"""Name -> how it is fitted, and how many parameters that finds."""
-
-
-def quality(law: FittedLaw, curve: Curve, *, fitted: bool) -> Quality:
-    """How near the law is to a curve."""
-    error = law.predict(curve) - curve.loss
-    spread = float(((curve.loss - curve.loss.mean()) ** 2).sum())
-    return Quality(
-        law=law.law,
-        curve=curve.name,
-        fitted=fitted,
-        r2=1 - float((error**2).sum()) / spread if len(error) > 2 and spread > 0 else None,
-        mean_absolute_error=float(np.abs(error).mean()),
-        points=len(error),
-    )
-
-
-def _scale(curves: Sequence[Curve]) -> float:
-    """Sums of learning rates are counted in the largest rate x 1000, so that parameters are of order 1."""
-    return 1000 * max(float(curve.rates.max(initial=0.0)) for curve in curves)
-
-
-def _falls(curve: Curve, scale: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """Sum of rates at each place (N,), and of K falls: size (K,), rate after it (K,), sum since (N, K).
-
-    Rates are in units of the largest one.
-    """
-    unit = scale / 1000
-    total = np.concatenate([[0.0], np.cumsum(curve.rates)]) / scale
-    drops = -np.diff(curve.rates) / unit
-    there = np.flatnonzero(drops)
-    if len(there) > KNOTS:
-        groups = np.array_split(there, KNOTS)
-        place = np.array([group[len(group) // 2] for group in groups])
-        drop = np.array([drops[group].sum() for group in groups])
-    else:
-        place, drop = there, drops[there]
-    rate = np.maximum(curve.rates[place + 1] / unit, 1e-9) if len(place) else np.empty(0)
-    reached = total[curve.at]
-    return reached + curve.before / scale, drop, rate, reached[:, None] - total[place + 1][None, :]
-
-
-def _momentum(curve: Curve, scale: float) -> tuple[Floats, Floats]:
-    """S1 and S2 at each place (N,), S2 in units of the largest rate."""
-    total = np.concatenate([[0.0], np.cumsum(curve.rates)]) / scale
-    falls = np.concatenate([[0.0], -np.diff(curve.rates)]) / (scale / 1000)
-    second = np.concatenate([[0.0], np.cumsum(signal.lfilter([1.0], [1.0, -MOMENTUM], falls))])
-    return total[curve.at] + curve.before / scale, second[curve.at]
-
-
-def _least(
-    curves: Sequence[Curve],
-    loss: Callable[[Floats, Curve], Floats],
-    start: Floats,
-    bounds: tuple[Sequence[float], Sequence[float]],
-    near: FittedLaw | None,
-) -> Floats:
-    """Parameters with the least Huber loss of the logarithm."""
+    units = np.array([least if p.is_loss else 1.0 for p in law.parameters])
+    start = units * [p.start for p in law.parameters]
+    low, high = np.array([p.low for p in law.parameters]), units * [p.high for p in law.parameters]
+    summaries = [law.summary(curve, scale) for curve in curves]
+    measured = np.log(np.concatenate([curve.loss for curve in curves]))
 
     def residuals(p: Floats) -> Floats:
-        return np.concatenate([np.log(np.maximum(loss(p, c), 1e-3)) - np.log(c.loss) for c in curves])
+        return np.log(np.maximum(np.concatenate([law.formula(p, s) for s in summaries]), 1e-3)) - measured
 
-    low, high = np.array(bounds[0]), np.array(bounds[1])
-    begin = start if near is None else np.clip(list(near.parameters.values()), low + 1e-9, high - 1e-9)
-    result: Floats = optimize.least_squares(
+    result = optimize.least_squares(
         residuals,
-        begin,
-        bounds=bounds,
+        start if near is None else np.clip(near.parameters, low + 1e-9, high - 1e-9),
+        bounds=(low, high),
         loss="huber",
         f_scale=HUBER,
         x_scale=start,
         max_nfev=400 if near is None else 20,
-    ).x
-    return result
+    )
+    return FittedLaw(law, result.x, scale)
+
+
+def _progress(curve: Curve, scale: float) -> tuple[Floats, Floats]:
+    """Sums of learning rates: from the start of training to each place (N,), in `rates` after each update (T + 1,)."""
+    total = np.concatenate([[0.0], np.cumsum(curve.rates)]) / scale
+    return total[curve.at] + curve.before / scale, total
+
+
+def _falls(curve: Curve, scale: float) -> tuple[Floats, ...]:
+    """Progress (N,), and for each of K falls of the rate: size (K,), rate after it (K,), progress since it (N, K).
+
+    Sizes and rates are in units of the largest rate.
+    """
+    unit = scale / 1000
+    progress, total = _progress(curve, scale)
+    drops = -np.diff(curve.rates) / unit
+    falling = np.flatnonzero(drops)
+    groups = np.array_split(falling, min(len(falling), MOST_FALLS) or 1)
+    place = np.array([group[len(group) // 2] for group in groups if len(group)], dtype=int)
+    drop = np.array([drops[group].sum() for group in groups if len(group)])
+    rate = np.maximum(curve.rates[place + 1] / unit, 1e-9)
+    return progress, drop, rate, total[curve.at][:, None] - total[place + 1][None, :]
+
+
+def _multi_power(p: Floats, summary: tuple[Floats, ...]) -> Floats:
+    """L = L0 + A (S1 + S_W)^-alpha - B sum_k (lr_k-1 - lr_k) G(lr_k^-gamma S_k), G(x) = 1 - (C x + 1)^-beta."""
+    level, amplitude, alpha, gain, c, beta, gamma = p
+    progress, drop, rate, since = summary
+    x = np.maximum(since, 0.0) * rate**-gamma
+    given = np.where(since > 0, 1 - (c * x + 1) ** -beta, 0.0) * drop  # (N, K) by each fall up to each place
+    return level + amplitude * np.maximum(progress, 1e-12) ** -alpha - gain * given.sum(1)
+
+
+def _momentum_sums(curve: Curve, scale: float) -> tuple[Floats, ...]:
+    """S1 and S2 at each place (N,), S2 in units of the largest rate."""
+    progress, _ = _progress(curve, scale)
+    falls = np.concatenate([[0.0], -np.diff(curve.rates)]) / (scale / 1000)
+    second = np.concatenate([[0.0], np.cumsum(signal.lfilter([1.0], [1.0, -MOMENTUM], falls))])
+    return progress, second[curve.at]
+
+
+def _momentum(p: Floats, summary: tuple[Floats, ...]) -> Floats:
+    """L = L0 + A S1^-alpha - C S2, where S2 is the summed momentum of the falls of the rate."""
+    level, amplitude, alpha, gain = p
+    first, second = summary
+    return level + amplitude * np.maximum(first, 1e-12) ** -alpha - gain * second
+
+
+_SHARED = (
+    Parameter("L0", 0.9, 0.0, 1.0, is_loss=True),
+    Parameter("A", 0.1, 1e-6, np.inf, is_loss=True),
+    Parameter("alpha", 0.5, 0.01, 3.0),
+)
+_OF_FALLS = (
+    Parameter("B", 0.2, 0.0, np.inf, is_loss=True),
+    Parameter("C", 1.0, 1e-4, 1e4),
+    Parameter("beta", 0.5, 0.01, 5.0),
+    Parameter("gamma", 0.5, 0.0, 2.0),
+)
+MULTI_POWER = Law("multi-power", (*_SHARED, *_OF_FALLS), _falls, _multi_power)
+MOMENTUM_LAW = Law("momentum", (*_SHARED, Parameter("C", 1e-3, 0.0, np.inf, is_loss=True)), _momentum_sums, _momentum)
+LAWS = (MULTI_POWER, MOMENTUM_LAW)

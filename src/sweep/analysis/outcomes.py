@@ -1,19 +1,20 @@
-"""Which numbers of a table of outcomes are looked at, and what is better."""
+"""Which numbers of a run are its outcomes, which of them a report shows, and which direction is better."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 WHENS = ("before", "after", "delta")
 LIKELIHOODS = ("correct_prob", "norm_correct_prob", "margin", "bits_per_byte")
-"""Of choice tasks: they separate small models where accuracy is noise (DataDecide, arXiv 2504.11393)."""
-LOWER = frozenset({"loss", "perplexity", "bits_per_byte", "bits_per_byte_corr", "brier_score"})
+"""Metrics of choice tasks that separate small models where accuracy is noise (DataDecide, arXiv 2504.11393)."""
+LOWER_IS_BETTER = frozenset({"loss", "perplexity", "bits_per_byte", "bits_per_byte_corr", "brier_score"})
 ALL_TASKS = "tasks"
-"""Stands for the plain mean over a sweep's tasks of a likelihood metric."""
+"""Stands for the plain mean of a likelihood metric over the tasks of a sweep."""
 HELDOUT = "heldout"
 
 
@@ -23,19 +24,25 @@ class Outcome:
 
     metric: str
     task: str
+    """With its limit of documents, if it has one: `boolq:200`."""
 
     @property
     def name(self) -> str:
-        """As in the columns."""
+        """The name in tables and labels."""
         return f"{self.metric}/{self.task}"
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
-        return -1 if self.metric in LOWER else 1
+        """1 if more is better, -1 if less is better."""
+        return -1 if self.metric in LOWER_IS_BETTER else 1
+
+    @property
+    def plain_task(self) -> str:
+        """The task without its limit."""
+        return self.task.partition(":")[0]
 
     def column(self, when: str) -> str:
-        """Its column before, after, or of the delta."""
+        """The column of its value `before`, `after`, or of the `delta`."""
         return f"{when}/{self.name}"
 
     def stderr(self, when: str) -> str:
@@ -44,69 +51,60 @@ class Outcome:
 
 
 def with_task_means(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with each likelihood metric's mean over all choice tasks; tasks count as independent."""
-    made: dict[str, pd.Series] = {}
-    for metric in LIKELIHOODS:
-        for when in WHENS:
-            mine = [c for c in runs if c.startswith(f"{when}/{metric}/") and not c.endswith(f"/{HELDOUT}")]
-            mine = [c for c in mine if not c.rpartition("/")[2].startswith(f"{HELDOUT}:")]
-            if len(mine) > 1:
-                made[f"{when}/{metric}/{ALL_TASKS}"] = runs[mine].mean(axis=1)
-                squares = runs[[f"stderr/{c}" for c in mine]] ** 2
-                made[f"stderr/{when}/{metric}/{ALL_TASKS}"] = np.sqrt(squares.sum(axis=1, min_count=1)) / len(mine)
-    return pd.concat([runs, pd.DataFrame(made, index=runs.index)], axis=1)
+    """The runs with the mean of each likelihood metric over all choice tasks; errors of tasks count as independent."""
+    outcomes = _measured(runs)
+    means: dict[str, pd.Series] = {}
+    for metric, when in product(LIKELIHOODS, WHENS):
+        tasks = [o for o in outcomes if o.metric == metric and o.plain_task != HELDOUT and o.column(when) in runs]
+        if len(tasks) > 1:
+            mean = Outcome(metric, ALL_TASKS)
+            means[mean.column(when)] = runs[[o.column(when) for o in tasks]].mean(axis=1)
+            squares = runs[[o.stderr(when) for o in tasks]] ** 2
+            means[mean.stderr(when)] = np.sqrt(squares.sum(axis=1, min_count=1)) / len(tasks)
+    return pd.concat([runs, pd.DataFrame(means, index=runs.index)], axis=1)
 
 
-def outcomes(runs: pd.DataFrame) -> tuple[Outcome, ...]:
-    """The numbers worth a look: suites' means and held-out loss, each task's chosen metric and its likelihoods."""
-    there = [Outcome(*column.split("/", 2)[1:]) for column in runs if column.startswith("after/")]
-    chosen = _chosen(runs)
-    first = [o for o in there if o.metric in ("mean", "mean_above_chance")]
-    held_out = [o for o in there if _plain(o.task) == HELDOUT and o.metric in ("loss", "bits_per_byte")]
-    summed = [o for o in there if o.task == ALL_TASKS]
-    tasks = [o for o in there if chosen.get(_plain(o.task)) == o.metric or o.metric == "best"]
-    known = {o.task for o in tasks}
-    likely = [o for o in there if o.task in known and o.metric in LIKELIHOODS]
-    return tuple(dict.fromkeys([*first, *held_out, *summed, *tasks, *likely]))
+def reported_outcomes(runs: pd.DataFrame) -> tuple[Outcome, ...]:
+    """In this order: means of suites, held-out loss, means over tasks, each task's chosen metric, its likelihoods."""
+    measured = _measured(runs)
+    suites = [o for o in measured if o.metric in ("mean", "mean_above_chance")]
+    held_out = [o for o in measured if o.plain_task == HELDOUT and o.metric in ("loss", "bits_per_byte")]
+    over_tasks = [o for o in measured if o.task == ALL_TASKS]
+    chosen = chosen_outcomes(runs, measured)
+    tasks = {o.task for o in chosen}
+    likelihoods = [o for o in measured if o.task in tasks and o.metric in LIKELIHOODS]
+    return tuple(dict.fromkeys([*suites, *held_out, *over_tasks, *chosen, *likelihoods]))
 
 
-def primary(found: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """The few that a page looks at closely: suites' means, and held-out loss (or the first there is)."""
-    few = [o for o in found if o.metric == "mean" or (o.metric == "loss" and _plain(o.task) == HELDOUT)]
-    return tuple(few or found[:1])
+def primary_outcomes(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """Means of suites and held-out loss, which a report looks at closely; the first outcome if there are none."""
+    primary = [o for o in outcomes if o.metric == "mean" or (o.metric == "loss" and o.plain_task == HELDOUT)]
+    return tuple(primary or outcomes[:1])
 
 
-def chosen_outcomes(runs: pd.DataFrame, found: Sequence[Outcome]) -> tuple[Outcome, ...]:
-    """Of each task the metric that enters its suite's mean."""
-    chosen = _chosen(runs)
-    return tuple(o for o in found if chosen.get(_plain(o.task)) == o.metric or o.metric == "best")
+def chosen_outcomes(runs: pd.DataFrame, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
+    """For each task the metric that enters the mean of its suite."""
+    metrics: dict[str, str] = {}
+    for column in map(str, runs):
+        suite, _, task = column.partition(".metrics.")
+        if task and suite.startswith("tasks.suites.") and len(values := runs[column].dropna()):
+            metrics[task] = str(values.iloc[0])
+    return tuple(o for o in outcomes if metrics.get(o.plain_task) == o.metric or o.metric == "best")
 
 
-def members(runs: pd.DataFrame, found: Sequence[Outcome]) -> dict[Outcome, tuple[Outcome, ...]]:
-    """Suite's mean -> the tasks' outcomes that it is the mean of; suites of which one isn't there are left out."""
-    made = {}
-    for mean in (o for o in found if o.metric == "mean"):
+def suite_members(runs: pd.DataFrame, outcomes: Sequence[Outcome]) -> dict[Outcome, tuple[Outcome, ...]]:
+    """The mean of each suite -> the outcomes that it averages; without suites of which an outcome is missing."""
+    members = {}
+    for mean in (o for o in outcomes if o.metric == "mean"):
         suite, _, limit = mean.task.partition(":")
         prefix = f"tasks.suites.{suite}.metrics."
         metrics = {str(c).removeprefix(prefix): runs[c].dropna() for c in runs if str(c).startswith(prefix)}
         tasks = [Outcome(m.iloc[0], f"{task}:{limit}" if limit else task) for task, m in metrics.items() if len(m)]
-        if tasks and set(tasks) <= set(found):
-            made[mean] = tuple(tasks)
-    return made
+        if tasks and set(tasks) <= set(outcomes):
+            members[mean] = tuple(tasks)
+    return members
 
 
-def _chosen(runs: pd.DataFrame) -> dict[str, str]:
-    """Task -> metric, as the configuration says."""
-    found = {}
-    for column in runs:
-        suite, _, task = str(column).partition(".metrics.")
-        if task and suite.startswith("tasks.suites."):
-            metrics = runs[column].dropna()
-            if len(metrics):
-                found[task] = str(metrics.iloc[0])
-    return found
-
-
-def _plain(task: str) -> str:
-    """A task without its limit."""
-    return task.partition(":")[0]
+def _measured(runs: pd.DataFrame) -> list[Outcome]:
+    """The outcomes that any run has after its anneal."""
+    return [Outcome(*column.split("/", 2)[1:]) for column in runs if column.startswith("after/")]

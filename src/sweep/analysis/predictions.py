@@ -1,10 +1,11 @@
-"""What the runs that were not made would give, by annealing laws and by a Gaussian process, and which to make next."""
+"""What runs that were not made would give, by annealing laws and by a Gaussian process."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
@@ -12,179 +13,172 @@ from scipy import stats
 
 from sweep.analysis.factors import Axis
 from sweep.analysis.gaussian_process import Surface
-from sweep.analysis.laws import LAWS, Curve, FittedLaw, LawFitter
+from sweep.analysis.laws import LAWS, Curve, FittedLaw, fit_law
 from sweep.analysis.outcomes import Outcome
 from sweep.domain.schedule import Warmup, learning_rates
 
-MOST_LEFT_OUT = 12
-"""Cells that a law is fitted without, one at a time, to see its error."""
+MOST_FOLDS = 12
+"""Settings that are left out of a law's fit, one at a time, for the cross-validation error."""
 MOST_CANDIDATES = 4000
 MOST_SETTINGS = 80
-"""That laws are fitted to; of more, so many drawn at random."""
+"""Settings that laws are fitted to; of more, a random sample of this size."""
+Settings = tuple[tuple[str, object], ...]
+"""Axes and levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LawError:
-    """How well a law foretells the loss at the end of an anneal that it has not seen."""
+    """How well a law predicts the loss at the end of an anneal that it was not fitted to."""
 
     law: str
     model: str
     runs: int
     fitted_error: float
-    """Mean absolute error of the runs fitted, nats."""
+    """Mean absolute error at the settings that it was fitted to, nats."""
     cross_validation_error: float
-    """Root mean square error of settings left out, one at a time, nats."""
+    """Root mean square error at settings left out of the fit, one at a time, nats."""
     spread: float
-    """Standard deviation of the losses themselves: what guessing their mean would err by."""
+    """Standard deviation of the losses, which is the error of predicting their mean, nats."""
     parameters: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One run that was not made."""
+    """The prediction of one run that was not made."""
 
     outcome: str
-    settings: tuple[tuple[str, object], ...]
+    settings: Settings
     by: str
-    """A law's name, or "gaussian process"."""
+    """The name of a law, or "gaussian process"."""
     value: float
-    """Of after - before by the process, of the loss after by a law."""
+    """The process predicts after - before, a law the loss after."""
     low: float
-    """Ends of the 95 % interval of a run."""
+    """Lower end of the 95 % interval of a run."""
     high: float
     expected_improvement: float | None
-    """How much it is expected to better the best setting, chance counted; None: by a law."""
+    """Expected amount by which it is better than the best setting; None if predicted by a law."""
 
 
-def curve(row: pd.Series, loss: float) -> Curve:
-    """A run's learning rates, the one before its first update in front, and the loss at its end."""
-    lr = float(row["position/lr"])
-    steps = int(row["anneal.steps"])
+@dataclass(frozen=True)
+class MeasuredLoss:
+    """A measured loss, and what a law that was fitted to it gives, nats."""
+
+    law: str
+    run: str
+    measured: float
+    fitted: float
+
+
+@dataclass(frozen=True)
+class LawAnswer:
+    """What one law says that was fitted to the runs of one model."""
+
+    error: LawError
+    losses: tuple[MeasuredLoss, ...]
+    predictions: tuple[Prediction, ...]
+
+
+def run_curve(row: pd.Series, loss: float) -> Curve:
+    """The learning rates of a run, after the one before its first update, and the loss at its end."""
+    lr, steps = float(row["position/lr"]), int(row["anneal.steps"])
     rates = np.empty(0)
     if steps:
+        start = 0.0 if row["anneal.optimizer"] == "fresh" else lr
         rates = learning_rates(
             row["anneal.shape"],
             steps=steps,
-            peak=peak_of(row),
+            peak=peak_lr(row),
             final_fraction=float(row["anneal.final_fraction"]),
             hold_steps=int(row["anneal.hold_steps"]),
-            warmup=Warmup(
-                steps=int(row["anneal.warmup_steps"]), start=0.0 if row["anneal.optimizer"] == "fresh" else lr
-            ),
+            warmup=Warmup(steps=int(row["anneal.warmup_steps"]), start=start),
         )
     whole = np.concatenate([[lr], rates])
     before = (float(row["position/step"]) - 1) * lr
     return Curve(str(row["name"]), whole, np.array([len(whole)]), np.array([loss]), before)
 
 
-def peak_of(row: pd.Series) -> float:
-    """The learning rate that a run's decay starts from, as `plan.planned_peak` has it."""
+def peak_lr(row: pd.Series) -> float:
+    """The learning rate that the decay of a run starts from, as `plan.planned_peak` has it."""
     if not isinstance(row["anneal.peak_lr"], str):
         return float(row["anneal.peak_lr"])
     scale = row["anneal.peak_scale"]
     return float(row["position/lr"]) * (1.0 if isinstance(scale, str) else float(scale))
 
 
-@dataclass(frozen=True)
-class LawAnswers:
-    """What the annealing laws say of one table of runs."""
+def law_answers(
+    runs: pd.DataFrame, axes: Sequence[Axis], outcome: Outcome, not_run: pd.DataFrame
+) -> tuple[LawAnswer, ...]:
+    """For each model the laws fitted to the losses at the ends of its runs, and predictions for settings not run.
 
-    errors: tuple[LawError, ...] = ()
-    predictions: tuple[Prediction, ...] = ()
-    measured: tuple[tuple[str, str, float, float], ...] = ()
-    """(law, run, measured loss, the law's loss) of every run."""
-
-
-def law_answers(runs: pd.DataFrame, axes: Sequence[Axis], outcome: Outcome, not_run: pd.DataFrame) -> LawAnswers:
-    """Laws fitted, for each model, to the losses at the ends of its runs, and their predictions for settings not run.
-
-    `runs` are anneals and constant controls on the checkpoint's own data; batch size and sequence length are as in
-    training.
+    `runs` are anneals and constant controls on the checkpoint's own data, with the batch size and sequence length of
+    pretraining.
     """
-    errors: list[LawError] = []
-    predictions: list[Prediction] = []
-    measured: list[tuple[str, str, float, float]] = []
     column, names = outcome.column("after"), [axis.name for axis in axes]
-    for model, mine in runs.dropna(subset=[column]).groupby("model", sort=False):
-        means = _setting_means(mine, names, column)
-        curves = [curve(row, row[column]) for _, row in means.iterrows()]
-        same_model = not_run[not_run["model"] == model] if "model" in not_run else not_run
-        for law, (fit, parameters) in LAWS.items():
-            if len(curves) <= parameters:
-                continue
-            fitted = fit(curves)
-            error = _law_error(law, fit, fitted, curves, model=str(model), runs=len(mine))
-            errors.append(error)
-            losses = ((c.name, float(c.loss[0]), float(fitted.predict(c)[0])) for c in curves)
-            measured += [(law, *rest) for rest in losses]
-            half = float(stats.t.ppf(0.975, max(len(curves) - parameters, 1))) * error.cross_validation_error
-            for _, row in same_model.iterrows():
-                value = float(fitted.predict(curve(_merged(mine.iloc[0], row), 1.0))[0])
-                setting = tuple((name, row[name]) for name in names)
-                predictions.append(_by_law(law, outcome, setting, value, half))
-    return LawAnswers(tuple(errors), tuple(predictions), tuple(measured))
+    answers = []
+    for model, group in runs.dropna(subset=[column]).groupby("model", sort=False):
+        curves = [run_curve(row, row[column]) for _, row in _setting_means(group, names, column).iterrows()]
+        candidates = not_run[not_run["model"] == model] if "model" in not_run else not_run
+        new = {
+            tuple(row[names].items()): run_curve(pd.Series({**group.iloc[0], **row}), 1.0)
+            for _, row in candidates.iterrows()
+        }
+        for law in LAWS:
+            if len(curves) > len(law.parameters):
+                fitted = fit_law(law, curves)
+                error = _law_error(fitted, curves, str(model), len(group))
+                losses = tuple(MeasuredLoss(law.name, c.name, float(c.loss[0]), _end(fitted, c)) for c in curves)
+                degrees = len(curves) - len(law.parameters)
+                half = float(stats.t.ppf(0.975, degrees)) * error.cross_validation_error
+                answers.append(LawAnswer(error, losses, _by_law(fitted, new, half, outcome.name)))
+    return tuple(answers)
 
 
-def _law_error(
-    law: str, fit: LawFitter, fitted: FittedLaw, curves: Sequence[Curve], *, model: str, runs: int
-) -> LawError:
+def _end(law: FittedLaw, curve: Curve) -> float:
+    """The loss that the law gives at the end of a run."""
+    return float(law.predict(curve)[0])
+
+
+def _law_error(fitted: FittedLaw, curves: Sequence[Curve], model: str, runs: int) -> LawError:
     losses = np.array([curve.loss[0] for curve in curves])
-    predicted = np.array([float(fitted.predict(curve)[0]) for curve in curves])
+    errors = []
+    for i in np.random.default_rng(0).permutation(len(curves))[:MOST_FOLDS]:
+        others = fit_law(fitted.law, [curve for j, curve in enumerate(curves) if j != i], fitted)
+        errors.append(_end(others, curves[i]) - losses[i])
+    parameters = zip(fitted.law.parameters, fitted.parameters, strict=True)
     return LawError(
-        law=law,
+        law=fitted.law.name,
         model=model,
         runs=runs,
-        fitted_error=float(np.abs(predicted - losses).mean()),
-        cross_validation_error=_cross_validation_error(fit, curves, fitted),
+        fitted_error=float(np.abs([_end(fitted, curve) for curve in curves] - losses).mean()),
+        cross_validation_error=float(np.sqrt(np.mean(np.square(errors)))),
         spread=float(losses.std()),
-        parameters=", ".join(f"{name} {value:.3g}" for name, value in fitted.parameters.items()),
+        parameters=", ".join(f"{parameter.name} {value:.3g}" for parameter, value in parameters),
     )
 
 
-def _by_law(
-    law: str, outcome: Outcome, setting: tuple[tuple[str, object], ...], value: float, half: float
-) -> Prediction:
-    return Prediction(
-        outcome=outcome.name,
-        settings=setting,
-        by=law,
-        value=value,
-        low=value - half,
-        high=value + half,
-        expected_improvement=None,
-    )
-
-
-def settings_not_run(runs: pd.DataFrame, found: Sequence[Axis]) -> pd.DataFrame:
-    """Cells of the grid of all levels, and of the middles between neighbouring numbers, that no run was made of.
-
-    The checkpoint's own axes have no middles: a checkpoint is there or not.
-    """
-    levels = [axis.levels if _of_checkpoint(axis) or axis.continuous else _with_middles(axis) for axis in found]
-    size = int(np.prod([len(some) for some in levels])) if levels else 0
-    if size <= MOST_CANDIDATES:
-        rows = list(product(*levels))
-    else:
-        rng = np.random.default_rng(0)
-        picks = [rng.integers(0, len(some), MOST_CANDIDATES) for some in levels]
-        rows = list(
-            dict.fromkeys(
-                zip(*([some[i] for i in pick] for some, pick in zip(levels, picks, strict=True)), strict=True)
-            )
+def _by_law(fitted: FittedLaw, new: Mapping[Settings, Curve], half: float, outcome: str) -> tuple[Prediction, ...]:
+    values = {settings: _end(fitted, curve) for settings, curve in new.items()}
+    return tuple(
+        Prediction(
+            outcome=outcome,
+            settings=settings,
+            by=fitted.law.name,
+            value=value,
+            low=value - half,
+            high=value + half,
+            expected_improvement=None,
         )
-    names = [axis.name for axis in found]
-    made = set(runs[names].itertuples(index=False, name=None))
-    return pd.DataFrame([row for row in rows if row not in made], columns=names)
+        for settings, value in values.items()
+    )
 
 
-def predictions_of(surface: Surface, outcome: Outcome, best: float, not_run: pd.DataFrame) -> tuple[Prediction, ...]:
-    """What the process says of not_run settings, the most promising first; `best` is the best setting's mean delta."""
+def by_surface(surface: Surface, outcome: Outcome, best: float, not_run: pd.DataFrame) -> tuple[Prediction, ...]:
+    """What the process predicts for settings not run, the most promising first; `best` is the best mean delta."""
     if not_run.empty:
         return ()
-    mean, sd = surface.at(not_run)
+    mean, sd = surface.predict(not_run)
     better = outcome.sign * (mean - best)
     expected = better * stats.norm.cdf(better / sd) + sd * stats.norm.pdf(better / sd)
-    ranked = np.argsort(-expected, kind="stable")
     return tuple(
         Prediction(
             outcome=outcome.name,
@@ -195,45 +189,41 @@ def predictions_of(surface: Surface, outcome: Outcome, best: float, not_run: pd.
             high=float(mean[i] + 1.96 * sd[i]),
             expected_improvement=float(expected[i]),
         )
-        for i in ranked
+        for i in np.argsort(-expected, kind="stable")
     )
 
 
-def _of_checkpoint(axis: Axis) -> bool:
-    return axis.name == "model" or axis.name.startswith(("checkpoint.", "model."))
+def settings_not_run(runs: pd.DataFrame, axes: Sequence[Axis]) -> pd.DataFrame:
+    """The settings that no run has, in the grid of all levels and of the middles between neighbouring numbers.
+
+    Axes of the checkpoint have no middles, because there are no checkpoints between those of the sweep.
+    """
+    levels = [_with_middles(axis) for axis in axes]
+    rows: Iterable[tuple[object, ...]] = product(*levels)
+    if math.prod(map(len, levels)) > MOST_CANDIDATES:
+        rng = np.random.default_rng(0)
+        drawn = [[some[i] for i in rng.integers(0, len(some), MOST_CANDIDATES)] for some in levels]
+        rows = dict.fromkeys(zip(*drawn, strict=True))
+    names = [axis.name for axis in axes]
+    run = set(runs[names].itertuples(index=False, name=None))
+    return pd.DataFrame([row for row in rows if row not in run], columns=names)
 
 
 def _with_middles(axis: Axis) -> tuple[object, ...]:
-    if not axis.numeric:
+    of_checkpoint = axis.name == "model" or axis.name.startswith(("checkpoint.", "model."))
+    if of_checkpoint or axis.continuous or not axis.numeric:
         return axis.levels
     whole = all(isinstance(level, int | np.integer) for level in axis.levels)
     middles: list[object] = []
-    for low, high in zip(axis.levels, axis.levels[1:], strict=False):
+    for low, high in pairwise(axis.levels):
         middle = (low * high) ** 0.5 if axis.log else (low + high) / 2
         middles.append(round(middle) if whole else float(f"{middle:.3g}"))
     return tuple(sorted({*axis.levels, *middles}))
 
 
 def _setting_means(runs: pd.DataFrame, names: Sequence[str], column: str) -> pd.DataFrame:
-    """One row a setting and arm: the first run's, with the mean over seeds."""
-    keys = [*names, "arm", "anneal.steps"]
-    grouped = runs.groupby(list(dict.fromkeys(keys)), sort=False, dropna=False)
+    """One row for each setting and arm: its first run, with the mean over seeds."""
+    grouped = runs.groupby(list(dict.fromkeys([*names, "arm", "anneal.steps"])), sort=False, dropna=False)
     first = runs.loc[grouped.head(1).index].copy()
     first[column] = grouped[column].transform("mean").loc[first.index]
     return first.sample(min(len(first), MOST_SETTINGS), random_state=0).sort_index()
-
-
-def _cross_validation_error(fit: LawFitter, curves: Sequence[Curve], near: FittedLaw) -> float:
-    chosen = np.random.default_rng(0).permutation(len(curves))[:MOST_LEFT_OUT]
-    errors = []
-    for i in chosen:
-        others = [c for j, c in enumerate(curves) if j != i]
-        errors.append(float(fit(others, near).predict(curves[i])[0] - curves[i].loss[0]))
-    return float(np.sqrt(np.mean(np.square(errors))))
-
-
-def _merged(template: pd.Series, row: pd.Series) -> pd.Series:
-    merged = template.copy()
-    for name, value in row.items():
-        merged[name] = value
-    return merged

@@ -7,70 +7,78 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sweep.analysis.factors import Axis, Floats
+from sweep.analysis.factors import Axis
 from sweep.analysis.outcomes import Outcome
 
-LINE = 1.0
-"""Signal over noise from which ranks are shown: settings lie apart by more than equal runs do."""
+THRESHOLD = 1.0
+"""The ratio above which settings lie further apart than equal runs, so that their ranks mean something."""
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """The noise between runs of one setting."""
+
+    sd: float
+    df: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignalToNoise:
-    """One outcome's signal and noises, in its own unit."""
+    """The signal and the noises of one outcome, in its own unit."""
 
     outcome: str
     signal: float
-    """Standard deviation of the settings' true values: that of their means, less what noise alone gives them."""
+    """Standard deviation of the settings' means, less what noise alone adds to it."""
     noise: float | None
-    """Standard deviation between seeds; None: none is repeated."""
+    """Standard deviation between seeds; None if no seed is repeated."""
     documents: float
-    """Standard error over documents of one run's delta."""
+    """Standard error of the delta of one run, over documents."""
     ratio: float | None
     """Signal over noise."""
-    trusted: bool | None
-    """Whether the ratio is above LINE, and not by chance (F test of the settings at 5 %); None: can't tell."""
+    separates: bool | None
+    """Whether the ratio is above THRESHOLD, and not by chance (F test at 5 %); None if the noise is unknown."""
 
 
-def signal_to_noise(
-    runs: pd.DataFrame, found: Sequence[Axis], outcomes: Sequence[Outcome]
-) -> tuple[SignalToNoise, ...]:
-    """Of every outcome with at least two settings; `runs` are anneals."""
-    names = [axis.name for axis in found]
-    made = []
-    for outcome in outcomes:
-        column = outcome.column("delta")
-        if not names or column not in runs or len(mine := runs.dropna(subset=[column])) < 2:
-            continue
-        grouped = mine.groupby(names, sort=False, dropna=False)[column]
-        means, sizes = grouped.mean().to_numpy(), grouped.size().to_numpy()
-        df = len(mine) - len(means)
-        noise = float(np.sqrt(((mine[column] - grouped.transform("mean")) ** 2).sum() / df)) if df else None
-        if len(means) < 2:
-            continue
-        variance = means.var(ddof=1) - (0.0 if noise is None else noise**2 * (1 / sizes).mean())
-        signal = float(np.sqrt(max(variance, 0.0)))
-        ratio = None if noise is None else signal / noise if noise else np.inf
-        made.append(
-            SignalToNoise(
-                outcome=outcome.name,
-                signal=signal,
-                noise=noise,
-                documents=float(mine[outcome.stderr("delta")].mean()),
-                ratio=ratio,
-                trusted=None
-                if ratio is None or noise is None
-                else bool(ratio > LINE and _apart(means, sizes, noise, df)),
-            )
-        )
-    return tuple(made)
+def seed_noise(grouped: Any) -> SeedNoise | None:
+    """The standard deviation within the groups of a column that is grouped by setting; None if no group has two."""
+    residuals = grouped.obj - grouped.transform("mean")
+    df = len(residuals) - grouped.ngroups
+    return SeedNoise(float(np.sqrt((residuals**2).sum() / df)), df) if df else None
 
 
-def _apart(means: Floats, sizes: Floats, noise: float, df: int) -> bool:
-    """Whether seeds alone give settings that lie so far apart in less than 5 %."""
-    between = (sizes * (means - np.average(means, weights=sizes)) ** 2).sum() / (len(means) - 1)
-    return bool(between > stats.f.ppf(0.95, len(means) - 1, df) * noise**2)
+def signal_to_noise(runs: pd.DataFrame, axes: Sequence[Axis], outcomes: Sequence[Outcome]) -> tuple[SignalToNoise, ...]:
+    """The outcomes that at least two settings have; `runs` are anneals."""
+    names = [axis.name for axis in axes]
+    measured = [o for o in outcomes if names and o.column("delta") in runs]
+    ratios = (_signal_to_noise(runs.dropna(subset=[o.column("delta")]), names, o) for o in measured)
+    return tuple(ratio for ratio in ratios if ratio is not None)
+
+
+def _signal_to_noise(runs: pd.DataFrame, names: list[str], outcome: Outcome) -> SignalToNoise | None:
+    grouped = runs.groupby(names, sort=False, dropna=False)[outcome.column("delta")]
+    means, sizes = grouped.mean().to_numpy(), grouped.size().to_numpy()
+    if len(means) < 2:
+        return None
+    noise, ratio, separates, from_noise = seed_noise(grouped), None, None, 0.0
+    if noise is not None:
+        from_noise = noise.sd**2 * (1 / sizes).mean()
+    signal = float(np.sqrt(max(means.var(ddof=1) - from_noise, 0.0)))
+    if noise is not None:
+        ratio = signal / noise.sd if noise.sd else np.inf
+        between = (sizes * (means - np.average(means, weights=sizes)) ** 2).sum() / (len(means) - 1)
+        by_chance = between <= stats.f.ppf(0.95, len(means) - 1, noise.df) * noise.sd**2
+        separates = bool(ratio > THRESHOLD and not by_chance)
+    return SignalToNoise(
+        outcome=outcome.name,
+        signal=signal,
+        noise=None if noise is None else noise.sd,
+        documents=float(runs[outcome.stderr("delta")].mean()),
+        ratio=ratio,
+        separates=separates,
+    )

@@ -1,9 +1,8 @@
-"""Figures of a report: each a PNG made of the answers alone, left out where there is no such data."""
+"""The figures of a report, each a PNG that is drawn from the answers, if there is something to draw."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,39 +10,41 @@ from matplotlib.figure import Figure
 from sweep.analysis.answers import Answers
 from sweep.analysis.effects import Effect, Noise
 from sweep.analysis.factors import Axis
-from sweep.page import anneals, laws, overview
+from sweep.page import anneals, overview, predictions, trainings
 from sweep.page.style import png
 
-DRAWN: dict[str, tuple[str, Callable[[Answers], Figure | None]]] = {
-    "arrows": ("Each checkpoint as saved and annealed, by task", overview.arrows),
+FIGURES: dict[str, tuple[str, Callable[[Answers], Figure | None]]] = {
+    "arrows": ("Each checkpoint as saved and annealed, by task", overview.checkpoints),
     "effects": ("Which axis matters", overview.effects),
     "gain_by_steps": ("Gain by length of the anneal", anneals.by_steps),
     "heat_map": ("Gain by checkpoint and length", anneals.heat_map),
     "peaks": ("Gain by peak learning rate, for each length", anneals.by_peak),
-    "shapes": ("Decay shapes at equal tokens", anneals.by_shape),
-    "arms": ("Anneal, constant rate and average of checkpoints", anneals.arms),
-    "frontier": ("Gain by what it costs", anneals.frontier),
-    "surface": ("Response surface and its uncertainty", laws.response),
-    "laws": ("Annealing laws against measured losses", laws.met),
-    "learning_rates": ("Learning rates", laws.traces),
-    "signal_to_noise": ("Signal and noise by task", overview.trusted),
+    "shapes": ("Gain by decay shape, for each length", anneals.by_shape),
+    "arms": ("Anneals, matched controls and averages of checkpoints", anneals.arms),
+    "frontier": ("Gain by cost", anneals.cost),
+    "surface": ("Predicted gain and its uncertainty", predictions.surface),
+    "laws": ("Annealing laws against measured losses", predictions.laws),
+    "learning_rates": ("Learning rates", trainings.learning_rates),
+    "signal_to_noise": ("Signal-to-noise by task", overview.signal_to_noise),
 }
-"""Name -> title, and what draws it; None where the sweep has nothing to draw."""
+"""Name -> title, and the function that draws it; None if the sweep has nothing to draw."""
+Drawn = dict[str, tuple[str, bytes]]
+"""Name -> title and PNG."""
 
 
-def plain(
-    runs: pd.DataFrame, varying: Sequence[Axis], outcome: str, affected: Sequence[Effect], noise: Sequence[Noise]
-) -> dict[str, tuple[str, bytes]]:
-    """The same of any table of results: what matters, and the outcome against each axis."""
-    made = {
-        "effects": ("Which axis matters", overview.effect_bars({outcome: list(affected)}, of=outcome)),
-        "levels": ("The outcome by axis", anneals.by_axis(runs, varying, outcome, noise)),
-    }
-    return {name: (title, png(figure)) for name, (title, figure) in made.items() if figure is not None}
+def table_figures(
+    runs: pd.DataFrame, axes: Sequence[Axis], outcome: str, effects: Sequence[Effect], noise: Noise | None
+) -> Drawn:
+    """The figures of any table of results: what matters, and the outcome against each axis."""
+    bars, levels = overview.effect_bars({outcome: effects}, of=outcome), anneals.by_axis(runs, axes, outcome, noise)
+    return _drawn({"effects": ("Which axis matters", bars), "levels": ("The outcome by axis", levels)})
 
 
-def draw(answers: Answers, tails: Mapping[str, pd.DataFrame]) -> dict[str, tuple[str, bytes]]:
-    """Name -> title and PNG of every figure that these answers allow; `tails` are runs' updates by name."""
-    figures: dict[str, Any] = {name: (title, make(answers)) for name, (title, make) in DRAWN.items()}
-    figures["tail_norms"] = ("Norms along the anneal", laws.tail_norms(tails))
+def report_figures(answers: Answers, steps: Mapping[str, pd.DataFrame]) -> Drawn:
+    """Every figure that these answers allow; `steps` has the updates of some runs by their names."""
+    figures = {name: (title, draw(answers)) for name, (title, draw) in FIGURES.items()}
+    return _drawn(figures | {"tail_norms": ("Norms along the anneal", trainings.norms(steps))})
+
+
+def _drawn(figures: Mapping[str, tuple[str, Figure | None]]) -> Drawn:
     return {name: (title, png(figure)) for name, (title, figure) in figures.items() if figure is not None}

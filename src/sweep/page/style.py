@@ -1,11 +1,11 @@
-"""The one visual language: Okabe and Ito's colours, and markers that tell series apart without them."""
+"""How all figures look: Okabe and Ito's colours, with markers that tell series apart without colour."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
@@ -14,13 +14,16 @@ from matplotlib.figure import Figure
 
 from sweep.analysis.outcomes import Outcome
 
+T = TypeVar("T")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-GREY = "#888888"
-MOST_TICKS, FEW_TICKS, NEAR = 8, 5, 0.08
-"""Numbers with a tick each, ticks of more, and the least part of an axis between two labels."""
+GREY, LIGHT = "#888888", "#c8c8c8"
+MOST_TICKS, FEW_TICKS = 8, 5
+"""Up to the first number each value has a tick; more values share this few ticks."""
+NEAR = 0.08
+"""Least distance between two labels, as a part of the axis."""
 LEGEND_WIDTH = 58
-"""Letters beside each other over one panel."""
+"""Letters that fit side by side over one panel."""
 RC: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
@@ -39,55 +42,57 @@ matplotlib.use("agg")
 matplotlib.rcParams.update(RC)
 
 
-def panels(count: int, *, width: float = 4.6, height: float = 3.5, across: int = 2) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, at most `across` beside each other; the rest of the grid is left empty."""
-    columns = min(count, across)
-    rows = math.ceil(count / columns)
+def panels(
+    items: Sequence[T], *, width: float = 4.6, height: float = 3.5, across: int = 2
+) -> tuple[Figure, list[tuple[Axes, T]]]:
+    """A figure with a panel for each item, at most `across` side by side; each panel comes with its item."""
+    columns = min(len(items), across)
+    rows = math.ceil(len(items) / columns)
     figure = Figure(figsize=(width * columns + 0.6, height * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for empty in grid[count:]:
+    for empty in grid[len(items) :]:
         empty.set_axis_off()
-    return figure, list(grid[:count])
+    return figure, list(zip(grid, items, strict=False))
 
 
 def png(figure: Figure) -> bytes:
-    """The figure, 140 dots an inch."""
-    made = io.BytesIO()
-    figure.savefig(made, format="png", dpi=140, metadata={"Software": None})
-    return made.getvalue()
+    """The figure as PNG with 140 dots per inch."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=140, metadata={"Software": None})
+    return image.getvalue()
 
 
 def unit(outcome: Outcome) -> tuple[float, str]:
-    """Factor and unit in which an outcome is drawn."""
+    """The factor and unit in which an outcome is drawn."""
     if outcome.metric.startswith(("acc", "mean", "best")):
         return 100.0, "points of %"
     if outcome.metric == "loss":
-        return 1.0, "nats a token"
+        return 1.0, "nats per token"
     if outcome.metric.startswith("bits_per_byte"):
-        return 1.0, "bits a byte"
+        return 1.0, "bits per byte"
     return 1.0, outcome.metric
 
 
 def tokens_unit(most: float) -> tuple[float, str]:
-    """Tokens of one unit, and its word."""
+    """The unit for numbers of tokens up to `most`: its size and its name."""
     return next(
         ((size, word) for size, word in ((1e9, "billions"), (1e6, "millions")) if most >= size), (1e3, "thousands")
     )
 
 
 def gain_label(outcome: Outcome) -> str:
-    """Of an axis that shows gains: up is better."""
-    word = unit(outcome)[1]
-    return f"gain in {outcome.name}\n({word}{', loss fallen' if outcome.metric == 'loss' else ''}; up is better)"
+    """The label of an axis that shows gains."""
+    fall = ", the fall of the loss" if outcome.metric == "loss" else ""
+    return f"gain in {outcome.name}\n({unit(outcome)[1]}{fall}; higher is better)"
 
 
-def marked(place: int) -> dict[str, Any]:
+def series_style(place: int) -> dict[str, Any]:
     """Colour and marker of the n-th series."""
     return {"color": COLORS[place % len(COLORS)], "marker": MARKERS[place % len(MARKERS)]}
 
 
-def logged(axes: Axes, values: object) -> None:
-    """A logarithmic axis of these values with a tick at each."""
+def numeric_x(axes: Axes, values: object) -> None:
+    """Give the x axis ticks at these values, and a logarithmic scale if they are positive and span a factor of 2."""
     axes.margins(x=0.08)
     numbers = sorted({float(v) for v in np.asarray(values, dtype=float)})
     if numbers and numbers[0] > 0 and numbers[-1] / numbers[0] >= 2:
@@ -98,8 +103,8 @@ def logged(axes: Axes, values: object) -> None:
         axes.set_xticks(*ticks(numbers))
 
 
-def with_half(value: float, half: float) -> str:
-    """The value to the digits that its 95 % half width leaves it, and that below; NaN: none is known."""
+def with_half_width(value: float, half: float) -> str:
+    """The value and below it the half width of its 95 % interval, both to the digits that are known; NaN: unknown."""
     if not half > 0:
         return f"{value:+.3g}"
     digits = max(0, 1 - math.floor(math.log10(half)))
@@ -107,9 +112,9 @@ def with_half(value: float, half: float) -> str:
 
 
 def ticks(numbers: Sequence[float]) -> tuple[list[float], list[str]]:
-    """Places and labels: each of few numbers, and of many some between the first and the last, by their ratios.
+    """Places and labels of ticks: one for each number, or a few between the first and the last of many.
 
-    What is too near to the one before for a label of its own has none.
+    A label is empty if it would be too near to the one before.
     """
     if len(numbers) > MOST_TICKS:
         numbers = [float(f"{number:.1g}") for number in np.geomspace(numbers[0], numbers[-1], FEW_TICKS)]
@@ -123,7 +128,7 @@ def ticks(numbers: Sequence[float]) -> tuple[list[float], list[str]]:
 
 
 def legend(axes: Axes, title: str | None = None) -> None:
-    """Above the panel, no wider than it, where there is more than one series."""
+    """Put a legend above the panel, no wider than the panel, if there is more than one series."""
     labels = axes.get_legend_handles_labels()[1]
     if len(labels) > 1:
         columns = max(1, min(4, len(labels), LEGEND_WIDTH // (7 + max(map(len, labels)))))

@@ -1,7 +1,7 @@
-"""All outcomes of a sweep in one table, a row a run: read from journals, kept beside them in Parquet.
+"""The outcomes of a sweep as one table with a row for each run, read from journals and kept beside them in Parquet.
 
-A journal whose size and time of change are those of its row is not read again, so 10,000 finished runs read in about a
-second; the table may be deleted at any time.
+A journal is read again only if its size or its time of change differs from its row, so 10,000 finished runs are read in
+about a second. The table may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ log = logging.getLogger(__name__)
 
 TABLE = "outcomes.parquet"
 REVISION = b"3"
-"""Of the columns; a table of another one is made anew."""
+"""The version of the columns; a table with another one is made again."""
 CHUNK = 256
-"""Journals held as Python objects at a time."""
+"""Journals that are held as Python objects at a time."""
 TEXTS = ("run", "key", "name", "status", "error", "final_state", "records", "command")
-"""Columns of text, besides the params'."""
+"""Columns of text, besides the params."""
 WHOLES = ("size", "mtime_ns", "position/step", "position/tokens", "cost/updates_done", "cost/tokens")
 RUNNING = "running"
 PARAM, STDERR, RECORDS = "params/", "stderr/", "records/"
-"""Before a param's dotted name, its value as JSON; before a score's column, its standard error; before the
-journal's name of a file of records."""
+"""Prefixes: of a column with a param's value as JSON, of a column with a score's standard error, and of the name of a
+file of records in the journal."""
 
 
 def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:
-    """The runs of all these sweeps; column `sweep` is the folder. Refusal where one holds no run.
+    """The runs of all these sweeps; column `sweep` is the folder. Raises Refusal if a folder holds no run.
 
-    Columns: `run` (name of the folder), `key`, `name`, `status` (finished, failed, interrupted, running or
-    unreadable), `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK`
-    for WHEN before, after and delta, `position/…`, `cost/…`, `final_state`, `final_loss`, and `records`, JSON of
-    WHEN/TASK -> path of the records from the run's folder.
+    Columns: `run` (name of the folder), `key`, `name`, `status` (finished, failed, interrupted, running or unreadable),
+    `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK` for WHEN before, after and delta,
+    `position/…`, `cost/…`, `final_state`, `final_loss`, and `records`, JSON of WHEN/TASK -> path of the records from
+    the run's folder.
     """
     tables = []
     for sweep in sweeps:
@@ -59,6 +59,7 @@ def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:
 
 
 def _with_interrupted(sweep: Path, table: pa.Table) -> pa.Table:
+    """The table in which a run without an outcome is interrupted if no process is at work on it."""
     statuses = table["status"].to_pylist()
     if RUNNING not in statuses:
         return table
@@ -67,47 +68,48 @@ def _with_interrupted(sweep: Path, table: pa.Table) -> pa.Table:
     return table.set_column(table.schema.names.index("status"), "status", pa.array(true))
 
 
-def found_sweep(given: str, multirun: Path) -> Path:
-    """The folder of a sweep given as such, or by its name under `multirun`."""
-    for folder in (Path(given), multirun / given):
+def sweep_folder(sweep: str, multirun: Path) -> Path:
+    """The folder of a sweep that is given as a folder, or by its name under `multirun`; Refusal if there is none."""
+    for folder in (Path(sweep), multirun / sweep):
         if folder.is_dir():
             return folder
-    there = [entry.name for entry in multirun.iterdir() if any(entry.glob(f"*/{FILE}"))] if multirun.is_dir() else []
-    raise Refusal(f"SWEEP={given}: no such folder, and under {multirun} {unknown(given, sorted(there))}")
+    names = [entry.name for entry in multirun.iterdir() if any(entry.glob(f"*/{FILE}"))] if multirun.is_dir() else []
+    raise Refusal(f"SWEEP={sweep}: no such folder, and under {multirun} {unknown(sweep, sorted(names))}")
 
 
 def frame(table: pa.Table) -> pd.DataFrame:
     """The table with params as values under their dotted names, `null` for None, and `checkpoint`, its name and step.
 
-    Runs of one final state are one, with all their scores: another task set is not another anneal.
+    Runs with the same final state become one row with the scores of all, because another task set is not another
+    anneal.
     """
     runs = table.to_pandas()
     runs = runs.drop(
         columns=[name for name in runs if runs[name].isna().all() and not name.startswith(PARAM) and name not in TEXTS]
     )
     params = [name for name in runs if name.startswith(PARAM)]
-    decoded = {name.removeprefix(PARAM): _decoded(runs[name]) for name in params}
-    runs = pd.concat([runs.drop(columns=params), pd.DataFrame(decoded, index=runs.index)], axis=1)
+    values = {name.removeprefix(PARAM): _decoded(runs[name]) for name in params}
+    runs = pd.concat([runs.drop(columns=params), pd.DataFrame(values, index=runs.index)], axis=1)
     runs["checkpoint"] = runs["name"].str.partition(" ")[0]
-    alone = pd.Series([f"row {i}" for i in range(len(runs))], index=runs.index)
-    state = runs["final_state"].fillna(alone)
-    again = state.duplicated(keep=False)
-    if not again.any():
+    unique = pd.Series([f"row {i}" for i in range(len(runs))], index=runs.index)
+    state = runs["final_state"].fillna(unique)
+    shared = state.duplicated(keep=False)
+    if not shared.any():
         return runs
-    runs.loc[again, "records"] = [_whole(row) for _, row in runs[again].iterrows()]
+    runs.loc[shared, "records"] = [_with_absolute_paths(row) for _, row in runs[shared].iterrows()]
     grouped = runs.groupby(state, sort=False)
     merged = grouped.first()
-    merged["records"] = grouped["records"].agg(_together)
+    merged["records"] = grouped["records"].agg(_joined)
     return merged.reset_index(drop=True)
 
 
-def _whole(run: pd.Series) -> str:
-    """Its records by paths that don't start from its folder."""
+def _with_absolute_paths(run: pd.Series) -> str:
+    """The records of a run, by paths that don't depend on its folder."""
     paths = json.loads(run["records"] or "{}")
     return json.dumps({name: str(Path(run["sweep"], run["run"], path)) for name, path in paths.items()})
 
 
-def _together(records: pd.Series) -> str | None:
+def _joined(records: pd.Series) -> str | None:
     """The records of several runs as those of one."""
     texts = list(records.dropna())
     if len(texts) < 2:
@@ -116,50 +118,59 @@ def _together(records: pd.Series) -> str | None:
 
 
 def _decoded(column: pd.Series) -> pd.Series:
-    """Lists stay text; a param that a run doesn't have stays None."""
-    known = {text: json.loads(text) for text in column.dropna().unique()}
-    shown = {
-        text: "null" if value is None else text if isinstance(value, list | dict) else value
-        for text, value in known.items()
-    }
-    return pd.Series([shown.get(text) for text in column], index=column.index, dtype=object)
+    """The values of a param. Lists stay text, and a run without this param keeps None."""
+    values = {text: json.loads(text) for text in column.dropna().unique()}
+    values |= {text: text for text, value in values.items() if isinstance(value, list | dict)}
+    values |= {text: "null" for text, value in values.items() if value is None}
+    return pd.Series([values.get(text) for text in column], index=column.index, dtype=object)
 
 
 def _current(sweep: Path) -> pa.Table:
-    """The table of one sweep as its journals are now, the file brought up to date."""
-    known = _known(sweep / TABLE)
+    """The table of one sweep as its journals are now, with the file brought up to date."""
+    stored = _stored(sweep / TABLE)
     versions = dict(_journals(sweep))
-    kept = _still_true(known, versions)
-    fresh = versions.keys() - set(kept["run"].to_pylist())
-    if not fresh and len(kept) == len(known):
-        return kept
-    new = [_table(rows) for rows in _chunks(_rows(sweep, {run: versions[run] for run in sorted(fresh)}))]
+    rows = zip(*(stored[name].to_pylist() for name in ("run", "size", "mtime_ns")), strict=True)
+    unchanged = {run: versions.get(run) == (size, mtime_ns) for run, size, mtime_ns in rows}
+    fresh = sorted(run for run in versions if not unchanged.get(run))
+    if not fresh and all(unchanged.values()):
+        return stored
+    kept = stored.filter(pa.array(unchanged.values(), pa.bool_()))
+    chunks = (fresh[start : start + CHUNK] for start in range(0, len(fresh), CHUNK))
+    new = [_table([*_rows(sweep, {run: versions[run] for run in chunk})]) for chunk in chunks]
     table = pa.concat_tables([kept, *new], promote_options="default").combine_chunks()
     table = table.sort_by("run").replace_schema_metadata({"revision": REVISION})
-    _keep(table, sweep / TABLE)
+    _store(table, sweep / TABLE)
     return table
 
 
-def _known(path: Path) -> pa.Table:
-    with contextlib.suppress(OSError, pa.ArrowException):  # absent or damaged: made anew
+def _stored(path: Path) -> pa.Table:
+    """The table in the file; an empty one if the file is absent, damaged or of another revision."""
+    with contextlib.suppress(OSError, pa.ArrowException):
         table = pq.read_table(path)
         if (table.schema.metadata or {}).get(b"revision") == REVISION:
             return table
     return _table([])
 
 
+def _store(table: pa.Table, path: Path) -> None:
+    """Replace the file whole or not at all; warn if the folder is read-only, as journals are then read every time."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    texts = [name for name in table.schema.names if pa.types.is_string(table.schema.field(name).type)]
+    try:
+        pq.write_table(table, part, compression="zstd", use_dictionary=texts)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        log.warning("%s can't be written: %s", path, error)
+
+
 def _journals(sweep: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+    """The runs that have a journal, with its size and time of change."""
     with os.scandir(sweep) as entries:
         for entry in entries:
             if entry.is_dir():
                 with contextlib.suppress(FileNotFoundError):
                     yield entry.name, files.version(Path(entry.path, FILE))
-
-
-def _still_true(known: pa.Table, versions: Mapping[str, tuple[int, int]]) -> pa.Table:
-    rows = zip(*(known[name].to_pylist() for name in ("run", "size", "mtime_ns")), strict=True)
-    same = [versions.get(run) == (size, mtime) for run, size, mtime in rows]
-    return known if all(same) else known.filter(pa.array(same, pa.bool_()))
 
 
 def _rows(sweep: Path, versions: Mapping[str, tuple[int, int]]) -> Iterator[dict[str, Any]]:
@@ -169,29 +180,28 @@ def _rows(sweep: Path, versions: Mapping[str, tuple[int, int]]) -> Iterator[dict
 
 
 def _row(events: Events) -> dict[str, Any]:
-    """One run's columns; what was taken down before a failure stays."""
+    """The columns of one run, with what was recorded before a failure."""
     if not events.attempts:
         return {"status": "unreadable"}
     last, outcome = events.attempts[-1], events.outcome
-    found: dict[str, Any] = {"key": last["key"], "name": last["name"], "command": last["command"]}
-    found |= {"status": outcome["status"] if outcome else RUNNING, "error": outcome["error"] if outcome else None}
-    found |= {f"{PARAM}{name}": json.dumps(value) for name, value in last["params"].items()}
+    row: dict[str, Any] = {name: last[name] for name in ("key", "name", "command")}
+    row |= {"status": outcome["status"] if outcome else RUNNING, "error": outcome["error"] if outcome else None}
+    row |= {f"{PARAM}{name}": json.dumps(value) for name, value in last["params"].items()}
     for when, scores in events.scores.items():
         for score in scores:
             column = f"{when}/{score['metric']}/{score['task']}"
-            found |= {column: score["value"], f"{STDERR}{column}": score["stderr"]}
-    result = outcome["result"] if outcome else None
-    if result is not None:
-        found |= {f"position/{name}": result["position"][name] for name in ("step", "tokens", "lr")}
-        found |= {f"cost/{name}": value for name, value in result["cost"].items()}
-        found |= {"final_state": result["final_state"], "final_loss": result["final_loss"]}
+            row |= {column: score["value"], f"{STDERR}{column}": score["stderr"]}
+    if outcome and (result := outcome["result"]) is not None:
+        row |= {f"position/{name}": result["position"][name] for name in ("step", "tokens", "lr")}
+        row |= {f"cost/{name}": value for name, value in result["cost"].items()}
+        row |= {"final_state": result["final_state"], "final_loss": result["final_loss"]}
     limit = last["params"].get("tasks.limit")
     records = {
         label(name.removeprefix(RECORDS).removesuffix(".parquet"), limit): path
         for name, path in events.artifacts.items()
         if name.startswith(RECORDS)
     }
-    return found | {"records": json.dumps(records)}
+    return row | {"records": json.dumps(records)}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -203,26 +213,3 @@ def _type(name: str) -> pa.DataType:
     if name in WHOLES:
         return pa.int64()
     return pa.string() if name in TEXTS or name.startswith(PARAM) else pa.float64()
-
-
-def _chunks(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    chunk: list[dict[str, Any]] = []
-    for row in rows:
-        chunk.append(row)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def _keep(table: pa.Table, path: Path) -> None:
-    """Replace the file, whole or not at all; where the folder may not be written to it is read anew next time."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    texts = [name for name in table.schema.names if pa.types.is_string(table.schema.field(name).type)]
-    try:
-        pq.write_table(table, part, compression="zstd", use_dictionary=texts)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        log.warning("%s can't be kept: %s", path, error)

@@ -1,4 +1,4 @@
-"""A run's scores document by document, from the records that its journal names, as far as they are still there."""
+"""A run's scores document by document, from the records that its journal names, if they still exist."""
 
 from __future__ import annotations
 
@@ -11,39 +11,38 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sweep.analysis.factors import Floats
+from sweep.analysis.gains import Pair
 from sweep.analysis.outcomes import HELDOUT, Outcome
 from sweep.evaluate import read_records
 from sweep.evaluate.metrics import METRICS, choices, values
 from sweep.evaluate.record_files import columns_of
 
-Floats = NDArray[np.float64]
 
-
-def paired(
+def paired_documents(
     run: pd.Series, other: pd.Series | None, outcomes: Sequence[Outcome]
-) -> Iterator[tuple[Outcome, tuple[Floats, Floats]]]:
-    """Values of each document before and after the run, or after another run and after this one; (D,) each.
+) -> Iterator[tuple[Outcome, Pair]]:
+    """The values (D,) of documents before and after the run, or after another run and after this one.
 
-    Task by task, so that one task's records are in memory at a time. Each mean is the score. Of held-out loss, a ratio
-    of sums, the documents' values are its linear approximation, whose spread is that of the ratio. Tasks with subjects
-    or one continuation a document are left out, and what is gone.
+    The mean over documents is the score. Held-out loss is a ratio of sums, so its documents have the values of the
+    linear approximation, whose spread is that of the ratio. One task's records are in memory at a time. Tasks with
+    subjects, with one continuation a document, or without records are left out.
     """
-    first, second = (run, "before") if other is None else (other, "after"), (run, "after")
+    first = (run, "before") if other is None else (other, "after")
     for task in dict.fromkeys(outcome.task for outcome in outcomes):
-        paths = [path for row, when in (first, second) if (path := _path(row, when, task)) and path.is_file()]
-        if len(paths) < 2:
-            continue
-        columns = [columns_of(read_records(path)) for path in paths]
-        if not np.array_equal(columns[0]["document"], columns[1]["document"]):
+        paths = [_records_path(row, when, task) for row, when in (first, (run, "after"))]
+        both = [columns_of(read_records(path)) for path in paths if path is not None and path.is_file()]
+        if len(both) < 2 or not np.array_equal(both[0]["document"], both[1]["document"]):
             continue
         for outcome in (outcome for outcome in outcomes if outcome.task == task):
-            one, two = (_values(some, outcome) for some in columns)
-            if one is not None and two is not None:
-                yield outcome, (one, two)
+            reference, score = (_values(columns, outcome) for columns in both)
+            if reference is not None and score is not None:
+                yield outcome, (reference, score)
 
 
 def _values(columns: dict[str, NDArray[Any]], outcome: Outcome) -> Floats | None:
-    if outcome.task.partition(":")[0] == HELDOUT:
+    """The value of each document; None if the records don't give this outcome."""
+    if outcome.plain_task == HELDOUT:
         if outcome.metric != "loss":
             return None
         nats, tokens = -columns["log_probability"], columns["tokens"].astype(np.float64)
@@ -54,10 +53,11 @@ def _values(columns: dict[str, NDArray[Any]], outcome: Outcome) -> Floats | None
     return values(choices(columns), outcome.metric)
 
 
-def _path(row: pd.Series, when: str, task: str) -> Path | None:
-    found = json.loads(row["records"] or "{}").get(f"{when}/{task}")
-    if found is None:
+def _records_path(row: pd.Series, when: str, task: str) -> Path | None:
+    """Where the records of a task are; None if the journal doesn't name them."""
+    path = json.loads(row["records"] or "{}").get(f"{when}/{task}")
+    if path is None:
         return None
     folder = Path(row["sweep"], row["run"])
-    copied = folder / "records" / when / f"{task.partition(':')[0]}.parquet"  # as `tracking.reports.fetch` leaves them
-    return copied if copied.is_file() else folder / found
+    fetched = folder / "records" / when / f"{task.partition(':')[0]}.parquet"  # by `tracking.reports.fetch`
+    return fetched if fetched.is_file() else folder / path
