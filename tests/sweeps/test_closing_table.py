@@ -58,12 +58,12 @@ def test_an_arm_without_updates_is_named_by_what_it_is(option: str, named: str) 
 def test_every_suite_of_a_union_has_its_mean_and_loss_alone_has_none() -> None:
     both = composed("tasks=[core8,mmlu]", "tasks.heldout=false")
     scores = {"before": [score("core8", "mean", 0.4), score("mmlu", "mean", 0.25)]}
-    text = draw("main", [row(both, run_name(both), read_as(scores))])
+    text = draw("main", [row(both.tasks, run_name(both), read_as(scores))])
     assert "core8 before" in text and "40.00 ± 1.00" in text
     assert "mmlu before" in text and "25.00 ± 1.00" in text
     assert "held-out loss" not in text
     loss = composed("tasks=loss")
-    text = draw("main", [row(loss, run_name(loss), events("before", "after", "delta"))])
+    text = draw("main", [row(loss.tasks, run_name(loss), events("before", "after", "delta"))])
     assert "held-out loss before" in text and "mean" not in text and "accuracy" not in text
 
 
