@@ -1,4 +1,4 @@
-"""What the analysis promises: intervals that cover, few false alarms, 10,000 runs in time, documents in little memory.
+"""Checks what the analysis promises: intervals that cover, few false alarms, time for 10,000 runs, memory for documents.
 
 python bench/analysis.py [--quick]      # calibration over designs, growth of a made-up sweep, more and more documents
 """
@@ -104,9 +104,9 @@ def documents(numbers: tuple[int, ...]) -> None:
                 write_records(records(number, np.random.default_rng(seed)), Path(folder, f"{when}.parquet"))
             sweep = Path(folder, "read")
             write(sweep, 40, with_records=True)
-            words = [sys.executable, "-c", REPORT, str(sweep), str(Path(folder, "out"))]
-            said = subprocess.run(words, check=True, text=True, capture_output=True).stdout
-            say(f"{number} documents a task: {int(said.split()[-1]) / 2**10:.0f} MiB at most")
+            command = [sys.executable, "-c", REPORT, str(sweep), str(Path(folder, "out"))]
+            output = subprocess.run(command, check=True, text=True, capture_output=True).stdout
+            say(f"{number} documents a task: {int(output.split()[-1]) / 2**10:.0f} MiB at most")
 
 
 def records(number: int, rng: np.random.Generator) -> pa.Table:
