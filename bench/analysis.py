@@ -1,4 +1,4 @@
-"""What the analysis promises: intervals that cover, few false alarms, 10,000 runs in time, documents in little memory.
+"""Checks what the analysis promises: intervals that cover, few false alarms, and the time and memory of large sweeps.
 
 python bench/analysis.py [--quick]      # calibration over designs, growth of a made-up sweep, more and more documents
 """
@@ -67,20 +67,20 @@ def calibration(sweeps: int) -> None:
         say(
             f"{name} | {100 * covered:.1f} % | {100 * false_alarms(levels, missing=missing, sweeps=sweeps):.1f} %",
         )
-    for made, inert, settings in ((bent, {"x1", "x2"}, 16), (bent, {"x1", "x2"}, 32), (aliased, {"x2"}, 9)):
+    for simulate, inert, settings in ((bent, {"x1", "x2"}, 16), (bent, {"x1", "x2"}, 32), (aliased, {"x2"}, 9)):
         for effect in (0.0, 1.0, 5.0, 30.0):
-            wrong = leaks(made, inert, settings=settings, effect=effect, sweeps=sweeps)
-            say(f"{made.__name__}, {settings} settings, effect {effect:g} | false alarms in {100 * wrong:.1f} %")
+            wrong = leaks(simulate, inert, settings=settings, effect=effect, sweeps=sweeps)
+            say(f"{simulate.__name__}, {settings} settings, effect {effect:g} | false alarms in {100 * wrong:.1f} %")
 
 
 def growth(runs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sweep = Path(folder, "grown")
         write(sweep, runs)
-        for what in ("journals read, table made", "table read"):
+        for step in ("journals read, table made", "table read"):
             started = time.perf_counter()
             table = read_outcomes([sweep])
-            say(f"{table.num_rows} runs x {len(TASKS)} tasks: {what}: {time.perf_counter() - started:.2f} s")
+            say(f"{table.num_rows} runs x {len(TASKS)} tasks: {step}: {time.perf_counter() - started:.2f} s")
         started = time.perf_counter()
         report([sweep], Path(folder, "out"))
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -104,13 +104,13 @@ def documents(numbers: tuple[int, ...]) -> None:
                 write_records(records(number, np.random.default_rng(seed)), Path(folder, f"{when}.parquet"))
             sweep = Path(folder, "read")
             write(sweep, 40, with_records=True)
-            words = [sys.executable, "-c", REPORT, str(sweep), str(Path(folder, "out"))]
-            said = subprocess.run(words, check=True, text=True, capture_output=True).stdout
-            say(f"{number} documents a task: {int(said.split()[-1]) / 2**10:.0f} MiB at most")
+            command = [sys.executable, "-c", REPORT, str(sweep), str(Path(folder, "out"))]
+            output = subprocess.run(command, check=True, text=True, capture_output=True).stdout
+            say(f"{number} documents a task: {int(output.split()[-1]) / 2**10:.0f} MiB at most")
 
 
 def records(number: int, rng: np.random.Generator) -> pa.Table:
-    """Of one task."""
+    """The records of one task."""
     one, choice = np.ones(4 * number, dtype=np.int32), np.tile(np.arange(4, dtype=np.int16), number)
     columns = {"document": np.repeat(np.arange(number, dtype=np.int32), 4), "choice": choice}
     columns |= {"log_probability": rng.normal(-5, 1, 4 * number), "tokens": one, "characters": one, "bytes": one}
@@ -136,7 +136,7 @@ def write(sweep: Path, runs: int, *, with_records: bool = False) -> None:
         events = [
             {"event": "attempt", "time": 0.0, "key": name, "name": name, "params": params(seed=int(place[4]), **chosen)}
             | {"command": f"python -m sweep checkpoint.step={step}"},
-            *({"event": "scores", "time": 0.0, "when": when, "scores": found} for when, found in scores.items()),
+            *({"event": "scores", "time": 0.0, "when": when, "scores": listed} for when, listed in scores.items()),
             *(
                 {"event": "artifact", "name": f"records/{when}/{task}.parquet", "path": f"../../{when}.parquet"}
                 for when in ("before", "after")

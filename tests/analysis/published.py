@@ -23,9 +23,9 @@ def anneals() -> pd.DataFrame:
 def grid() -> pd.DataFrame:
     """The 18 linear cooldowns of 50,000 steps that make a full grid, the first run of each."""
     runs = anneals()
-    mine = runs[(runs.sched == "wsd") & (runs.decay == "linear") & (runs.iters == 50000)]
-    mine = mine[mine.lr.isin([5e-4, 1e-3, 2e-3]) & mine.frac.isin([0.1, 0.2, 0.4, 0.6, 0.8, 0.9])]
-    return mine.drop_duplicates(["lr", "frac"])
+    cooldowns = runs[(runs.sched == "wsd") & (runs.decay == "linear") & (runs.iters == 50000)]
+    cooldowns = cooldowns[cooldowns.lr.isin([5e-4, 1e-3, 2e-3]) & cooldowns.frac.isin([0.1, 0.2, 0.4, 0.6, 0.8, 0.9])]
+    return cooldowns.drop_duplicates(["lr", "frac"])
 
 
 def curve(size: str, name: str) -> Curve:

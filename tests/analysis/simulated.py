@@ -51,8 +51,8 @@ def coverage(levels: tuple[int, ...], *, missing: int, sweeps: int) -> float:
     active = (len(levels) + 1) // 2
     for seed in range(sweeps):
         runs = sweep(seed=seed, levels=levels, active=active, missing=missing)
-        _, found, _ = effects(runs, varying_axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
-        for level in found:
+        _, level_effects, _ = effects(runs, varying_axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
+        for level in level_effects:
             axis = int(level.axis[1:])
             slope = runs.attrs["slopes"][axis] if axis < active else 0.0
             truth = slope * (float(str(level.level)) - (levels[axis] - 1) / 2)
@@ -69,8 +69,8 @@ def false_alarms(levels: tuple[int, ...], *, missing: int, sweeps: int) -> float
     inert = {f"x{i}" for i in range(active, len(levels))}
     for seed in range(sweeps):
         runs = sweep(seed=10_000 + seed, levels=levels, active=active, missing=missing)
-        found, _, _ = effects(runs, varying_axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
-        wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in found)
+        terms, _, _ = effects(runs, varying_axes(runs, [f"x{i}" for i in range(len(levels))]), ["y"])
+        wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in terms)
     return wrong / sweeps
 
 
@@ -90,11 +90,13 @@ def aliased(*, seed: int, settings: int, effect: float) -> pd.DataFrame:
     return runs.assign(y=effect * truth + np.random.default_rng(seed).normal(size=len(runs)))
 
 
-def leaks(made: Callable[..., pd.DataFrame], inert: set[str], *, settings: int, effect: float, sweeps: int) -> float:
+def leaks(
+    simulate: Callable[..., pd.DataFrame], inert: set[str], *, settings: int, effect: float, sweeps: int
+) -> float:
     """Share of sweeps in which an inert axis, or an interaction with one, is said to matter."""
     wrong = 0
     for seed in range(sweeps):
-        runs = made(seed=seed, settings=settings, effect=effect)
-        found, _, _ = effects(runs, varying_axes(runs, ["x0", "x1", "x2"]), ["y"])
-        wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in found)
+        runs = simulate(seed=seed, settings=settings, effect=effect)
+        terms, _, _ = effects(runs, varying_axes(runs, ["x0", "x1", "x2"]), ["y"])
+        wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in terms)
     return wrong / sweeps

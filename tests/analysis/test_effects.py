@@ -16,10 +16,10 @@ from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leak
 @needs_data
 def test_published_shares_of_cooldown_fraction_and_learning_rate() -> None:
     runs = grid()
-    found, _, _ = effects(runs, varying_axes(runs, ["lr", "frac"]), ["fval"])
-    shares = {effect.term: round(effect.share_percent, 1) for effect in found}
+    terms, _, _ = effects(runs, varying_axes(runs, ["lr", "frac"]), ["fval"])
+    shares = {effect.term: round(effect.share_percent, 1) for effect in terms}
     assert shares == {"lr": 16.9, "frac": 67.3, "lr:frac": 15.8}
-    assert {effect.verdict for effect in found} == {UNKNOWN}
+    assert {effect.verdict for effect in terms} == {UNKNOWN}
 
 
 @needs_data
@@ -57,9 +57,9 @@ def test_a_known_split_of_a_full_grid_is_recovered() -> None:
     a, b = np.meshgrid([-1.0, 0.0, 1.0], [-1.0, 1.0])
     runs = pd.DataFrame({"a": a.ravel(), "b": b.ravel()})
     runs["y"] = 3 * runs.a + 2 * runs.b + runs.a * runs.b
-    found, levels, _ = effects(runs, varying_axes(runs, ["a", "b"]), ["y"])
+    terms, levels, _ = effects(runs, varying_axes(runs, ["a", "b"]), ["y"])
     squares = {"a": 9 * 4, "b": 4 * 6, "a:b": 4}
-    assert {e.term: e.share_percent for e in found} == pytest.approx(
+    assert {e.term: e.share_percent for e in terms} == pytest.approx(
         {name: 100 * value / sum(squares.values()) for name, value in squares.items()}
     )
     assert {(e.axis, e.level): e.effect for e in levels}["a", 1.0] == pytest.approx(3)
@@ -76,16 +76,16 @@ def test_numbers_that_hardly_two_settings_share_were_drawn() -> None:
     runs = pd.DataFrame({"x0": rng.uniform(0, 1, 8), "x1": rng.uniform(0, 1, 8)})
     runs = pd.concat([runs, runs])
     runs["y"] = runs.x0 + rng.normal(0, 0.01, 16)
-    found, levels, _ = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y"])
-    assert {e.term: e.verdict for e in found}["x0"] == MATTERS and not levels
+    terms, levels, _ = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y"])
+    assert {e.term: e.verdict for e in terms}["x0"] == MATTERS and not levels
     (alone,) = varying_axes(pd.DataFrame({"x": [1, 2, 3, 4, 5]}), ["x"])
     assert not alone.continuous, "each length of a plain sweep is looked at"
 
 
 def test_an_axis_that_another_contains_has_no_share() -> None:
     runs = pd.DataFrame({"a": [1, 2, 3] * 2, "b": [1, 1, 2] * 2, "y": [1.0, 2.0, 3.0, 1.1, 2.1, 3.1]})
-    found, _, _ = effects(runs, varying_axes(runs, ["a", "b"]), ["y"])
-    assert "b" not in {e.term for e in found}
+    terms, _, _ = effects(runs, varying_axes(runs, ["a", "b"]), ["y"])
+    assert "b" not in {e.term for e in terms}
 
 
 @pytest.mark.slow
@@ -112,8 +112,8 @@ def test_a_steep_line_is_found_where_the_model_has_a_column_for_every_setting(nu
     drawn = pd.DataFrame(rng.uniform(0, 1, (settings, num_axes)), columns=names)
     runs = pd.concat([drawn] * 3, ignore_index=True)
     runs["y"] = 20 * runs["x0"] + rng.normal(size=len(runs))
-    found, _, _ = effects(runs, varying_axes(runs, names), ["y"])
-    assert {e.term: e.verdict for e in found}["x0"] == MATTERS
+    terms, _, _ = effects(runs, varying_axes(runs, names), ["y"])
+    assert {e.term: e.verdict for e in terms}["x0"] == MATTERS
 
 
 def test_what_chance_may_explain_is_not_called_noise() -> None:
@@ -122,9 +122,9 @@ def test_what_chance_may_explain_is_not_called_noise() -> None:
     drawn = pd.DataFrame(rng.uniform(0, 1, (16, 2)), columns=["x0", "x1"])
     runs = pd.concat([drawn] * 2, ignore_index=True)
     runs["y"] = 30.0 * (np.arange(32) % 16 == 3) + rng.normal(size=32)
-    found, _, _ = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y"])
-    assert MATTERS not in {e.verdict for e in found}
-    assert all(e.verdict == UNSURE for e in found if e.p_value is not None and e.share_percent > e.floor_percent)
+    terms, _, _ = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y"])
+    assert MATTERS not in {e.verdict for e in terms}
+    assert all(e.verdict == UNSURE for e in terms if e.p_value is not None and e.share_percent > e.floor_percent)
 
 
 def test_p_values_are_adjusted_for_their_number() -> None:
@@ -143,32 +143,32 @@ def test_pairs_move_together_in_either_order_and_a_model_with_its_size() -> None
 
 def test_without_repeated_runs_no_axis_is_said_to_matter() -> None:
     runs = sweep(seed=0, levels=(3, 3), active=1, seeds=(1, 1))
-    found, _, (noise,) = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y"])
-    assert {e.verdict for e in found} == {UNKNOWN} and noise.sd is None
+    terms, _, (noise,) = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y"])
+    assert {e.verdict for e in terms} == {UNKNOWN} and noise.sd is None
 
 
 def test_an_effect_above_the_floor_matters_and_one_below_does_not() -> None:
     runs = sweep(seed=0, levels=(3, 3), active=1, seeds=(3, 3), effect=3.0)
-    found, _, _ = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y"])
-    verdicts = {e.term: e.verdict for e in found}
+    terms, _, _ = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y"])
+    verdicts = {e.term: e.verdict for e in terms}
     assert verdicts["x0"] == MATTERS and verdicts["x1"] == UNDER
-    assert all((e.verdict == MATTERS) == (e.p_value is not None and e.p_value < 0.05) for e in found)
+    assert all((e.verdict == MATTERS) == (e.p_value is not None and e.p_value < 0.05) for e in terms)
 
 
 def test_continuous_axes_are_looked_at_by_line_and_square() -> None:
     rng = np.random.default_rng(0)
     runs = pd.DataFrame({f"x{i}": rng.uniform(0, 1, 60) for i in range(7)})
     runs["y"] = 3 * runs.x0 + 2 * runs.x1 + runs.x2**2 + rng.normal(0, 0.1, 60)
-    found, _, _ = effects(runs, varying_axes(runs, [f"x{i}" for i in range(7)]), ["y"])
-    ranked = sorted((e for e in found if ":" not in e.term), key=lambda e: -e.share_percent)
+    terms, _, _ = effects(runs, varying_axes(runs, [f"x{i}" for i in range(7)]), ["y"])
+    ranked = sorted((e for e in terms if ":" not in e.term), key=lambda e: -e.share_percent)
     assert [e.term for e in ranked[:3]] == ["x0", "x1", "x2"]
 
 
 def test_outcomes_that_some_runs_lack_are_judged_on_those_that_have_them() -> None:
     runs = sweep(seed=1, levels=(3, 2), active=1, seeds=(2, 2), effect=5.0)
     runs["z"] = runs["y"].where(runs.index != 0)
-    found, _, _ = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y", "z"])
-    assert {(e.outcome, e.runs) for e in found} == {("y", 12), ("z", 11)}
+    terms, _, _ = effects(runs, varying_axes(runs, ["x0", "x1"]), ["y", "z"])
+    assert {(e.outcome, e.runs) for e in terms} == {("y", 12), ("z", 11)}
 
 
 SLOW = [pytest.param(levels, missing, marks=pytest.mark.slow) for levels, missing in (((3, 2, 2), 2), ((2,) * 5, 6))]

@@ -1,4 +1,4 @@
-"""Annealing laws: what they find in curves made by them, and in published ones."""
+"""Annealing laws: what they find in curves curves by them, and in published ones."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def test_a_law_finds_itself(law: Law) -> None:
     at = np.arange(20, 601, 20)
     blank = [Curve(n, rates, at, 4 - 0.001 * at + 1e-4 * at**1.1, before=0.2) for n, rates in schedules.items()]
     truth = fit_law(law, blank)
-    made = [Curve(c.name, c.rates, c.at, truth.predict(c), c.before) for c in blank]
-    found = fit_law(law, made[:3])
-    assert mean_absolute_error(found, made[3]) < 0.01
+    curves = [Curve(c.name, c.rates, c.at, truth.predict(c), c.before) for c in blank]
+    fitted = fit_law(law, curves[:3])
+    assert mean_absolute_error(fitted, curves[3]) < 0.01

@@ -200,7 +200,7 @@ def _effects(model: _Model, by_shuffling: dict[str, Floats]) -> list[Effect]:
         critical: Floats = stats.f.ppf(1 - LEVEL, dfs, error_df)
         floors = _ratio(100 * dfs * variance * critical, data.total)
         adjusted = holm(stats.f.sf(f, dfs, error_df))
-    found = []
+    judged = []
     for i, outcome in enumerate(data.outcomes):
         for j, (term, _, df) in enumerate(terms):
             noise = None if adjusted is None else float(adjusted[j, i])
@@ -215,8 +215,8 @@ def _effects(model: _Model, by_shuffling: dict[str, Floats]) -> list[Effect]:
                 verdict=_verdict(noise, chance),
                 runs=data.runs,
             )
-            found.append(effect)
-    return found
+            judged.append(effect)
+    return judged
 
 
 def _ratio(part: Floats, total: Floats) -> Floats:

@@ -145,7 +145,6 @@ def design(coded: Mapping[str, Floats], axes: Sequence[Axis]) -> Design:
     """
     settings = len(next(iter(coded.values())))
     blocks: dict[tuple[str, ...], Floats] = {(name,): block for name, block in coded.items()}
-    main_effects = _joined(blocks, settings)
     for pair in combinations(axes, 2):
         first, second = (coded[axis.name][:, :1] if axis.continuous else coded[axis.name] for axis in pair)
         products = first[:, :, None] * second[:, None, :]
@@ -153,7 +152,7 @@ def design(coded: Mapping[str, Floats], axes: Sequence[Axis]) -> Design:
     whole = _joined(blocks, settings)
     rank = np.linalg.matrix_rank(whole.columns.T @ whole.columns, hermitian=True)
     estimable = rank == whole.columns.shape[1] or rank < settings or len(axes) == 2
-    return whole if estimable else main_effects
+    return whole if estimable else _joined({axes: coded[axes[0]] for axes in blocks if len(axes) == 1}, settings)
 
 
 def _joined(blocks: Mapping[tuple[str, ...], Floats], settings: int) -> Design:

@@ -33,8 +33,8 @@ def findings(answers: Answers) -> dict[str, list[str]]:
         "Which tasks tell settings apart at this size?": _separating(answers),
         "What would other runs give?": _law_errors(answers),
     }
-    listed = {question: list(some) for question, some in sentences.items()}
-    return {question: some for question, some in listed.items() if some}
+    listed = {question: list(answer) for question, answer in sentences.items()}
+    return {question: answer for question, answer in listed.items() if answer}
 
 
 def next_commands(answers: Answers) -> list[tuple[str, str]]:

@@ -97,7 +97,8 @@ def mcnemar(first: Floats, second: Floats) -> float:
 def bootstrap(difference: Floats) -> tuple[float, float, float]:
     """The 95 % percentile interval of the mean difference over documents, and the two-sided p-value of no difference.
 
-    Written out because `scipy.stats.bootstrap` gives no p-value, and draws indices of 8 bytes instead of 4.
+    Written out because `scipy.stats.bootstrap` would save three lines and take half as long again: it draws indices of
+    8 bytes where these have 4.
     """
     if np.ptp(difference) == 0:
         mean = float(difference[0])

@@ -1,7 +1,7 @@
 """A linear model of the means of settings: what its columns explain, and what shuffled values of an axis explain.
 
-Holm's method and the sums of squares are written out: SciPy has neither, and statsmodels fits one outcome at a time and
-gives no degrees of freedom for terms that can't be separated, which incomplete sweeps have.
+Holm's method and the sums of squares are written out: SciPy has neither, and statsmodels would be one more dependency
+for these few lines. It also fits each outcome by itself, and a report may have a hundred.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ def settings_not_run(runs: pd.DataFrame, axes: Sequence[Axis]) -> pd.DataFrame:
     rows: Iterable[tuple[object, ...]] = product(*levels)
     if math.prod(map(len, levels)) > MOST_CANDIDATES:
         rng = np.random.default_rng(0)
-        drawn = [[some[i] for i in rng.integers(0, len(some), MOST_CANDIDATES)] for some in levels]
+        drawn = [[of_axis[i] for i in rng.integers(0, len(of_axis), MOST_CANDIDATES)] for of_axis in levels]
         rows = dict.fromkeys(zip(*drawn, strict=True))
     names = [axis.name for axis in axes]
     run = set(runs[names].itertuples(index=False, name=None))

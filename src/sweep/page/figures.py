@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sweep.analysis.answers import Answers
 from sweep.analysis.effects import Effect, Noise
 from sweep.analysis.factors import Axis
-from sweep.page import anneals, overview, predictions, trainings
+from sweep.page import anneals, fits, overview, trainings
 from sweep.page.style import png
 
 FIGURES: dict[str, tuple[str, Callable[[Answers], Figure | None]]] = {
@@ -22,8 +22,8 @@ FIGURES: dict[str, tuple[str, Callable[[Answers], Figure | None]]] = {
     "shapes": ("Gain by decay shape, for each length", anneals.by_shape),
     "arms": ("Anneals, matched controls and averages of checkpoints", anneals.arms),
     "frontier": ("Gain by cost", anneals.cost),
-    "surface": ("Predicted gain and its uncertainty", predictions.surface),
-    "laws": ("Annealing laws against measured losses", predictions.laws),
+    "surface": ("Predicted gain and its uncertainty", fits.surface),
+    "laws": ("Annealing laws against measured losses", fits.laws),
     "learning_rates": ("Learning rates", trainings.learning_rates),
     "signal_to_noise": ("Signal-to-noise by task", overview.signal_to_noise),
 }

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: figures and tables inside, works offline, prints."""
+"""The report as one HTML page that holds its figures and tables, so that it works offline and can be printed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 MOST_ROWS = 400
-"""Of a table on the page; the CSV has all."""
+"""Rows of a table on the page; the CSV file has all rows."""
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
@@ -42,7 +42,7 @@ def page(
     figures: Mapping[str, tuple[str, bytes]],
     tables: Mapping[str, pd.DataFrame],
 ) -> str:
-    """The page; `figures` are name -> title and PNG, `commands` are why and command."""
+    """The page. `figures` has title and PNG of each name, and each command comes after its reason."""
     parts = [f"<h1>{_text(title)}</h1>"]
     for question, sentences in findings.items():
         parts.append(f"<h2>{_text(question)}</h2><ul>{''.join(f'<li>{_text(s)}</li>' for s in sentences)}</ul>")
@@ -50,10 +50,10 @@ def page(
         parts.append("<h2>Runs worth making next</h2>")
         parts += [f"<p>{_text(why)}</p><pre>{_text(command)}</pre>" for why, command in commands]
     parts.append("<h2>Figures</h2>")
-    for name, (words, data) in figures.items():
+    for name, (caption, data) in figures.items():
         source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-        image = f'<img id="figure-{_text(name)}" alt="{_text(words)}" src="{source}">'
-        parts.append(f"<figure><figcaption>{_text(words)}</figcaption>{image}</figure>")
+        image = f'<img id="figure-{_text(name)}" alt="{_text(caption)}" src="{source}">'
+        parts.append(f"<figure><figcaption>{_text(caption)}</figcaption>{image}</figure>")
     parts.append("<h2>Tables</h2><p>Click a heading to sort. Each is a CSV file beside this page.</p>")
     parts += [_table(name, table) for name, table in tables.items()]
     head = f'<meta charset="utf-8"><title>{_text(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
@@ -62,12 +62,12 @@ def page(
 
 
 def _table(name: str, table: pd.DataFrame) -> str:
-    shown = table.head(MOST_ROWS)
-    texts = [not pd.api.types.is_numeric_dtype(shown[column]) for column in shown]
-    heads = "".join(_cell("th", str(c), text) for c, text in zip(shown, texts, strict=True))
+    first = table.head(MOST_ROWS)
+    texts = [not pd.api.types.is_numeric_dtype(first[column]) for column in first]
+    heads = "".join(_cell("th", str(c), text) for c, text in zip(first, texts, strict=True))
     rows = "".join(
         f"<tr>{''.join(_cell('td', value, text) for value, text in zip(row, texts, strict=True))}</tr>"
-        for row in shown.itertuples(index=False, name=None)
+        for row in first.itertuples(index=False, name=None)
     )
     more = f" (the first {MOST_ROWS} of {len(table)} rows)" if len(table) > MOST_ROWS else ""
     inside = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
@@ -78,8 +78,8 @@ def _table(name: str, table: pd.DataFrame) -> str:
 def _cell(tag: str, value: object, text: bool) -> str:
     kind = ' class="text"' if text else ""
     if isinstance(value, float):
-        shown = "" if value != value else f"{value:.5g}"
-        return f'<{tag}{kind} data-value="{value!r}">{shown}</{tag}>'
+        digits = "" if value != value else f"{value:.5g}"
+        return f'<{tag}{kind} data-value="{value!r}">{digits}</{tag}>'
     if isinstance(value, int) and not isinstance(value, bool):
         return f'<{tag}{kind} data-value="{value}">{value}</{tag}>'
     return f"<{tag}{kind}>{'' if value is None else _text(str(value))}</{tag}>"

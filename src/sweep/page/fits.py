@@ -1,4 +1,4 @@
-"""Figures of models: annealing laws against measured losses, and the surface of a Gaussian process."""
+"""Figures of what was fitted: annealing laws against measured losses, and the surface of a Gaussian process."""
 
 from __future__ import annotations
 
