@@ -82,8 +82,8 @@ def tokens_unit(most: float) -> tuple[float, str]:
 
 def gain_label(outcome: Outcome) -> str:
     """The label of an axis that shows gains."""
-    fall = ", the fall of the loss" if outcome.metric == "loss" else ""
-    return f"gain in {outcome.name}\n({unit(outcome)[1]}{fall}; higher is better)"
+    fall = "fall in " if outcome.metric == "loss" else ""
+    return f"gain in {outcome.name}\n({fall}{unit(outcome)[1]}; up is better)"
 
 
 def series_style(place: int) -> dict[str, Any]:
