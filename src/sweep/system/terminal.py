@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -11,7 +12,8 @@ def accept_any_encoding() -> None:
     """From now on a character that the terminal's encoding lacks is printed as a question mark."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            with contextlib.suppress(OSError):  # a stream opened for reading too can't be changed
+                stream.reconfigure(errors="replace")
 
 
 def show(text: str) -> None:
