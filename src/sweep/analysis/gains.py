@@ -116,7 +116,7 @@ def bootstrap(difference: Floats) -> tuple[float, float, float]:
 def all_gains(
     runs: pd.DataFrame, choices: Sequence[str], outcomes: Sequence[Outcome], paired: PairedDocuments
 ) -> tuple[Gain, ...]:
-    """The gain of every finished run over its checkpoint, and of MOST_PAIRED runs over their matched controls.
+    """The gain of every finished run over its checkpoint. MOST_PAIRED runs also get one over their control.
 
     The MOST_PAIRED runs are the best by the first primary outcome; their gains are tested on documents.
     """

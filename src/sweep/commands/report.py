@@ -163,7 +163,7 @@ def _attach(sweep: Path, folder: Path) -> None:
     try:
         to = Connection(place.tracking_uri, place.experiment, place.artifact_root, within_s=LOCK_WAIT_S)
         attach(to, sweep, folder)
-    except Exception as failure:
+    except Exception as failure:  # the report on disk is complete without MLflow
         logging.getLogger(__name__).warning("the report is not in MLflow: %s", in_a_line(failure))
 
 

@@ -96,7 +96,9 @@ class Scorer:
 
 
 def record_files(scorer: Scorer, weights: str, load: Callable[[], OLMo], *, when: str) -> dict[str, Path]:
-    """Task -> its records.parquet for the weights with this digest, computed where the store lacks it.
+    """Each task's `records.parquet` for one set of weights; what the store lacks is computed.
+
+    `weights` is the digest of the weights.
 
     `load` is called only if something is missing. Refusal, before any forward pass, where a task's data is missing.
     """

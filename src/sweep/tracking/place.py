@@ -23,7 +23,7 @@ class Place:
     """It may hold a password, so other processes get it in their environment only."""
     experiment: str
     artifact_root: Path
-    """Folder for artifacts if MLflow is a database without a server."""
+    """Folder for artifacts. It is used only if MLflow is a database without a server."""
 
 
 def mlflow_place(multirun: Path, configured_uri: str | None = None, experiment: str = "sweep") -> Place:
@@ -36,7 +36,7 @@ def mlflow_place(multirun: Path, configured_uri: str | None = None, experiment: 
 
 
 def recorded_tracking(events: Events) -> dict[str, Any]:
-    """The `tracking` section of the configuration that the last attempt of a run was started with."""
+    """The `tracking` section of a run's configuration, as its last attempt had it."""
     return _parsed(_section(events.attempts[-1]["config_yaml"], "tracking"))
 
 
