@@ -22,7 +22,7 @@ from sweep.system import http
 from sweep.system.store import Store
 from sweep.training.loop import UpdateRules, anneal
 from tests.checkpoints.server import Served, serving
-from tests.config.test_config import composed
+from tests.composing import composed
 from tests.processes import Script
 
 PLACE = "ai2-llm/peteish1/step300-unsharded"
@@ -185,7 +185,7 @@ from sweep.data import Instances
 from sweep.run.prepare import checkpoint_choice
 from sweep.run.published import published_checkpoint
 from sweep.system.store import Store
-from tests.config.test_config import composed
+from tests.composing import composed
 choice = checkpoint_choice(composed("model=olmo2-1b", "checkpoint.step=300"))
 print(published_checkpoint(Store(sys.argv[1]), choice), flush=True)
 """

@@ -16,7 +16,7 @@ from sweep.planning.model_sizes import Sizes
 from sweep.planning.plan import make_plan
 from sweep.planning.pretraining_schedule import expected_position
 from sweep.planning.run_cost import forecast
-from tests.config.test_config import composed
+from tests.composing import composed
 
 
 def shown(*overrides: str) -> str:

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
 
-from sweep.commands.main import CONF
-from sweep.config import RunConfig, params
+from sweep.config import params
 from sweep.config.architecture import OTHERS, SIZES
 from sweep.domain.errors import Refusal
-from sweep.sweeps.points import typed
-
-
-@functools.cache
-def tree(overrides: tuple[str, ...]) -> DictConfig:
-    """What Hydra composes, once for the same overrides: it takes a tenth of a second for each."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
-
-
-def composed(*overrides: str) -> RunConfig:
-    """The configuration of these overrides, with the files on this machine as they are now."""
-    return typed(tree(overrides))
+from tests.composing import composed
 
 
 def test_the_default_is_the_embedded_model_on_its_own_data() -> None:

@@ -16,7 +16,7 @@ from olmo.optim import ConstantWithWarmupScheduler, CosLinearEnvelope, CosWithWa
 
 from sweep.domain.schedule import SHAPES, Warmup, learning_rates, warmup_then_constant
 from sweep.planning.plan import planned_rates
-from tests.config.test_config import composed
+from tests.composing import composed
 
 FINALS = st.floats(0.001, 1.0)
 PEAKS = st.floats(1e-6, 1e-1)

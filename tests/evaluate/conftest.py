@@ -18,7 +18,7 @@ from sweep.checkpoints.huggingface import config_json, to_native
 from sweep.config import CORE8, Task
 from sweep.evaluate import TaskRequests, load_task
 from sweep.run.score import Scoring
-from tests.config.test_config import composed
+from tests.composing import composed
 
 VOCAB, EOS, MAX_LENGTH, LIMIT = 512, 0, 1024, 24
 

@@ -12,7 +12,7 @@ from sweep.config import RunConfig, params
 from sweep.domain.errors import Refusal
 from sweep.planning.controls import constant_of, expanded
 from sweep.planning.names import run_folder, run_key, run_name
-from tests.config.test_config import composed
+from tests.composing import composed
 
 
 def sweep(*points: str, known: set[tuple[str, str]] | None = None) -> list[tuple[tuple[str, ...], RunConfig]]:

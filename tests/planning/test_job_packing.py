@@ -15,7 +15,7 @@ from sweep.domain.errors import Refusal
 from sweep.launch.cluster import HELD, Queued, minutes
 from sweep.launch.slurm import _shares
 from sweep.planning.job_packing import JobRequest, packed
-from tests.config.test_config import composed
+from tests.composing import composed
 
 NOTHING = JobRequest(
     nodes=None, tasks_per_node=None, gpus_per_node=None, cpus_per_task=None, mem_gb=None, timeout_min=None

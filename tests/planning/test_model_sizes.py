@@ -10,7 +10,7 @@ from sweep.commands.main import CONF
 from sweep.config import Model
 from sweep.planning.model_sizes import Sizes, stated_sizes
 from sweep.run.embedded import embedded_config
-from tests.config.test_config import composed
+from tests.composing import composed
 
 PUBLISHED = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if "published:" in path.read_text())
 

@@ -14,7 +14,7 @@ from sweep.planning.keys import anneal_numerics, numerics, pretraining_base
 from sweep.planning.names import label, run_folder, run_key, run_name, run_names
 from sweep.planning.plan import launch_order, make_plan, training_flops
 from sweep.planning.pretraining_schedule import expected_position, pretraining_rates
-from tests.config.test_config import composed
+from tests.composing import composed
 
 
 def test_the_peak_is_the_learning_rate_in_force() -> None:

@@ -14,7 +14,7 @@ from sweep.config.published import folder_of
 from sweep.domain.errors import Refusal
 from sweep.planning.plan import check, make_plan
 from sweep.planning.pretraining_schedule import expected_position, pretraining_lr
-from tests.config.test_config import composed
+from tests.composing import composed
 
 PUBLISHED = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if not p.stem.startswith(("tiny", "local")))
 SCHEDULED = [name for name in PUBLISHED if composed(f"model={name}", "anneal=none").model.published.scheduler]

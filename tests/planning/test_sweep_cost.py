@@ -14,7 +14,7 @@ from sweep.planning.sweep_cost import Bill, bill
 from sweep.sweeps.points import Composer, typed
 from sweep.sweeps.run_folders import expected_folder
 from sweep.tracking import Journal
-from tests.config.test_config import composed
+from tests.composing import composed
 
 
 def billed(*words: str, done: tuple[int, ...] = ()) -> Bill:

@@ -30,7 +30,7 @@ from sweep.run.published import published_checkpoint
 from sweep.system.store import Store
 from tests.checkpoints.server import serving
 from tests.checkpoints.test_huggingface import OLMO1, TRAINING
-from tests.config.test_config import composed
+from tests.composing import composed
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from sweep.run.prefix import Training
 from sweep.run.prepare import prepare
 from sweep.system.ranks import ALONE
 from sweep.system.store import Store
-from tests.config.test_config import composed
+from tests.composing import composed
 
 
 def configured(source: CheckpointFolder, *overrides: str) -> RunConfig:

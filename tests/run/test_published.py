@@ -16,7 +16,7 @@ from sweep.run import published
 from sweep.run.prepare import checkpoint_choice
 from sweep.run.published import published_checkpoint, training_tree
 from sweep.system.store import Store
-from tests.config.test_config import composed
+from tests.composing import composed
 
 FRESH = ("anneal.optimizer=fresh", "anneal.warmup_steps=3", "anneal.peak_lr=1e-3")
 SMALL = ("model=datadecide-4m", "model.architecture=null", "model.sequence_length=16", "model.batch_size=2", *FRESH)

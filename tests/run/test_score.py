@@ -16,7 +16,7 @@ from sweep.domain.errors import Refusal
 from sweep.evaluate import protocols
 from sweep.run.score import Scorer, Scoring, _pack_key, deltas, record_files, scores
 from sweep.system.store import Store
-from tests.config.test_config import composed
+from tests.composing import composed
 from tests.evaluate.conftest import MAX_LENGTH, core8, make_olmo, scoring_of, tokenizer
 
 __all__ = ["core8", "tokenizer"]

@@ -22,7 +22,7 @@ from sweep.sweeps.run_folders import is_done
 from sweep.sweeps.run_states import RunState
 from sweep.sweeps.slurm import Runs
 from sweep.tracking import FILE
-from tests.config.test_config import composed
+from tests.composing import composed
 from tests.slurm.light import light
 
 ROOT = Path(__file__).parents[2]

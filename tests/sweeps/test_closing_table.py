@@ -9,7 +9,7 @@ import pytest
 from sweep.planning.names import run_name
 from sweep.sweeps.closing_table import draw, row
 from sweep.tracking import Events
-from tests.config.test_config import composed
+from tests.composing import composed
 
 
 def score(task: str, metric: str, value: float, stderr: float = 0.01) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -14,8 +13,7 @@ from sweep.commands.main import CONF
 from sweep.planning.names import run_folder
 from sweep.planning.plan import make_plan
 from sweep.planning.pretraining_schedule import expected_position, pretraining_lr
-from sweep.sweeps.points import typed
-from tests.config.test_config import composed
+from tests.composing import composed
 
 GROUPS = [p for p in sorted(CONF.iterdir()) if p.is_dir() and p.name not in ("hydra", "experiment")]
 OPTIONS = [(group.name, option.stem) for group in GROUPS for option in sorted(group.glob("*.yaml"))]
@@ -51,12 +49,11 @@ def test_a_standard_sweeps_points_all_plan_and_differ(path: Path) -> None:
     swept = [f"{key}={values}" for key, values in tree["hydra"]["sweeper"]["params"].items()]
     batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(swept), None)
     folders = set()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        for point in batches[0]:
-            config = typed(compose("config", overrides=[f"experiment={path.stem}", *point]))
-            make_plan(config, expected_position(config.model, config.checkpoint.step))
-            folders.add(run_folder(config))
-            assert config.name == path.stem
+    for point in batches[0]:
+        config = composed(f"experiment={path.stem}", *point)
+        make_plan(config, expected_position(config.model, config.checkpoint.step))
+        folders.add(run_folder(config))
+        assert config.name == path.stem
     assert len(folders) == len(batches[0]) > 1
 
 

@@ -21,7 +21,7 @@ import yaml
 
 from sweep.system.progress import read_progress
 from sweep.tracking import outcome, read
-from tests.config.test_config import composed
+from tests.composing import composed
 from tests.processes import SWEEP, Script
 
 SMALL = (

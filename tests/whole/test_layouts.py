@@ -32,7 +32,7 @@ from sweep.tracking import read
 from tests.checkpoints.hub_server import Hub, serving_hub
 from tests.checkpoints.server import serving
 from tests.checkpoints.test_huggingface import LADDER, OLMO1, OLMO2, ROWS, TRAINING
-from tests.config.test_config import composed
+from tests.composing import composed
 from tests.processes import SWEEP, Script
 
 pytestmark = pytest.mark.slow
