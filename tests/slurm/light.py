@@ -7,12 +7,10 @@ import signal
 import time
 from pathlib import Path
 
-from sweep.domain.digests import digest
 from sweep.launch.in_job import attempt_id
 from sweep.system import stop_signals
 from sweep.system.files import write_durably
-from sweep.system.lease import Lease, LeaseLost
-from sweep.system.store import store_at
+from sweep.system.lease import Lease, LeaseLost, run_lease
 from sweep.tracking import Journal, outcome
 
 UPDATE_S = 0.1
@@ -26,7 +24,7 @@ def light(folder: str, key: str, updates: int, fault: str, flag: str) -> None:
     run does it works under a lease, and where another process has done it all nothing is left to do.
     """
     place = Path(folder)
-    with store_at(place.parents[1]).lease("runs", digest(folder)) as lease:
+    with run_lease(place).waited_for(folder) as lease:
         if (outcome(place) or {}).get("status") != "finished":
             work(place, lease, key, updates, fault, flag)
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.sweeps import outcomes
 from sweep.sweeps.outcomes import TABLE, frame, read_outcomes, sweep_folder
-from sweep.system.store import store_at
+from sweep.system.lease import run_lease
 from tests.journals import write_run
 
 
@@ -45,7 +44,7 @@ def test_journals_that_did_not_change_are_not_read_again(sweep: Path, monkeypatc
 def test_a_run_that_went_on_is_read_again_and_one_that_is_gone_is_dropped(sweep: Path) -> None:
     running = write_run(sweep, gain=0.0, status="running", **{"anneal.steps": 30})
     assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "interrupted"]
-    with store_at(sweep.parent).lease("runs", digest(str(running.absolute()))):
+    with run_lease(running).waited_for("it"):
         assert sorted(frame(read_outcomes([sweep]))["status"]) == ["finished", "finished", "running"]
     write_run(sweep, gain=0.03, **{"anneal.steps": 30})
     assert set(frame(read_outcomes([sweep]))["status"]) == {"finished"}

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from sweep.domain.digests import digest
-from sweep.launch.cluster import Queued
+from sweep.launch.cluster import Queued, Unreachable
 from sweep.launch.job_log import Submitted, record
 from sweep.sweeps.run_states import Cluster, RunState, run_states
+from sweep.system.lease import run_lease
 from sweep.system.progress import FILE as PROGRESS
 from sweep.system.progress import Progress, read_progress, reporting
-from sweep.system.store import store_at
 from sweep.tracking import Journal
 
-STALE = '{"stage": "anneal", "done": 3, "total": 9}'
+STALE = '{"stage": "anneal", "done": 3, "total": 9, "ends": null, "attempt": "killed"}'
 
 
 @pytest.fixture
@@ -44,14 +43,20 @@ def test_a_killed_run_is_interrupted_whatever_progress_it_left(folder: Path) -> 
 
 
 def test_a_run_whose_lease_is_held_is_running(folder: Path) -> None:
-    with store_at(folder.parents[1]).lease("runs", digest(str(folder))):
+    with run_lease(folder).waited_for("it"):
         assert state(folder).state == "running"
     assert state(folder).state == "interrupted"
 
 
 def test_a_new_attempt_does_not_show_the_progress_of_a_killed_one(folder: Path) -> None:
-    with reporting(folder), Progress("anneal", total=9):
-        assert read_progress(folder) is None
+    with (
+        run_lease(folder).waited_for("it") as lease,
+        reporting(folder, lease.token),
+        Progress("anneal", total=9) as bar,
+    ):
+        assert (read_progress(folder), state(folder).progress) == (None, None)
+        bar.advance(1)
+        assert read_progress(folder) == state(folder).progress != None  # noqa: E711
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "finished"])
@@ -75,7 +80,7 @@ def cluster(folder: Path) -> Cluster:
 
 def test_a_stale_progress_file_does_not_make_a_waiting_run_of_a_pack_running(folder: Path, cluster: Cluster) -> None:
     assert state(folder, cluster).state == "pending"
-    with store_at(folder.parents[1]).lease("runs", digest(str(folder))):
+    with run_lease(folder).waited_for("it"):
         assert state(folder, cluster).state == "running"
 
 
@@ -88,8 +93,34 @@ def test_a_job_that_ended_leaves_its_run_interrupted_unless_another_process_has_
     cluster.update(["12"])
     assert state(folder, cluster).state == "interrupted"
     assert state(folder, cluster).detail == f"its job ended OUT_OF_MEMORY; Killed; log {folder / 'log'}"
-    with store_at(folder.parents[1]).lease("runs", digest(str(folder))):
+    with run_lease(folder).waited_for("it"):
         assert state(folder, cluster).state == "running"
+
+
+def test_a_job_that_comes_back_is_seen_again(folder: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.sweeps.run_states.queue", dict)
+    monkeypatch.setattr("sweep.sweeps.run_states.ended", lambda jobs: dict.fromkeys(jobs, "NODE_FAIL"))
+    cluster.update(["12"])
+    assert state(folder, cluster).state == "interrupted"
+    monkeypatch.setattr("sweep.sweeps.run_states.queue", lambda: {"12": Queued("PENDING", "BeginTime")})
+    cluster.update(["12"])
+    assert state(folder, cluster).state == "pending"
+
+
+def test_a_job_that_squeue_leaves_out_for_a_moment_has_not_ended(
+    folder: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.sweeps.run_states.queue", dict)
+    monkeypatch.setattr("sweep.sweeps.run_states.ended", lambda jobs: dict.fromkeys(jobs, "RUNNING"))
+    cluster.update(["12"])
+    assert state(folder, cluster).state == "pending"
+
+    def busy(jobs: object) -> dict[str, str]:
+        raise Unreachable("scontrol: Socket timed out")
+
+    monkeypatch.setattr("sweep.sweeps.run_states.ended", busy)
+    cluster.update(["12"])
+    assert state(folder, cluster).state == "unknown"
 
 
 def test_a_controller_that_does_not_answer_leaves_the_state_unknown(folder: Path, cluster: Cluster) -> None:

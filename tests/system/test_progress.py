@@ -9,6 +9,7 @@ import pytest
 
 from sweep.sweeps.run_states import RunState, to_text
 from sweep.system import progress
+from sweep.system.lease import run_lease
 from sweep.system.progress import Progress, read_progress, reporting
 
 
@@ -17,7 +18,11 @@ def test_a_stage_says_how_far_it_is_and_when_it_ends_by_its_own_speed(
 ) -> None:
     now = time.monotonic()
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    with reporting(tmp_path), Progress("anneal", total=400, done=200) as bar:
+    with (
+        run_lease(tmp_path).waited_for("it") as lease,
+        reporting(tmp_path, lease.token),
+        Progress("anneal", total=400, done=200) as bar,
+    ):
         assert read_progress(tmp_path) is None
         now += 10
         bar.advance(100)

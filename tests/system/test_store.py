@@ -147,11 +147,11 @@ def test_a_killed_holders_lease_is_free_at_once(store: Store) -> None:
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     lease = Lease(store.root / "leases" / "states-k")
-    assert not lease.acquire()
+    assert lease.take() is not None
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
-    assert lease.acquire()
+    assert lease.take() is None
     lease.release()
 
 
@@ -160,9 +160,9 @@ def test_a_lease_of_another_host_expires_without_a_heartbeat(store: Store, monke
     path.parent.mkdir(parents=True)
     path.write_text('{"token": "x", "host": "elsewhere", "pid": 1, "born": "1"}')
     lease = Lease(path)
-    assert not lease.acquire()
+    assert lease.take() is not None
     monkeypatch.setattr(lease_module, "EXPIRY_S", 0.0)
-    assert lease.acquire()
+    assert lease.take() is None
     lease.release()
 
 

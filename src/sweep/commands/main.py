@@ -19,7 +19,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from sweep.config import RunConfig
-from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal, unknown
 from sweep.planning.names import Identity, run_identity
 from sweep.sweeps.closing import close
@@ -29,7 +28,7 @@ from sweep.sweeps.points import typed
 from sweep.sweeps.run_folders import MULTIRUN, is_finished, objective
 from sweep.sweeps.step_completion import offers
 from sweep.system import ranks
-from sweep.system.store import store_at
+from sweep.system.lease import run_lease
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ def _run(config: RunConfig, identity: Identity, folder: Path, group: ranks.Ranks
     from sweep.run.story import run
 
     # A journal has one writer: the same run of another command is waited for, and is done then.
-    with store_at(MULTIRUN).lease("runs", digest(str(folder))) as lease:
+    with run_lease(folder).waited_for(identity.name) as lease:
         todo = not is_finished(identity.key, folder)
         group.from_first(lambda: todo)
         if todo:

@@ -27,6 +27,8 @@ FINAL = (
 """States of a job that has ended."""
 ELEMENT = re.compile(r"\d+_\d+")
 """The id of one element of an array."""
+UNKNOWN_JOB = re.compile(r"invalid job id", re.IGNORECASE)
+"""How the controller says that it doesn't know a job (any more)."""
 HELD = re.compile(r"held|DependencyNeverSatisfied", re.IGNORECASE)
 """Reasons why a job will not start by itself."""
 
@@ -83,7 +85,7 @@ def queue() -> dict[str, Queued]:
 
 
 def ended(jobs: Collection[str]) -> dict[str, str]:
-    """Job -> the state in which it ended, for those of these jobs that the controller or accounting remembers.
+    """Job -> its state, for those of these jobs that the controller or accounting remembers; most are FINAL.
 
     The controller forgets a job after some minutes (MinJobAge); accounting may be late, and many clusters have none.
     """
@@ -95,7 +97,7 @@ def ended(jobs: Collection[str]) -> dict[str, str]:
         shared = {name for name, state in answers.items() if state == "CANCELLED" and not re.fullmatch(ELEMENT, name)}
         arrays = {name.partition("_")[0] for name in shared}
         states |= {job: "CANCELLED" for job in missing if "_" in job and job.partition("_")[0] in arrays}
-        states |= {job: answers[job] for job in missing if answers.get(job) in FINAL}
+        states |= {job: answers[job] for job in missing if job in answers}
     return states
 
 
@@ -105,8 +107,10 @@ def _remembered(jobs: Collection[str]) -> dict[str, str]:
     for job in jobs:
         try:
             lines = ask("scontrol", "--oneliner", "show", "job", job).splitlines()
-        except Unreachable:
-            continue  # forgotten
+        except Unreachable as error:
+            if UNKNOWN_JOB.search(str(error)):
+                continue  # forgotten
+            raise
         for facts in map(_facts, lines):
             element = facts.get("ArrayTaskId")
             name = facts["JobId"] if element is None else f"{facts['ArrayJobId']}_{element}"
@@ -115,13 +119,17 @@ def _remembered(jobs: Collection[str]) -> dict[str, str]:
 
 
 def _accounted(jobs: Collection[str]) -> dict[str, str]:
-    """Id -> state of these jobs by accounting; empty on a cluster without it."""
+    """Id -> state of these jobs by accounting; empty on a cluster without it.
+
+    Only FINAL states: accounting may take a job for running for ever, if its end was lost.
+    """
     query = ("--allocations", "--parsable2", "--format=JobID,State", f"--jobs={','.join(sorted(jobs))}")
     try:
         lines = ask("sacct", "--noheader", *query).splitlines()
     except Unreachable:
         return {}
-    return {job: state.split()[0] for job, state in (line.split("|", 1) for line in lines) if state}
+    states = {job: state.split()[0] for job, state in (line.split("|", 1) for line in lines) if state}
+    return {job: state for job, state in states.items() if state in FINAL}
 
 
 def described(job: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
 """USR2 comes before the time limit and, if Slurm is so configured, before preemption; TERM comes before KILL."""
+REQUEUE_S = 120.0
+"""For so long a job asks to go back into the queue; Slurm ends it before, if its grace time is shorter."""
+ASK_AGAIN_S = 3.0
 PORTS = range(20_000, 30_000)
 """Ports for the ranks of a run, below Linux's ephemeral ports."""
 
@@ -91,7 +95,21 @@ def _go_back(stops: Path, *, max_num_timeout: int) -> None:
         with stops.open("a") as f:
             f.write(f"{facts.get('RunTime', '')}\n")
     log.info("stopped: back into the queue, to go on there")
-    ask("scontrol", "requeue", job)
+    _requeue(job)
+
+
+def _requeue(job: str) -> None:
+    """Put this job back into the queue; a controller that is busy, as it is at a common time limit, is asked again."""
+    deadline = time.monotonic() + REQUEUE_S
+    while True:
+        try:
+            ask("scontrol", "requeue", job)
+            return
+        except Unreachable as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("%s; asking again in %g s", error, ASK_AGAIN_S)
+            time.sleep(ASK_AGAIN_S)
 
 
 def _join_ranks() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import submitit
 
-from sweep.system.processes import born
+from sweep.system.processes import parse_process, this_process
 from sweep.system.progress import RunsProgress, read_progress
 
 PARENT, GPU = "SWEEP_PARENT", "SWEEP_GPU"
@@ -41,7 +41,7 @@ def run_all(
     """
     executor = submitit.LocalExecutor(folder=logs / "%j")
     executor.update_parameters(timeout_min=60 * HOURS)
-    os.environ[PARENT] = f"{os.getpid()}"
+    os.environ[PARENT] = str(this_process())
     jobs: dict[int, submitit.Job[Any]] = {}
     worker_of: dict[int, int] = {}
     try:
@@ -86,10 +86,10 @@ def begin_work() -> None:
     """In a run's process: take its GPU; end on SIGTERM as on Ctrl-C, and when the launching process is gone."""
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.pop(GPU, "")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    parent = int(os.environ[PARENT])
+    parent = parse_process(os.environ[PARENT])
 
     def watch() -> None:
-        while born(parent) is not None:
+        while not parent.is_gone:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
 

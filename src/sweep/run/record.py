@@ -73,7 +73,7 @@ def recorded(
     """The record of a run within the block; an exception that leaves the block is recorded as its outcome."""
     tracking, multirun = config.tracking, folder.parents[1]
     place = mlflow_place(multirun, tracking.uri, tracking.experiment)
-    with reporting(folder), Journal(folder) as journal:
+    with reporting(folder, lease.token), Journal(folder) as journal:
         record = Record(folder, journal, lease)
         journal.write("attempt", **attempt(identity, tree(config), command))
         with followed(folder, place) if tracking.enabled else nullcontext():

@@ -12,7 +12,8 @@ from sweep.planning.names import run_folder, run_names
 from sweep.sweeps.closing_table import draw, row
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system import ranks
-from sweep.system.store import is_alive, store_at
+from sweep.system.lease import is_alive
+from sweep.system.store import store_at
 from sweep.system.terminal import show
 from sweep.tracking import FILE, read
 from sweep.tracking.background import bring_up_to_date

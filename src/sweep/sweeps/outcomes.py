@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from sweep.domain.errors import Refusal, unknown
 from sweep.planning.names import label
 from sweep.system import files
-from sweep.system.store import is_alive
+from sweep.system.lease import is_alive
 from sweep.tracking import FILE, Events, read
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sweep.launch.cluster import Queued, Unreachable, ended, queue
+from sweep.launch.cluster import FINAL, Queued, Unreachable, ended, queue
 from sweep.launch.job_log import Submitted, submissions
+from sweep.system.lease import is_alive
 from sweep.system.progress import Report, read_progress
-from sweep.system.store import is_alive
 from sweep.tracking import FILE, outcome
 
 State = Literal["finished", "failed", "interrupted", "running", "pending", "held", "unknown", "not started"]
@@ -52,9 +52,15 @@ class Cluster:
         except Unreachable:
             self.queued = None
             return
-        gone = {job for job in jobs if job not in self.queued and not self._ended.get(job)}
-        states = ended(gone)
-        self._ended |= {job: states.get(job, "") for job in gone}
+        try:
+            states = ended({job for job in jobs if job not in self.queued and not self._ended.get(job)})
+        except Unreachable:
+            self.queued = None
+            return
+        living = {job: Queued(state, "not in squeue's list") for job, state in states.items() if state not in FINAL}
+        self.queued = {**living, **self.queued}
+        gone = set(jobs) - self.queued.keys()
+        self._ended = {job: states.get(job) or self._ended.get(job, "") for job in gone}
 
     def ended(self, job: str) -> str | None:
         """Slurm's state of a job that has ended, "" if nobody remembers it; None: the job has not ended."""

@@ -7,62 +7,114 @@ several hosts, and doesn't tell a process that slept that it lost its lock.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
 import socket
+import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock
-
+from sweep.domain.digests import digest
+from sweep.system import stop_signals
 from sweep.system.files import write_durably
-from sweep.system.processes import born
+from sweep.system.processes import Process, this_process
 
 log = logging.getLogger(__name__)
 
+FILE = "lease.json"
+"""A run's lease, in its own folder: whoever sees the run sees whether it lives."""
+LOCK = ".lock"
 HEARTBEAT_S = 5.0
 EXPIRY_S = 60.0
-"""A lease without a heartbeat for this long is free. If its holder died on this host it is free at once."""
+"""A lease without a heartbeat for this long is free. If its holder died at the same place it is free at once."""
 
 
 class LeaseLost(RuntimeError):
     """Another process holds the lease that this one had: stop writing."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """The process that a lease's file names."""
+
+    token: str
+    """Differs from taking to taking."""
+    host: str
+    """For people; containers may share a name."""
+    place: str
+    """As `processes.place` gives it; "": written by a release before this one."""
+    pid: int
+    born: str | None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process has surely ended; if it may live, its heartbeat decides."""
+        return bool(self.place) and Process(place=self.place, pid=self.pid, born=self.born).is_gone
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
 class Lease:
-    """A file that names its holder. A heartbeat keeps it alive; it is changed only under a lock file beside it."""
+    """A file that names its holder. A heartbeat keeps it alive; it is changed only under a lock file beside it.
+
+    Both files are gone once the lease is given back.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = path.with_name(path.name + LOCK)
         self.token = uuid.uuid4().hex
-        self._lock = FileLock(f"{path}.lock")
         self._beaten = 0.0
         self._done = threading.Event()
         self._lost = threading.Event()
         self._beat = threading.Thread(target=self._keep_alive, daemon=True)
 
-    def acquire(self) -> bool:
-        """Take the lease if it is free or its holder is dead; False if a living process has it."""
-        with self._lock:
-            if self.is_held():
-                return False
-            me = {"token": self.token, "host": socket.gethostname(), "pid": os.getpid(), "born": born(os.getpid())}
-            write_durably(self.path, json.dumps(me))
+    def take(self) -> Holder | None:
+        """Take the lease without waiting: None if it is this process's now, else the living holder."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            if (holder := self.holder()) is not None:
+                return holder
+            self._write()
         self._beaten = time.time()
         self._beat.start()
-        return True
+        return None
+
+    @contextlib.contextmanager
+    def waited_for(self, what: str, *, poll_s: float = 0.5) -> Iterator[Lease]:
+        """Hold the lease within the block, waiting while another process has it; Stopped if asked to stop meanwhile.
+
+        `what` is said in the log if it is waited for.
+        """
+        waited = False
+        while (holder := self.take()) is not None:
+            if not waited:
+                log.info("waiting for %s, which is working on %s", holder, what)
+                waited = True
+            stop_signals.pause(poll_s)
+        try:
+            yield self
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Give the lease back, unless another process has taken it over."""
         self._done.set()
         self._beat.join()
-        with self._lock:
-            if self._current().get("token") == self.token:
-                self.path.unlink()
+        try:
+            with self._locked():
+                holder = self.named()
+                if holder is not None and holder.token == self.token:
+                    self._remove()
+        except OSError as error:  # it ends with this process, and a minute later for other hosts
+            log.warning("%s was not given back: %s", self.path, error)
 
     def check(self) -> None:
         """Raise LeaseLost if another process has taken over. After a suspend, the file is read again first."""
@@ -70,41 +122,60 @@ class Lease:
             with contextlib.suppress(OSError):  # the heartbeat logs it
                 self._renew()
         if self._lost.is_set():
-            raise LeaseLost(f"{self.path.name} was taken over by {self.holder()}")
+            raise LeaseLost(f"{self.path.name} was taken over by {self.named() or 'a process that has ended'}")
 
-    def holder(self) -> str:
-        """The holder, in words."""
-        holder = self._current()
-        return f"process {holder['pid']} on {holder['host']}" if holder else "nobody"
-
-    def _current(self) -> dict[str, Any]:
-        """What the file says of the holder; empty if nobody holds the lease, or the file is damaged."""
+    def named(self) -> Holder | None:
+        """The last holder, dead or alive; None if nobody holds the lease, or its file is damaged."""
         try:
-            holder = json.loads(self.path.read_bytes())
-            return {"token": str(holder["token"]), "host": str(holder["host"]), "pid": int(holder["pid"]),
-                    "born": holder["born"]}  # fmt: skip
+            fields = json.loads(self.path.read_bytes())
+            holder = Holder(
+                token=str(fields["token"]),
+                host=str(fields["host"]),
+                place=str(fields.get("place", "")),
+                pid=int(fields["pid"]),
+                born=fields["born"],
+            )
         except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return {}
+            return None
+        return holder if fields.get("sum", _sum(holder)) == _sum(holder) else None
+
+    def holder(self) -> Holder | None:
+        """The living process that has the lease, this one or another; None: it is free."""
+        holder = self.named()
+        if holder is None or holder.is_gone:
+            return None
+        with contextlib.suppress(FileNotFoundError):  # released meanwhile
+            if self._clock() - self.path.stat().st_mtime < EXPIRY_S:
+                return holder
+        return None
 
     def is_held(self) -> bool:
         """Whether a living process, this one or another, has the lease."""
-        holder = self._current()
-        if not holder or (holder["host"] == socket.gethostname() and born(holder["pid"]) != holder["born"]):
-            return False
-        with contextlib.suppress(FileNotFoundError):  # released meanwhile
-            return self._clock() - self.path.stat().st_mtime < EXPIRY_S
-        return False
+        return self.holder() is not None
+
+    def tidy(self) -> None:
+        """Remove the files of a lease that nobody holds."""
+        with self._locked():
+            if not self.is_held():
+                self._remove()
+
+    def _remove(self) -> None:
+        """Remove both files, under the lock."""
+        self.path.unlink(missing_ok=True)
+        self._lock.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        me = this_process()
+        holder = Holder(token=self.token, host=socket.gethostname(), place=me.place, pid=me.pid, born=me.born)
+        write_durably(self.path, json.dumps({**asdict(holder), "sum": _sum(holder)}))
 
     def _clock(self) -> float:
         """Now, by the clock of the file system, which also stamps the heartbeats: the clocks of hosts differ."""
-        probe = self.path.with_suffix(f".{self.token}.clock")
         try:
-            probe.touch()
+            with tempfile.TemporaryFile(dir=self.path.parent) as probe:  # has no name, so that a kill leaves nothing
+                return os.fstat(probe.fileno()).st_mtime
         except OSError:  # somebody who may only read asks whether the lease is held
             return time.time()
-        now = probe.stat().st_mtime
-        probe.unlink()
-        return now
 
     def _keep_alive(self) -> None:
         while not self._lost.is_set() and not self._done.wait(HEARTBEAT_S):
@@ -114,9 +185,55 @@ class Lease:
                 log.warning("the heartbeat of %s failed: %s", self.path.name, error)
 
     def _renew(self) -> None:
-        with self._lock:
-            if self._current().get("token") == self.token:
-                os.utime(self.path)
-                self._beaten = time.time()
-            else:
+        """Beat. A file that names nobody was damaged while nobody else took the lease: it is written again."""
+        with self._locked():
+            holder = self.named()
+            if holder is None and self.path.exists():
+                self._write()
+            elif holder is None or holder.token != self.token:
                 self._lost.set()
+                return
+            os.utime(self.path)
+            self._beaten = time.time()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only one process at a time is within such a block.
+
+        A lock file that was removed while this process waited for it locks nothing any more: the next one is taken.
+        """
+        while True:
+            fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if _is_file(fd, self._lock):
+                    break
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+        try:
+            yield
+        finally:
+            os.close(fd)
+
+
+def run_lease(run_folder: Path) -> Lease:
+    """The lease of the run in this folder, the same one however the folder's path is spelt."""
+    return Lease(run_folder.resolve() / FILE)
+
+
+def is_alive(run_folder: Path) -> bool:
+    """Whether a living process works on the run in this folder: it holds the run's lease."""
+    return run_lease(run_folder).is_held()
+
+
+def _sum(holder: Holder) -> str:
+    return digest("lease", asdict(holder))
+
+
+def _is_file(fd: int, path: Path) -> bool:
+    """Whether the open file is the one that has this path."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(fd), path.stat())
+    return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,28 +16,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from sweep.system.lease import run_lease
+
 log = logging.getLogger(__name__)
 
 FILE = "progress.json"
 WRITE_S = 1.0
 LOG_S = 30.0
 
-_folder: ContextVar[Path | None] = ContextVar("_folder", default=None)
+_folder: ContextVar[tuple[Path, str] | None] = ContextVar("_folder", default=None)
+"""Where progress is written, and the attempt whose progress it is."""
 
 
 @contextlib.contextmanager
-def reporting(folder: Path) -> Iterator[None]:
-    """Within the block, progress is also written to `progress.json` in `folder`; a killed run's file is removed first.
+def reporting(folder: Path, attempt: str) -> Iterator[None]:
+    """Within the block, progress is also written to `progress.json` in `folder`; it is removed when the block ends.
 
-    The file is removed when the block ends.
+    `attempt` is the token of the run's lease, by which a reader tells it from the file of a killed attempt.
     """
-    token = _folder.set(folder)
-    (folder / FILE).unlink(missing_ok=True)
+    token = _folder.set((folder, attempt))
     try:
         yield
     finally:
         _folder.reset(token)
-        (folder / FILE).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / FILE).unlink()
 
 
 class Report(NamedTuple):
@@ -52,11 +54,15 @@ class Report(NamedTuple):
 
 
 def read_progress(folder: Path) -> Report | None:
-    """The last report of the run in `folder`; None if the run has no long stage at the moment."""
+    """The last report of the run in `folder`; None if it has no long stage at the moment, or no process."""
     try:
-        return Report(**json.loads((folder / FILE).read_text()))
-    except (FileNotFoundError, json.JSONDecodeError):
+        fields = json.loads((folder / FILE).read_bytes())
+        attempt, ends = fields["attempt"], fields["ends"]
+        report = Report(str(fields["stage"]), int(fields["done"]), int(fields["total"]), ends and float(ends))
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return None
+    holder = run_lease(folder).holder()
+    return report if holder is not None and holder.token == attempt else None
 
 
 class Display:
@@ -100,11 +106,16 @@ class Progress:
         self._display.bars.update(self._bar, completed=self.done, description=f"{self.stage} {note}".strip())
         self._display.log(f"{self.stage} {self.done}/{self.total} {note}".strip())
         now = time.monotonic()
-        if now - self._written >= WRITE_S and (folder := _folder.get()) is not None:
-            part = folder / f".{FILE}.{os.getpid()}"
-            part.write_text(json.dumps(self._report()._asdict()))
-            part.replace(folder / FILE)
+        if now - self._written >= WRITE_S and (place := _folder.get()) is not None:
+            self._write(*place)
             self._written = now
+
+    def _write(self, folder: Path, attempt: str) -> None:
+        """Replace the run's file; a full disk or a lost network share loses the report and not the run."""
+        part = folder / f".{FILE}.part"
+        with contextlib.suppress(OSError):
+            part.write_text(json.dumps({**self._report()._asdict(), "attempt": attempt}))
+            part.replace(folder / FILE)
 
     def _report(self) -> Report:
         advanced, seconds = self.done - self._first, time.monotonic() - self._began

@@ -11,23 +11,26 @@ import json
 import logging
 import os
 import shutil
-import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.domain.digests import digest
 from sweep.system import stop_signals
 from sweep.system.files import file_digest, fsync, write_durably
-from sweep.system.lease import Lease
-from sweep.system.processes import born
+from sweep.system.lease import LOCK, Lease
+from sweep.system.processes import parse_process, this_process
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "entry.json"
 DAMAGED, DROPPED = ".damaged", ".dropped"
 """Endings of folders that were set aside: a person may look at a damaged one, a dropped one is being deleted."""
+LEASES = "leases"
+ABANDONED_S = 24 * 3600.0
+"""An unfinished folder of another host, or of a container, is left alone for this long after its last change."""
 READ_AGAIN_S = (0.5, 2.0)
 """Waits before an entry that the file system could not read is read again."""
 
@@ -92,7 +95,7 @@ class Store:
     def writing(self, kind: str, key: str) -> Iterator[Path]:
         """A folder to fill: published as the entry when the block ends, deleted if the block raises."""
         target = self.path(kind, key)
-        part = target.parent / f".{key}.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.part"
+        part = target.parent / f".{key}.{this_process()}.{uuid.uuid4().hex}.part"
         part.mkdir(parents=True)
         try:
             yield part
@@ -137,7 +140,7 @@ class Store:
         entries = [
             Entry(kind.name, key, _bytes(kind / key))
             for kind in self.root.iterdir()
-            if kind.is_dir() and kind.name != "leases"
+            if kind.is_dir() and kind.name != LEASES
             for key in self.keys(kind.name)
         ]
         return tuple(sorted(entries, key=lambda e: -e.bytes))
@@ -154,28 +157,20 @@ class Store:
         return sum(entry.bytes for entry in entries)
 
     def tidy(self) -> int:
-        """Remove the unfinished folders of this host's dead writers, and half-deleted entries; the bytes freed."""
+        """Remove unfinished folders and leases of dead processes, and half-deleted entries; the bytes freed."""
         freed = 0
         for folder in self.root.glob("*/.*"):
-            if folder.suffix == DROPPED or (folder.suffix == ".part" and _abandoned(folder.name)):
+            if folder.suffix == DROPPED or (folder.suffix == ".part" and _abandoned(folder)):
                 freed += _bytes(folder)
                 shutil.rmtree(folder, ignore_errors=True)
+        for path in {path.with_name(path.name.removesuffix(LOCK)) for path in self.root.glob(f"{LEASES}/*")}:
+            with contextlib.suppress(OSError):  # another user's
+                Lease(path).tidy()
         return freed
 
-    @contextlib.contextmanager
-    def lease(self, kind: str, key: str, *, poll_s: float = 0.5) -> Iterator[Lease]:
+    def lease(self, kind: str, key: str, *, poll_s: float = 0.5) -> AbstractContextManager[Lease]:
         """Hold the right to work on an entry within the block; waits while another process has it."""
-        lease = self._lease(kind, key)
-        waited = False
-        while not lease.acquire():
-            if not waited:
-                log.info("waiting for %s, which is working on %s/%s", lease.holder(), kind, key)
-                waited = True
-            stop_signals.pause(poll_s)
-        try:
-            yield lease
-        finally:
-            lease.release()
+        return self._lease(kind, key).waited_for(f"{kind}/{key}", poll_s=poll_s)
 
     def leased(self, kind: str, key: str) -> bool:
         """Whether a living process holds the lease of an entry."""
@@ -184,7 +179,7 @@ class Store:
     def _try_build(self, kind: str, key: str, build: Callable[[Path], None]) -> Path | None:
         """The entry's folder, built if absent; None if another process is building it."""
         lease = self._lease(kind, key)
-        if not lease.acquire():
+        if lease.take() is not None:
             return None
         try:
             if (folder := self.get(kind, key)) is not None:
@@ -196,9 +191,7 @@ class Store:
             lease.release()
 
     def _lease(self, kind: str, key: str) -> Lease:
-        folder = self.root / "leases"
-        folder.mkdir(parents=True, exist_ok=True)
-        return Lease(folder / f"{kind}-{key}")
+        return Lease(self.root / LEASES / f"{kind}-{key}")
 
     def _publish(self, part: Path, target: Path) -> None:
         try:
@@ -225,21 +218,18 @@ def store_at(multirun: Path) -> Store:
     return Store(os.environ.get("SWEEP_STORE") or multirun / "store")
 
 
-def is_alive(run_folder: Path) -> bool:
-    """Whether a living process works on the run in this folder: it holds the run's lease."""
-    folder = run_folder.absolute()
-    return store_at(folder.parents[1]).leased("runs", digest(str(folder)))
-
-
 def _bytes(folder: Path) -> int:
     return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 
 
-def _abandoned(part: str) -> bool:
-    """Whether the process that wrote this unfinished folder, named in it, was on this host and is gone."""
-    writer = part.split(".", 2)[2]
-    host, pid, _unique, _ending = writer.rsplit(".", 3)
-    return host == socket.gethostname() and born(int(pid)) is None
+def _abandoned(part: Path) -> bool:
+    """Whether the process that fills this folder, named in it, is gone; of one elsewhere, if a day changed nothing."""
+    with contextlib.suppress(ValueError):  # named by an older release
+        if parse_process(part.name.split(".")[2]).is_gone:
+            return True
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - max(f.stat().st_mtime for f in (part, *part.rglob("*"))) > ABANDONED_S
+    return True
 
 
 def _seal(folder: Path) -> None:

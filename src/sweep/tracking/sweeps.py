@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from sweep.system.store import is_alive
+from sweep.system.lease import is_alive
 from sweep.tracking.checking import differences
 from sweep.tracking.connection import LOCK, Connection, own
 from sweep.tracking.events import Events
