@@ -19,13 +19,12 @@ class SlurmLauncher(BaseSubmititLauncher):
     """Launches runs as jobs of a cluster; runs that are done, or that a living job has, are skipped."""
 
     def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
+        from hydra_plugins.sweep_plugin import plain
+        from sweep.config.launcher import Jobs, settings
+
+        chosen = dataclasses.asdict(settings(Jobs, plain(params)))
+        super().__init__(**chosen)
         self.own = {name: self.params.pop(name) for name in OWN}
-        pack = self.own["pack"]
-        if pack != "auto" and not (isinstance(pack, int) and pack >= 1):
-            raise Refusal(f"hydra.launcher.pack={pack}: must be at least 1, or auto")
-        if self.own["on_interrupt"] not in ("leave", "cancel"):
-            raise Refusal(f"hydra.launcher.on_interrupt={self.own['on_interrupt']}: must be leave or cancel")
 
     def __call__(self, *arguments: Any) -> JobReturn:
         """Do one run, in its job; raise its failure."""

@@ -18,26 +18,18 @@ from hydra.plugins.sweeper import Sweeper
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
 from omegaconf import OmegaConf, open_dict
 
-from sweep.domain.errors import Refusal
-
 log = logging.getLogger(__name__)
 
 
 class PlannedSweeper(Sweeper):
     """The grammar of Hydra's basic sweeper, and more designs; `hydra/sweeper=basic` gives the basic one back."""
 
-    def __init__(
-        self,
-        max_batch_size: int | None = None,
-        params: dict[str, str] | None = None,
-        design: str = "product",
-        runs: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        if max_batch_size is not None and max_batch_size < 1:
-            raise Refusal(f"hydra.sweeper.max_batch_size={max_batch_size}: must be at least 1, or null for no limit")
-        self.max_batch_size, self.params = max_batch_size, params or {}
-        self.design: dict[str, Any] = {"design": design, "runs": runs, "seed": seed}
+    def __init__(self, **params: Any) -> None:
+        from sweep.config.launcher import Points, settings
+
+        chosen = settings(Points, plain(params))
+        self.max_batch_size, self.params = chosen.max_batch_size, chosen.params or {}
+        self.design: dict[str, Any] = {"design": chosen.design, "runs": chosen.runs, "seed": chosen.seed}
         self.configs: list[Any] = []
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
@@ -88,11 +80,11 @@ class PlannedSweeper(Sweeper):
 class WorkersLauncher(LocalLauncher):
     """Launches runs side by side, each in a process of its own; runs that are done are skipped."""
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, **params: Any) -> None:
+        from sweep.config.launcher import Workers, settings
+
         super().__init__()
-        if workers is not None and workers < 1:
-            raise Refusal(f"hydra.launcher.workers={workers}: must be at least 1, or null for as many as there is room")
-        self.workers = workers
+        self.workers = settings(Workers, plain(params)).workers
 
     def __call__(self, *arguments: Any) -> JobReturn:
         """Do one run, in its own process."""
@@ -198,6 +190,13 @@ def result_of_done(folder: Path) -> JobReturn:
 def sweeper_is_ours(launcher: Any) -> bool:
     """Whether PlannedSweeper sweeps, which shows the closing table; with another sweeper the launcher does."""
     return str(launcher.config.hydra.sweeper._target_).startswith(PlannedSweeper.__module__)
+
+
+def plain(params: dict[str, Any]) -> dict[str, Any]:
+    """The settings that Hydra gives a plugin, without containers of Hydra's."""
+    return {
+        name: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for name, v in params.items()
+    }
 
 
 def composer(plugin: Any) -> Any:

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, Strict, model_validator
 from pydantic.dataclasses import dataclass
 
 from sweep.config.merge import Merge
-from sweep.config.types import CHOICES, MAX_LR, Betas, Count, Fraction, LearningRate, Message, SequenceLength, among
+from sweep.config.types import (
+    CHOICES,
+    MAX_LR,
+    Above0,
+    BatchSize,
+    Betas,
+    Count,
+    Factor,
+    Flag,
+    Fraction,
+    LearningRate,
+    Message,
+    Name,
+    Number,
+    SequenceLength,
+    Steps,
+    among,
+)
 from sweep.domain.schedule import SHAPES
 
 CONTROLS = ("none", "merge", "constant")
@@ -19,41 +36,41 @@ CONTROLS = ("none", "merge", "constant")
 class Anneal:
     """How a checkpoint is annealed."""
 
-    name: str
-    steps: NonNegativeInt
+    name: Name
+    steps: Steps
     """Optimizer updates; 0: no training, the scores are those of the checkpoint or of `merge`."""
-    shape: Annotated[str, among(SHAPES)]
+    shape: Annotated[str, Strict(), among(SHAPES)]
     """Decay shape, one of `schedule.SHAPES`."""
     peak_lr: (
         Annotated[LearningRate, Message(f"must be above 0 and at most {MAX_LR}, or null for the current LR")] | None
     )
     """Learning rate at which the decay starts; None: the current LR times `peak_scale`."""
-    peak_scale: Annotated[float, Field(gt=0, le=100), Message("must be above 0 and at most 100")] | None
+    peak_scale: Annotated[Number, Field(gt=0, le=100), Message("must be above 0 and at most 100")] | None
     """Factor on the current LR; None: 1."""
     final_fraction: Fraction
     """Last learning rate over the peak."""
-    warmup_steps: NonNegativeInt
+    warmup_steps: Steps
     """Number of the steps, at the beginning, that go on a straight line to the peak: from the current LR, or from 0
     with a fresh optimizer."""
-    hold_steps: NonNegativeInt
+    hold_steps: Steps
     """Number of the steps that stay at the peak before the decay begins."""
     optimizer: Literal["keep", "fresh"]
     """keep: Adam's moments and step count go on; fresh: they start from zero."""
     betas: Betas | None
     """Adam's; None: as in the checkpoint's optimizer."""
-    weight_decay: NonNegativeFloat | None
+    weight_decay: Factor | None
     """None: as in the checkpoint's optimizer."""
-    max_grad_norm: PositiveFloat | None
+    max_grad_norm: Above0 | None
     """None: as in the checkpoint's training."""
-    z_loss: NonNegativeFloat | None
+    z_loss: Factor | None
     """Factor on the mean of log(Z)^2 in the training objective, 0 for none; None: as in the checkpoint's training."""
-    batch_size: Count | None
+    batch_size: BatchSize | None
     """Instances per update; None: as in the checkpoint's training."""
     sequence_length: SequenceLength | None
     """Tokens per instance; None: as in the checkpoint's training."""
     save_interval: Count
     """Updates from one saved state to the next; an interrupted run goes on from the last one."""
-    keep: bool
+    keep: Flag
     """Keep the annealed state in the store, so that later task sets and longer holds start from it."""
 
     merge: Merge | None = None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from sweep.config.types import CHOICES, Message, OneOrMorePaths, Paths, PathText
+from sweep.config.types import CHOICES, Message, Name, Number, Paths, PathText
 
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)
@@ -17,7 +17,11 @@ class Source:
 
     paths: Paths | None
     """As `data.paths`."""
-    weight: Annotated[float, Field(gt=0), Message("must be above 0; a source is taken out with ~data.sources.NAME")]
+    weight: Annotated[
+        Number,
+        Field(gt=0, le=10**6),
+        Message("must be above 0 and at most 1000000; a source is taken out with ~data.sources.NAME"),
+    ]
     """Its share of the instances is this weight over the sum of all weights."""
 
 
@@ -25,11 +29,11 @@ class Source:
 class Data:
     """The data that a checkpoint is annealed on."""
 
-    name: str
-    paths: OneOrMorePaths | None
+    name: Name
+    paths: Paths | None
     """Token memmaps or text, on disk (`*` allowed) or at HTTP addresses; None: the data of the checkpoint's own
     training."""
-    sources: dict[str, Source] | None
+    sources: dict[Name, Source] | None
     """Name -> a part of a mixture; replaces `paths`."""
     position: Literal["continue", "fresh"]
     """continue: the checkpoint's data order, from where its training stopped; fresh: a new order of all instances,
@@ -50,8 +54,6 @@ class Data:
 
     @model_validator(mode="after")
     def _consistent(self) -> Data:
-        if self.paths is not None and not (self.paths and all(self.paths)):
-            raise ValueError(f"data.paths={list(self.paths)} must name files, or be null for the checkpoint's own data")
         if self.name == "local" and self.paths is None:
             raise ValueError("data=local needs data.paths, the files to anneal on")
         if self.sources is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from sweep.config.types import CHOICES, Count
+from sweep.config.types import CHOICES, MAX_THREADS, Above0, BatchSize, Flag, Whole
 
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)
@@ -16,16 +16,16 @@ class Compute:
     """How a run computes."""
 
     device: Literal["auto", "cpu", "cuda"]
-    threads: Count
+    threads: Annotated[Whole, Field(ge=1, le=MAX_THREADS)]
     """A fixed number, not the number of the machine's cores, so that the same configuration gives the same bits."""
     precision: Literal["fp32", "bf16"]
     """Of the anneal's forward and backward passes. Weights, optimizer, loss and all scoring are always fp32."""
-    micro_batch_size: Count | None
+    micro_batch_size: BatchSize | None
     """Instances of one forward and backward pass on each rank; None: the rank's whole batch."""
-    activation_checkpointing: bool
+    activation_checkpointing: Flag
     """Keep only the input of each block, and compute the rest again in the backward pass: it takes less memory and
     gives the same numbers."""
-    compile: bool
+    compile: Flag
     """Compile each block with torch.compile."""
 
     @property
@@ -38,11 +38,11 @@ class Compute:
 class Resources:
     """What one run of a model asks of a cluster, with the model's own batch size and sequence length."""
 
-    nodes: Count
-    gpus_per_node: NonNegativeInt
+    nodes: Annotated[Whole, Field(ge=1, le=4096)]
+    gpus_per_node: Annotated[Whole, Field(ge=0, le=1024)]
     """0: the run uses CPUs."""
-    mem_gb: PositiveFloat
+    mem_gb: Above0
     """Main memory of each node."""
-    minutes_per_1000_updates: PositiveFloat
-    minutes_per_task_set: PositiveFloat
+    minutes_per_1000_updates: Above0
+    minutes_per_task_set: Above0
     """To score one suite once."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass
 
-from sweep.config.types import CHOICES, Count, Paths, among
+from sweep.config.types import CHOICES, Paths, TrajectoryStep, Whole, among
 from sweep.domain.averaging import WEIGHTS
 
 
@@ -16,11 +16,11 @@ from sweep.domain.averaging import WEIGHTS
 class Merge:
     """The average of the last checkpoints up to and including the chosen one; nothing is trained."""
 
-    last: Annotated[int, Field(ge=2)]
+    last: Annotated[Whole, Field(ge=2, le=1000)]
     """Number of checkpoints."""
-    weights: Annotated[str, among(WEIGHTS)]
+    weights: Annotated[str, Strict(), among(WEIGHTS)]
     """uniform, or the decay shape that the average emulates: one of `averaging.WEIGHTS`."""
-    interval: Count | None
+    interval: TrajectoryStep | None
     """Updates from one of them to the next; None: all checkpoints that the model has."""
     paths: Paths | None = None
     """Folders of the earlier checkpoints with model=local, or patterns that match them."""

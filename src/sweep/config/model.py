@@ -12,7 +12,17 @@ from sweep.config.architecture import check_architecture
 from sweep.config.machine import Resources
 from sweep.config.pretraining import Pretraining
 from sweep.config.published import Published, listed_steps
-from sweep.config.types import CHOICES, Count, Message, SequenceLength
+from sweep.config.types import (
+    CHOICES,
+    MAX_TRAJECTORY,
+    BatchSize,
+    Message,
+    Name,
+    PathText,
+    SequenceLength,
+    TrajectoryStep,
+    Whole,
+)
 
 MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 256 + 2, 2**16
 """Of an embedded model: all bytes and two special tokens; ids are stored as uint16."""
@@ -22,17 +32,17 @@ MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 256 + 2, 2**16
 class Model:
     """The model that is annealed."""
 
-    name: str
+    name: Name
     source: Literal["embedded", "local", "published"]
     """embedded: pretrained here on first use; local: an OLMo unsharded checkpoint folder, `checkpoint.path`;
     published: downloaded on first use."""
-    checkpoint_step: int | None
+    checkpoint_step: TrajectoryStep | None
     """The default of `checkpoint.step`."""
-    parameters: Count | None
+    parameters: Annotated[Whole, Field(ge=1, le=10**13)] | None
     """Number of all parameters; None: as the checkpoint has."""
     sequence_length: SequenceLength | None
-    batch_size: Count | None
-    vocab_size: int | None
+    batch_size: BatchSize | None
+    vocab_size: Annotated[Whole, Field(ge=1, le=2**24)] | None
     architecture: Mapping[str, Any] | None
     """Fields of ai2-olmo's `ModelConfig`. A published model states those that decide its matrices, so that its cost is
     known before it is downloaded. None: as the checkpoint's config.yaml says."""
@@ -62,9 +72,15 @@ class Model:
 class Checkpoint:
     """The place on the model's trajectory."""
 
-    step: Annotated[int, Field(ge=1), Message("must be at least 1: step 0 is the random initialisation")] | None
+    step: (
+        Annotated[
+            TrajectoryStep,
+            Message(f"must be at least 1 (step 0 is the random initialisation) and at most {MAX_TRAJECTORY}"),
+        ]
+        | None
+    )
     """Optimizer updates done; None is allowed with `model=local` only: the step that the checkpoint itself states."""
-    path: str | None
+    path: PathText | None
     """Folder of the checkpoint, with `model=local`."""
     source: Literal["auto", "http", "hub"] = "auto"
     """Of a published model. http: its authors' folders, with optimizer state; hub: the Hugging Face Hub;

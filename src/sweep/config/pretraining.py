@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from sweep.config.types import CHOICES, Betas, Count, LearningRate, Message
+from sweep.config.types import (
+    CHOICES,
+    MAX_STEPS,
+    Betas,
+    Factor,
+    Flag,
+    Fraction,
+    LearningRate,
+    Message,
+    Number,
+    Seed,
+    Whole,
+)
 from sweep.domain.schedule import SHAPES
+
+Updates = Annotated[Whole, Field(ge=1, le=MAX_STEPS)]
+Units = Annotated[Number, Field(ge=0, le=10**16)]
+"""Steps, or tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)
@@ -16,12 +32,12 @@ class Optimizer:
     """AdamW as the pretraining used it."""
 
     betas: Betas
-    eps: PositiveFloat
-    weight_decay: NonNegativeFloat
+    eps: Annotated[Number, Field(gt=0, le=1)]
+    weight_decay: Factor
     """Decoupled; on matrices only, unless the two fields below say otherwise."""
-    decay_norm_and_bias: bool
-    decay_embeddings: bool
-    max_grad_norm: Annotated[float, Field(gt=0), Message("must be above 0, or null for no clipping")] | None
+    decay_norm_and_bias: Flag
+    decay_embeddings: Flag
+    max_grad_norm: Annotated[Number, Field(gt=0, le=10**6), Message("must be above 0, or null for no clipping")] | None
 
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)
@@ -31,13 +47,13 @@ class Scheduler:
     name: Literal["cosine_with_warmup", "linear_with_warmup"]
     units: Literal["steps", "tokens"]
     """Unit of the two fields below."""
-    t_warmup: float
-    t_max: float
+    t_warmup: Units
+    t_max: Units
     """Where the decay ends; the training may have stopped before."""
-    peak_lr: float
-    alpha_f: float
+    peak_lr: LearningRate
+    alpha_f: Fraction
     """Last learning rate over the peak."""
-    warmup_min_lr: float | None
+    warmup_min_lr: Annotated[Number, Field(ge=0, le=1)] | None
     """Learning rate at which the warmup starts; None: a tenth of the peak."""
 
     def lr_at(self, t: float) -> float:
@@ -53,19 +69,19 @@ class Scheduler:
 class Pretraining:
     """How an embedded model is trained: linear warmup, then a constant learning rate."""
 
-    steps: Count
+    steps: Updates
     """Length of the trajectory in updates."""
-    checkpoint_interval: int
+    checkpoint_interval: Updates
     """Updates from one checkpoint to the next."""
     peak_lr: LearningRate
-    warmup_steps: Count
-    seed: NonNegativeInt
+    warmup_steps: Updates
+    seed: Seed
     """Of the initial weights and of the data order."""
     optimizer: Optimizer
 
     @model_validator(mode="after")
     def _has_a_checkpoint(self) -> Pretraining:
-        if not 1 <= self.checkpoint_interval <= self.steps:
+        if self.checkpoint_interval > self.steps:
             raise ValueError(
                 f"checkpoint_interval={self.checkpoint_interval}: must be from 1 to "
                 f"model.pretraining.steps={self.steps}"

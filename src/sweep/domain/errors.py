@@ -8,6 +8,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+LONGEST = 120
+"""Characters of a value that a message shows."""
+
 
 class Refusal(ValueError):
     """A choice that can't be run; the message is for the person who made it."""
@@ -22,9 +25,19 @@ def one_of(value: str, allowed: Collection[str]) -> str:
 
 def unknown(value: str, allowed: Collection[str]) -> str:
     """Message for a value that isn't one of the allowed ones, with the nearest of them."""
-    near = difflib.get_close_matches(value, list(allowed), n=1)
+    near = difflib.get_close_matches(value[:LONGEST], list(allowed), n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"{value!r} is not one of {', '.join(allowed)}{hint}"
+    if not allowed:
+        return f"{shown(value)!r} is not one, because there is none"
+    return f"{shown(value)!r} is not one of {', '.join(allowed)}{hint}"
+
+
+def shown(value: Any) -> str:
+    """A value as a message has it: one line, never long, every character seen."""
+    text = str(value)
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}… ({len(text)} characters)"
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def explain(problem: Mapping[str, Any]) -> str:
@@ -37,11 +50,11 @@ def explain(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{key} is missing"
     if problem["type"] == "value_error" and isinstance(value, Mapping):
-        inside = key and re.split(r"[=.:]", message)[0] in value
+        inside = bool(key) and re.split(r"[=.:]", message)[0] in value
         return f"{key}.{message}" if inside else message
     if isinstance(value, float) and not math.isfinite(value):
         message = "must be a finite number"
-    return f"{key}={value}: {message}"
+    return f"{shown(key)}={shown(value)}: {message}"
 
 
 TYPES = {
@@ -53,6 +66,13 @@ TYPES = {
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
     "string_type": "must be text",
+    "string_too_short": "must not be empty",
+    "tuple_type": "must be a list, such as [a,b]",
+    "too_short": "must not be empty",
+    "dict_type": "must be {NAME: value}",
+    "mapping_type": "must be {NAME: value}",
+    "dataclass_type": "must be a group of choices",
+    "dataclass_exact_type": "must be a group of choices",
 }
 """pydantic's error type -> what is allowed."""
 
@@ -64,5 +84,9 @@ def _allowed(problem: Mapping[str, Any]) -> str:
             return f"must be at least {least:g}" if least else "must not be negative"
         case "greater_than":
             return f"must be above {problem['ctx']['gt']:g}"
+        case "less_than_equal":
+            return f"must be at most {problem['ctx']['le']}"
+        case "less_than":
+            return f"must be below {problem['ctx']['lt']}"
         case kind:
             return TYPES.get(kind, problem["msg"].removeprefix("Value error, "))

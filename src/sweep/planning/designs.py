@@ -13,12 +13,11 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from sweep.config.launcher import DESIGNS, DRAWN, LISTED
 from sweep.domain.errors import Refusal, unknown
 from sweep.planning.fractional_design import fraction
 
 Floats = NDArray[np.float64]
-LISTED, DRAWN = ("product", "zip"), ("random", "sobol", "lhs")
-DESIGNS = (*LISTED, *DRAWN, "fractional")
 CROSSED = "seed"
 """Every point of a design is run with each value of this key: it is noise, not an axis."""
 LOG_SPAN = 3.0
