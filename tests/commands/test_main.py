@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.doors import sweep
 from tests.skips import HAS_GPU
-
-
-def sweep(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sweep", *words],
-        cwd=cwd, env={**os.environ, **environment}, text=True, capture_output=True, check=False,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -61,14 +54,7 @@ def test_shell_completion_offers_options_and_keys(typed: str, offered: set[str],
     command = Path(sys.executable).with_name("sweep")
     install = subprocess.run([command, "-sc", "install=bash"], cwd=tmp_path, text=True, capture_output=True, check=True)
     assert install.stdout.rstrip().endswith("hydra_bash_completion sweep")
-    query = subprocess.run(
-        [command, "-sc", "query=bash"],
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        check=True,
-        env={**os.environ, "COMP_LINE": typed, "COMP_POINT": str(len(typed))},
-    )
+    query = sweep("-sc", "query=bash", cwd=tmp_path, COMP_LINE=typed, COMP_POINT=str(len(typed)))
     assert offered <= set(query.stdout.split())
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +15,16 @@ from sweep.planning.plan import make_plan
 from sweep.planning.pretraining_schedule import expected_position
 from sweep.planning.run_cost import forecast
 from tests.composing import composed
+from tests.doors import sweep
 
 
 def shown(*overrides: str) -> str:
     return draw([forecast(config) for config in points(overrides)])
 
 
-def door(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sweep", "preview", *words]
-    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, check=False)
-
-
 def test_learning_rates_are_plain_numbers_and_nothing_else(tmp_path: Path) -> None:
     words = ("anneal.steps=300", "anneal.shape=sqrt", "anneal.hold_steps=20")
-    printed = door(*words, "--lrs", cwd=tmp_path)
+    printed = sweep("preview", *words, "--lrs", cwd=tmp_path)
     assert (printed.returncode, printed.stderr) == (0, "")
     config = composed(*words)
     planned = make_plan(config, expected_position(config.model, 2000)).learning_rates
@@ -39,20 +33,15 @@ def test_learning_rates_are_plain_numbers_and_nothing_else(tmp_path: Path) -> No
 
 
 def test_help_teaches(tmp_path: Path) -> None:
-    text = door("--help", cwd=tmp_path).stdout
+    text = sweep("preview", "--help", cwd=tmp_path).stdout
     assert "sweep preview model=olmo-7b anneal=olmo1 --lrs > rates.txt" in text
     assert "give anneal.peak_lr" in text
 
 
 @pytest.mark.parametrize("words", [["anneal.steps=7"], ["model=olmo-7b", "anneal=olmo1", "--lrs"], ["--help"]])
 def test_no_heavy_package_is_loaded(words: list[str], tmp_path: Path) -> None:
-    code = (
-        f"import sys; sys.argv = ['preview', *{words!r}]\nfrom sweep.commands.preview import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'torch', 'olmo', 'mlflow', 'lm_eval', 'transformers'} & set(sys.modules)))"
-    )
-    printed = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path)
-    assert printed.splitlines()[-1] == "[]"
+    packages = sweep("preview", *words, cwd=tmp_path).packages
+    assert "hydra" in packages and not {"torch", "olmo", "mlflow", "lm_eval", "transformers"} & packages
 
 
 def test_every_point_of_a_sweep_has_a_row() -> None:
@@ -169,7 +158,7 @@ def test_a_sweeper_without_designs_is_refused() -> None:
 
 def test_a_refusal_is_a_message_and_not_a_traceback(tmp_path: Path) -> None:
     for words, complaint in {"anneal.stepss=3": "did you mean steps", "model=tiny-xl": "Available options"}.items():
-        refused = door(words, "--lrs", cwd=tmp_path)
+        refused = sweep("preview", words, "--lrs", cwd=tmp_path)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert complaint in refused.stderr
         assert "Traceback" not in refused.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -16,13 +15,8 @@ import pytest
 from mlflow import MlflowClient
 
 from sweep.tracking import read, view
+from tests.doors import sweep
 from tests.tracking.conftest import write_run
-
-
-def ui(at: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sweep", "ui", *words]
-    env = {**os.environ, **environment}
-    return subprocess.run(command, cwd=at, text=True, capture_output=True, check=False, env=env)
 
 
 @pytest.fixture
@@ -54,7 +48,7 @@ def served(outcomes: Path, port: int) -> Iterator[tuple[str, subprocess.Popen[st
 
 
 def test_without_outcomes_it_says_how_to_make_some(tmp_path: Path) -> None:
-    shown = ui(tmp_path)
+    shown = sweep("ui", cwd=tmp_path)
     assert shown.returncode != 0
     assert "make sweep" in shown.stderr
 
@@ -68,7 +62,7 @@ def test_one_link_opens_the_last_sweep_on_loopback_until_interrupted(
     for name in ("sweep.localhost", "127.0.0.1", "localhost"):
         asked = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": f"{name}:{port}"})
         assert b"MLflow" in urllib.request.urlopen(asked).read()
-    elsewhere = ui(Path.cwd(), MLFLOW_TRACKING_URI=f"http://me:hunter2@127.0.0.1:{port}/")
+    elsewhere = sweep("ui", cwd=Path.cwd(), MLFLOW_TRACKING_URI=f"http://me:hunter2@127.0.0.1:{port}/")
     assert elsewhere.stdout == line.replace("sweep.localhost", "127.0.0.1"), (
         "a server's link is printed, without its password, and nothing is started"
     )
@@ -84,12 +78,12 @@ def test_a_taken_port_is_said_and_not_linked_to(tmp_path: Path, port: int) -> No
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
         other.listen()
-        shown = ui(tmp_path, str(port))
+        shown = sweep("ui", str(port), cwd=tmp_path)
     assert (shown.returncode, shown.stdout) == (1, "")
     assert f"port {port} is taken" in shown.stderr
 
 
 def test_a_port_that_is_none_is_refused(tmp_path: Path) -> None:
-    shown = ui(tmp_path, "70000")
+    shown = sweep("ui", "70000", cwd=tmp_path)
     assert shown.returncode == 2
     assert "70000 is not a port" in shown.stderr

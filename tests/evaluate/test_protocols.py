@@ -119,6 +119,7 @@ def mmlu(**more: Any) -> Task:
     return Task(**{"name": "mmlu", "protocol": "mmlu", "split": "test", "num_fewshot": 5} | more)
 
 
+@pytest.mark.slow
 def test_mmlu_has_57_subjects_and_all_their_documents() -> None:
     task = load_task(mmlu(num_fewshot=0))
     assert task.subjects is not None

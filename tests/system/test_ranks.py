@@ -32,7 +32,8 @@ RATES = np.full(16, 1e-2)
 WAIT_S = 100.0
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["sweep.run.prefix", "sweep.checkpoints.distributed"])
+processes.set_forkserver_preload(["sweep.run.prefix", "sweep.checkpoints.distributed", "torch._dynamo"])
+# FSDP imports torch._dynamo late: a second for each rank
 
 
 def together(size: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
