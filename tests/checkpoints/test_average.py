@@ -82,6 +82,13 @@ def test_folders_of_two_models_are_refused(source: CheckpointFolder, tmp_path: P
         average_folders([other, source.folder], np.array([0.5, 0.5]), tmp_path)
 
 
+def test_weights_that_are_not_finite_are_not_averaged(source: CheckpointFolder, tmp_path: Path) -> None:
+    other = changed(source, tmp_path / "other", scale=float("nan"))
+    name = next(iter(read_tensors(other, "model")))
+    with pytest.raises(ValueError, match=rf"other: {name} has .* numbers that are NaN or infinite"):
+        average_folders([other, source.folder], np.array([0.5, 0.5]), tmp_path)
+
+
 def test_weights_are_named_by_the_file_that_is_read(source: CheckpointFolder) -> None:
     key = weights_key(source.folder)
     torch.save({}, source.folder / "model.pt")

@@ -75,7 +75,7 @@ def test_a_server_without_an_address_is_refused_before_any_compute(tmp_path: Pat
         (["-m", "anneal.steps=250,1000,-4"], "anneal.steps=-4: must not be negative"),
         (["-m", "anneal.steps=250", "anneal.shape=linear,linaer"], "did you mean linear"),
         (["model=tiny-xl"], "Available options in 'model'"),
-        (["model=local", "checkpoint.path=/nowhere"], "checkpoint.path=/nowhere is no checkpoint"),
+        (["model=local", "checkpoint.path=/nowhere"], "checkpoint.path=/nowhere: there is no such folder"),
         (["-m", "anneal.steps=250,500", "hydra.launcher.workers=-1"], "hydra.launcher.workers=-1: must be at least 1"),
         (["hydra.run.dir=elsewhere"], "hydra's output folder is"),
         (["anneal.steps=="], "Error parsing override"),

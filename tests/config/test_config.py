@@ -100,7 +100,7 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("checkpoint.path=/x", "checkpoint.path=/x goes with model=local"),
         (
             "model=local checkpoint.path=/nowhere",
-            "checkpoint.path=/nowhere is no checkpoint: it has neither config.yaml",
+            "checkpoint.path=/nowhere: there is no such folder",
         ),
         ("model=local", "model=local needs checkpoint.path"),
         ("anneal.max_grad_norm=0", "anneal.max_grad_norm=0: must be above 0"),

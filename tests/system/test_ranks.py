@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import time
@@ -177,7 +180,7 @@ def test_a_killed_rank_is_not_waited_for(who: int) -> None:
 
 
 def told(ranks: Ranks) -> tuple[Any, float]:
-    found = [ranks.from_first(lambda: ("one", os.getpid())), ranks.from_first(lambda: ("two", os.getpid()))]
+    found = [list(ranks.from_first(lambda: ("one", os.getpid()))), list(ranks.from_first(lambda: ("two", os.getpid())))]
     return found, float(ranks.mean(torch.tensor(float(ranks.rank))))
 
 
@@ -186,6 +189,32 @@ def test_all_are_told_what_the_first_one_found() -> None:
     assert one == two == three
     assert [word for word, _ in one[0]] == ["one", "two"]
     assert one[1] == 1.0
+
+
+class Board(dict[str, bytes]):
+    """The ranks' store, on which a stranger may write too."""
+
+    def add(self, key: str, number: int) -> int:
+        self[key] = b"%d" % (int(self.get(key, b"0")) + number)
+        return int(self[key])
+
+    def set(self, key: str, value: str) -> None:
+        self[key] = value.encode()
+
+    def check(self, keys: list[str]) -> bool:
+        return all(key in self for key in keys)
+
+
+def test_what_the_ranks_tell_each_other_is_json_and_never_a_pickle(capsys: pytest.CaptureFixture[str]) -> None:
+    board = Board()
+    assert Ranks(0, 2, board).from_first(lambda: [1, "two", None]) == [1, "two", None]
+    assert json.loads(board["first/1"]) == [1, "two", None]
+    with pytest.raises(TypeError, match="JSON"):
+        Ranks(0, 2, board).from_first(lambda: Path("folder"))
+    planted = pickle.dumps(functools.partial(print, "executed"))
+    with pytest.raises(ValueError, match="decode"):
+        Ranks(1, 2, Board({"first/1": planted})).from_first(lambda: None)
+    assert "executed" not in capsys.readouterr().out
 
 
 def test_a_batch_is_shared_evenly_or_refused() -> None:

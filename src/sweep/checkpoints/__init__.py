@@ -1,6 +1,7 @@
 """Reads and writes checkpoints: ai2-olmo's unsharded format, and Hugging Face folders converted to and from it."""
 
 from sweep.checkpoints.average import average_folders
+from sweep.checkpoints.examine import check_sizes, examine
 from sweep.checkpoints.folders import export_folder, import_folder
 from sweep.checkpoints.huggingface import architecture
 from sweep.checkpoints.olmo import (
@@ -26,8 +27,10 @@ __all__ = [
     "average_folders",
     "check_followed",
     "check_groups",
+    "check_sizes",
     "data_paths",
     "decayed",
+    "examine",
     "export_folder",
     "fresh_position",
     "fresh_state",

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sweep.checkpoints.examine import check_finite
 from sweep.checkpoints.tensors import tensor_readers, write_tensors
 
 CARRIED = ("config.yaml", "train.pt")
@@ -25,7 +26,7 @@ def average_folders(
     """Write into `into` a checkpoint without optimizer: each tensor is the weighted sum of the folders'.
 
     Sums are in float64 and saved in fp32; beside the result, memory holds one tensor of one folder. `progress` gets the
-    fraction done. Raises ValueError if two folders do not have the same tensors.
+    fraction done. Raises ValueError if two folders do not have the same tensors, or one isn't finite.
     """
     members = [tensor_readers(folder, "model") for folder in folders]
     names = list(members[-1])
@@ -37,6 +38,7 @@ def average_folders(
         total = torch.zeros((), dtype=torch.float64)
         for coefficient, folder, member in zip(coefficients, folders, members, strict=True):
             tensor = member[name]()
+            check_finite(folder, name, tensor)
             if total.shape not in ((), tensor.shape):
                 raise ValueError(f"{folder} has {name} of shape {tuple(tensor.shape)}, not {tuple(total.shape)}")
             total = total + float(coefficient) * tensor.double()

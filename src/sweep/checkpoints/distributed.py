@@ -11,16 +11,16 @@ from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
 )
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sweep.checkpoints.olmo import TrainingState, empty_model
-from sweep.checkpoints.optimizer import adamw, named_state, restore_moments, restore_settings
+from sweep.checkpoints.optimizer import MOMENTS, adamw, named_state, restore_moments, restore_settings
 
 
+@torch.no_grad()
 def shard(state: TrainingState, *, num_ranks: int, device: torch.device) -> None:
     """Leave this rank its shard, on `device`, of the state that the first rank holds; the optimizer is made anew.
 
@@ -28,7 +28,9 @@ def shard(state: TrainingState, *, num_ranks: int, device: torch.device) -> None
     """
     mesh = init_device_mesh(device.type, (num_ranks,))
     whole_optimizer = state.optimizer
-    weights, moments = ({}, {}) if mesh.get_rank() else (state.model.state_dict(), named_state(whole_optimizer))
+    leads = mesh.get_rank() == 0
+    weights = state.model.state_dict() if leads else {}
+    moments = named_state(whole_optimizer)["state"] if leads else {}
     state.model.to("meta")  # the tensors live on in `weights`
     blocks = state.model.transformer
     for block in blocks.blocks if "blocks" in blocks else blocks.block_groups:
@@ -36,10 +38,27 @@ def shard(state: TrainingState, *, num_ranks: int, device: torch.device) -> None
     fully_shard(state.model, mesh=mesh)
     state.model.to_empty(device=device)
     state.optimizer = adamw(state.model, state.config)
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    set_model_state_dict(state.model, weights, options=options)
-    set_optimizer_state_dict(state.model, state.optimizer, moments, options=options)
-    restore_settings(state.optimizer.param_groups, whole_optimizer.param_groups)  # torch's are lists where tuples were
+    for name, parameter in state.model.named_parameters():
+        parameter.to_local().copy_(_scattered(weights.get(name), parameter).to_local())
+        of_first = moments.get(name, {})
+        step = _broadcast(of_first.get("step"), mesh)
+        averages = {each: _scattered(of_first.get(each), parameter) for each in MOMENTS[1:]}
+        state.optimizer.state[parameter] = {"step": step, **averages}
+    restore_settings(state.optimizer.param_groups, whole_optimizer.param_groups)
+
+
+def _scattered(tensor: torch.Tensor | None, like: DTensor) -> DTensor:
+    """The first rank's tensor in shards as `like`; the other ranks have none. Only numbers travel, and no pickle."""
+    whole = torch.empty(like.shape, dtype=like.dtype) if tensor is None else tensor.detach().to(like.dtype)
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=0)
+
+
+def _broadcast(number: torch.Tensor | None, mesh: DeviceMesh) -> torch.Tensor:
+    """The first rank's number, on every rank."""
+    value = torch.zeros((), device=mesh.device_type) if number is None else number.detach().clone().float()
+    value = value.to(mesh.device_type)
+    torch.distributed.broadcast(value, src=0)
+    return value
 
 
 def whole(state: TrainingState, *, keep: bool) -> TrainingState | None:

@@ -15,9 +15,10 @@ from olmo.config import ModelConfig, TrainConfig
 from olmo.model import OLMo
 from tokenizers import Tokenizer
 
+from sweep.checkpoints.examine import check_finite
 from sweep.checkpoints.huggingface import architecture, config_json, from_native, to_native
 from sweep.checkpoints.olmo import compatible, load_model, write_position
-from sweep.checkpoints.tensors import read_pt, save_file, write_tensors
+from sweep.checkpoints.tensors import read_pt, reading, save_file, write_tensors
 from sweep.domain.errors import Refusal
 
 STEMS = ("model.safetensors", "pytorch_model.bin")
@@ -77,19 +78,44 @@ def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: P
 
 
 def _read_weights(snapshot: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the folder; a ValueError names the file and the tensor that isn't sound."""
     for name in STEMS:
         if (snapshot / name).is_file():
             return _read(snapshot / name)
         if (index := snapshot / f"{name}.index.json").is_file():
-            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-            if outside := [shard for shard in shards if Path(shard).name != shard]:
-                raise ValueError(f"{index} names {outside[0]}, which is not in its own folder")
-            return {key: tensor for shard in shards for key, tensor in _read(snapshot / shard).items()}
+            return _read_shards(index)
     raise FileNotFoundError(f"{snapshot} has no weights: neither {' nor '.join(STEMS)}, nor their .index.json")
 
 
+def _read_shards(index: Path) -> dict[str, torch.Tensor]:
+    """The tensors of all shards that an index names; ValueError if they aren't the ones that it lists."""
+    try:
+        listed = {str(name): str(shard) for name, shard in json.loads(index.read_text())["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} has no weight_map: {type(error).__name__}: {error}") from error
+    shards = sorted(set(listed.values()))
+    if outside := [shard for shard in shards if Path(shard).name != shard]:
+        raise ValueError(f"{index} names {outside[0]}, which is not in its own folder")
+    if absent := [shard for shard in shards if not (index.parent / shard).is_file()]:
+        raise FileNotFoundError(f"{index} names {len(shards)} files, and {', '.join(absent[:3])} is not there")
+    weights: dict[str, torch.Tensor] = {}
+    for shard in shards:
+        content = _read(index.parent / shard)
+        if missing := [name for name, place in listed.items() if place == shard and name not in content]:
+            raise ValueError(f"{index.parent / shard} has no {missing[0]}, which {index.name} says is in it")
+        weights |= content
+    return weights
+
+
 def _read(file: Path) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(file) if file.suffix == ".safetensors" else read_pt(file)
+    if file.suffix == ".safetensors":
+        with reading(file):
+            weights = safetensors.torch.load_file(file)
+    else:
+        weights = read_pt(file)
+    for name, tensor in weights.items():
+        check_finite(file, name, tensor)
+    return weights
 
 
 def _checked(weights: dict[str, torch.Tensor], sizes: ModelConfig, snapshot: Path) -> dict[str, torch.Tensor]:

@@ -103,6 +103,8 @@ def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
     Four layouts are read: `olmo`, `olmo2`, `llama`, and `hf_olmo`, whose config.json holds the fields of `ModelConfig`
     themselves (it also has `model_type: olmo`, from before transformers had a class of that name).
     """
+    if not isinstance(config_json, Mapping):
+        raise Refusal("config.json is not a JSON object")
     if "d_model" in config_json:
         names = {field.name for field in fields(ModelConfig)} - {"init_device", "precision"}
         return {name: value for name, value in config_json.items() if name in names}
@@ -113,6 +115,8 @@ def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
         return _sizes(config_json, kind)
     except KeyError as error:
         raise Refusal(f"config.json has no {error.args[0]}") from error
+    except (TypeError, AttributeError, ZeroDivisionError) as error:
+        raise Refusal(f"config.json: a size is not a whole number above 0: {error}") from error
 
 
 def _sizes(given: Mapping[str, Any], kind: str) -> dict[str, Any]:

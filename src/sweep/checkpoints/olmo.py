@@ -30,6 +30,16 @@ from sweep.domain.errors import Refusal
 from sweep.domain.records import Position
 from sweep.system.files import file_digest
 
+COUNTS = (
+    "global_step",
+    "global_data_step",
+    "epoch",
+    "global_train_examples_seen",
+    "global_train_examples_seen_this_epoch",
+    "global_train_tokens_seen",
+)
+"""What train.pt says of the position."""
+
 
 @dataclass
 class TrainingState:
@@ -65,15 +75,19 @@ def read_position(folder: Path, config: TrainConfig) -> Position:
     Older releases of ai2-olmo counted otherwise; they are read as `Trainer.load_trainer_state_dict` reads them. The
     learning rate of a checkpoint without optimizer is 0.
     """
-    train = read_pt(folder / "train.pt")
+    train = {name: value for name, value in read_pt(folder / "train.pt").items() if value is not None}
     if "global_step" not in train:
         raise Refusal(f"{folder / 'train.pt'} has no global_step: where the checkpoint stands is not known")
+    for name in COUNTS:
+        count = train.get(name, 0)
+        if not isinstance(count, int) or count < 0:
+            raise Refusal(f"{folder / 'train.pt'}: {name}={count}: must be a whole number from 0")
     batch_size, sequence_length = config.global_train_batch_size, config.model.max_sequence_length
     batches = train.get("global_data_step", train["global_step"])
     instances = train.get("global_train_examples_seen", batches * batch_size)
     position = Position(
         step=train["global_step"],
-        epoch=train.get("epoch") or 0,
+        epoch=train.get("epoch", 0),
         instances=train.get("global_train_examples_seen_this_epoch", instances),
         tokens=train.get("global_train_tokens_seen", instances * sequence_length),
         lr=float(saved_groups(folder)[0]["lr"]) if has_optimizer(folder) else 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,32 @@ def has_optimizer(folder: Path) -> bool:
 
 
 def saved_groups(folder: Path) -> list[dict[str, Any]]:
-    """The param groups of a checkpoint's optimizer, its moments unread."""
-    return read_entry(folder, "optim", "param_groups")
+    """The param groups of a checkpoint's optimizer, its moments unread; ValueError if one is not of an Adam."""
+    groups = read_entry(folder, "optim", "param_groups")
+    if not isinstance(groups, list) or not groups:
+        raise ValueError(f"the optimizer in {folder} has no param_groups")
+    for number, group in enumerate(groups):
+        if fault := _group_fault(group):
+            raise ValueError(f"the optimizer in {folder}: param_groups.{number} {fault}")
+    return groups
+
+
+def _group_fault(group: Any) -> str:
+    """What is wrong with a saved param group; empty if nothing is."""
+    if not isinstance(group, Mapping):
+        return "is no mapping"
+    if missing := [key for key in ("params", *HYPERPARAMETERS) if key not in group]:
+        return f"has no {missing[0]}"
+    if not isinstance(group["params"], list) or len(names(group)) != len(group["params"]):
+        return "doesn't have a name for each of its params"
+    betas = group["betas"]
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        return f"has betas={betas}, and must have two"
+    for name, value in {**{key: group[key] for key in ("lr", "eps", "weight_decay")}, "betas": betas}.items():
+        for number in value if name == "betas" else [value]:
+            if not isinstance(number, int | float | torch.Tensor) or not 0 <= float(number) < math.inf:
+                return f"has {name}={value}, and must have finite numbers from 0"
+    return ""
 
 
 def hyperparameters(folder: Path, config: TrainConfig) -> list[dict[str, Any]]:
@@ -50,7 +75,7 @@ def hyperparameters(folder: Path, config: TrainConfig) -> list[dict[str, Any]]:
 
 def decayed(folder: Path) -> dict[str, bool]:
     """The `optimizer.decay_*` settings with which ai2-olmo's code makes the saved param groups."""
-    decay = {name: group["weight_decay"] > 0 for group in saved_groups(folder) for name in _names(group)}
+    decay = {name: group["weight_decay"] > 0 for group in saved_groups(folder) for name in names(group)}
     return {
         "decay_norm_and_bias": any(
             d for name, d in decay.items() if name.endswith(("norm.weight", "ln_f.weight", "bias"))
@@ -72,7 +97,7 @@ def restore_settings(groups: Sequence[dict[str, Any]], saved: Sequence[Mapping[s
     An optimizer saved with one group, before there were two, decays no norm, bias or embedding, as in ai2-olmo's
     `fix_optim_state_dict`.
     """
-    settings = {name: {key: group[key] for key in HYPERPARAMETERS} for group in saved for name in _names(group)}
+    settings = {name: {key: group[key] for key in HYPERPARAMETERS} for group in saved for name in names(group)}
     if missing := {name for group in groups for name in group["param_names"]} - set(settings):
         raise ValueError(f"the checkpoint's optimizer has no state for {', '.join(sorted(missing)[:3])}")
     for group in groups:
@@ -92,7 +117,7 @@ def restore_moments(optimizer: torch.optim.AdamW, saved: Mapping[str, Any]) -> N
     moments = {
         name: saved["state"][ident]
         for group in saved["param_groups"]
-        for name, ident in zip(_names(group), group["params"], strict=True)
+        for name, ident in zip(names(group), group["params"], strict=True)
     }
     for group in optimizer.param_groups:
         for name, parameter in zip(group["param_names"], group["params"], strict=True):
@@ -118,6 +143,6 @@ def _moments(optimizer: torch.optim.AdamW, parameter: torch.nn.Parameter) -> dic
     return {name: optimizer.state[parameter][name] for name in MOMENTS}
 
 
-def _names(group: Mapping[str, Any]) -> list[str]:
+def names(group: Mapping[str, Any]) -> list[str]:
     """A saved group's parameters by name: DDP trainings number them in this order, FSDP trainings name them."""
     return [str(name).replace("_fsdp_wrapped_module.", "") for name in group.get("param_names", group["params"])]

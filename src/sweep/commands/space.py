@@ -18,6 +18,7 @@ DAMAGED = "damaged"
 KINDS = {
     "checkpoints": "published checkpoints: downloaded again when needed",
     "corpus": "embedded corpora: rebuilt in half a minute",
+    "examined": "that a checkpoint or data were found sound: examined again when needed",
     "interim": "states that only an interrupted anneal goes on from",
     "listings": "sizes and versions of files behind HTTP: asked for again",
     "packs": "tokenised tasks: rebuilt in seconds",

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from olmo.config import TrainConfig
 
-from sweep.checkpoints import check_followed, check_groups, has_optimizer, identity, read_config
+from sweep.checkpoints import (
+    check_followed,
+    check_groups,
+    check_sizes,
+    examine,
+    has_optimizer,
+    identity,
+    read_config,
+    read_position,
+)
 from sweep.config import Compute
+from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
 from sweep.run.embedded import embedded_checkpoint
 from sweep.run.published import imported_checkpoint, published_checkpoint
 from sweep.system.store import Store
+
+EXAMINED = 1
+"""To be raised if `examine` looks for more."""
 
 
 def open_checkpoint(
@@ -30,7 +45,7 @@ def open_checkpoint(
         return _from_store(store, published_checkpoint(store, choice), choice)
     folder = Path(choice.checkpoint.path or "")
     if (folder / "config.yaml").is_file():
-        return _checked(folder, choice)
+        return _checked(store, folder, choice)
     if choice.needs_optimizer:
         raise _no_optimizer(choice)
     return _from_store(store, imported_checkpoint(store, choice), choice)
@@ -38,23 +53,42 @@ def open_checkpoint(
 
 def _from_store(store: Store, folder: Path, choice: CheckpointChoice) -> CheckpointFolder:
     """A folder of the store, whose files' digests are known already."""
-    return _checked(folder, choice, digests=store.digests(folder.parent.name, folder.name))
+    return _checked(store, folder, choice, digests=store.digests(folder.parent.name, folder.name))
 
 
-def _checked(folder: Path, choice: CheckpointChoice, *, digests: Mapping[str, str] | None = None) -> CheckpointFolder:
-    """A folder that was not made here; Refusal where it is no checkpoint, or its training can't be continued."""
+def _checked(
+    store: Store, folder: Path, choice: CheckpointChoice, *, digests: Mapping[str, str] | None = None
+) -> CheckpointFolder:
+    """A folder that was not made here; Refusal if it is no sound checkpoint, or its training can't be continued."""
     try:
         config = read_config(folder, optimizer=False)
+        check_sizes(folder, config)
         check_followed(config)
         if choice.needs_optimizer:
             if not has_optimizer(folder):
                 raise _no_optimizer(choice)
             check_groups(folder, config)
-        return CheckpointFolder(key=identity(folder, known=digests), folder=folder, config=config)
+        read_position(folder, config)
+        key = identity(folder, known=digests)
+        examined_once(store, folder, config, key=key, optimizer=choice.needs_optimizer)
+        return CheckpointFolder(key=key, folder=folder, config=config)
     except Refusal:
         raise
     except (OSError, ValueError) as error:
         raise Refusal(f"{choice.key_and_value}: {error}") from error
+
+
+def examined_once(store: Store, folder: Path, config: TrainConfig, *, key: str, optimizer: bool) -> None:
+    """Examines every tensor of a folder, unless the store says that this was done; `key` names its content.
+
+    Raises ValueError as `examine` does.
+    """
+
+    def build(into: Path) -> None:
+        tensors = examine(folder, config, optimizer=optimizer)
+        (into / "examined.json").write_text(json.dumps({"tensors": tensors}) + "\n")
+
+    store.make("examined", digest("examined", EXAMINED, key, optimizer), build)
 
 
 def _no_optimizer(choice: CheckpointChoice) -> Refusal:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from olmo.config import TrainConfig
 
-from sweep.checkpoints import shipped_tokenizer
+from sweep.checkpoints import read_config, shipped_tokenizer
 from sweep.config import Checkpoint, Model
 from sweep.domain.errors import Refusal
+from sweep.system.ranks import Ranks
 from sweep.system.store import Store
 
 
@@ -41,6 +43,20 @@ class CheckpointFolder:
     folder: Path
     config: TrainConfig
     """The configuration of the training that made it."""
+
+
+def of_first_rank(ranks: Ranks, make: Callable[[], CheckpointFolder]) -> CheckpointFolder:
+    """The checkpoint that the first rank makes; the others are told its place, and read its configuration there."""
+    made: list[CheckpointFolder] = []
+
+    def place() -> list[str]:
+        made.append(make())
+        return [made[0].key, str(made[0].folder.absolute())]
+
+    key, folder = ranks.from_first(place)
+    if made:
+        return made[0]
+    return CheckpointFolder(key=key, folder=Path(folder), config=read_config(Path(folder), optimizer=False))
 
 
 def resolve(store: Store, path: str) -> Path:

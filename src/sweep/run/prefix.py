@@ -102,7 +102,7 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
                 if ranks.leads:
                     _drop_interim(store, keys)
                 raise
-    final = ranks.from_first(lambda: _finish(store, keys))
+    final = Path(ranks.from_first(lambda: str(_finish(store, keys))))
     return Trained(keys[-1], final, tuple(steps), len(training.rates) - done)
 
 
@@ -125,7 +125,8 @@ def _resume(store: Store, training: Training, keys: list[str]) -> tuple[int, lis
     """
     ranks = training.ranks
     while True:
-        done, folder = ranks.from_first(lambda: longest_prefix(store, keys))
+        done, place = ranks.from_first(lambda: _place(longest_prefix(store, keys)))
+        folder = Path(place) if place else None
         try:
             steps = read_steps(folder) if folder else []
             return done, steps, _start(training, folder) if done < len(training.rates) else None
@@ -156,6 +157,12 @@ def longest_prefix(store: Store, keys: list[str]) -> tuple[int, Path | None]:
         if keys[updates] in present and (folder := store.get(present[keys[updates]], keys[updates])):
             return updates, folder
     return 0, None
+
+
+def _place(prefix: tuple[int, Path | None]) -> tuple[int, str]:
+    """A prefix as `from_first` can send it; the empty text stands for no folder."""
+    updates, folder = prefix
+    return updates, str(folder or "")
 
 
 def read_steps(folder: Path) -> list[StepRecord]:

@@ -23,7 +23,7 @@ from sweep.planning.model_sizes import stated_sizes
 from sweep.planning.plan import Plan, make_plan
 from sweep.run.average import averaged_checkpoint
 from sweep.run.checkpoint import open_checkpoint
-from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, resolve
+from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, of_first_rank, resolve
 from sweep.run.embedded import embedded_checkpoint
 from sweep.run.prefix import Training, loading_device
 from sweep.run.score import Scoring, check_tasks
@@ -67,7 +67,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
     check_tasks(config.tasks)
     if config.anneal.steps:
         check_data_is_named(choice, config.data)
-    checkpoint = ranks.from_first(lambda: open_checkpoint(store, choice, compute=compute, device=device))
+    checkpoint = of_first_rank(ranks, functools.partial(open_checkpoint, store, choice, compute=compute, device=device))
     _check_sizes(config.model, checkpoint)
     plan = make_plan(config, read_position(checkpoint.folder, checkpoint.config))
     scoring = _scoring(store, config.tasks, config.data, checkpoint, _scoring_numerics(compute, device))
@@ -77,7 +77,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
     if config.anneal.merge is not None:
         embedded = functools.partial(_embedded_folder, store, config.model, compute, device)
         average = functools.partial(averaged_checkpoint, store, config.anneal.merge, checkpoint, choice, embedded)
-        return prepared(work=ranks.from_first(average), data={})
+        return prepared(work=of_first_rank(ranks, average), data={})
     if not config.anneal.steps:
         return prepared(work=checkpoint, data={})
     ranks.share(plan.batch_size)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-
-from safetensors import SafetensorError
 
 from sweep.checkpoints import architecture, decayed, import_folder
 from sweep.checkpoints.download import STEMS, fetch_folder
@@ -99,7 +96,7 @@ def _from_hub(store: Store, model: Model, published: Published, step: int, *, op
             shutil.copyfile(found / state, into / "optim.pt")
             try:
                 told = {**training, "optimizer": {**training["optimizer"], **decayed(into)}}
-            except (KeyError, TypeError, RuntimeError, UnpicklingError) as error:
+            except ValueError as error:
                 raise Refusal(f"{place}: {state} is no optimizer state: {error}") from error
         _import(found, into, place, told, step, tokens)
 
@@ -144,7 +141,7 @@ def imported_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
 def _import(found: Path, into: Path, place: str, training: dict[str, Any], step: int, tokens: int) -> None:
     try:
         import_folder(found, into, training=training, step=step, tokens=tokens)
-    except (FileNotFoundError, ValueError, UnpicklingError, SafetensorError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise Refusal(f"{place}: {error}") from error
 
 

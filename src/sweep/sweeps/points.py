@@ -22,6 +22,7 @@ from sweep.planning.names import run_folder
 from sweep.planning.pretraining_schedule import check_lr_is_known
 from sweep.sweeps.hydra_private import apply_overrides
 from sweep.system import files
+from sweep.system.checkpoint_layouts import check_layout
 
 
 def designed(overrides: Sequence[Override], *, design: str, runs: int | None, seed: int) -> list[list[str]]:
@@ -58,12 +59,11 @@ def typed(tree: DictConfig) -> RunConfig:
     plain = {key: OmegaConf.to_container(tree[key], resolve=True) if OmegaConf.is_config(tree[key]) else tree[key]
              for key in tree if key != "hydra"}  # fmt: skip
     config = load(plain)
-    path = config.checkpoint.path
-    if path is not None and not any((Path(path) / name).is_file() for name in ("config.yaml", "config.json")):
-        raise Refusal(
-            f"checkpoint.path={path} is no checkpoint: it has neither config.yaml (an OLMo unsharded folder) nor "
-            "config.json (a layout of the Hugging Face Hub)"
-        )
+    if (path := config.checkpoint.path) is not None:
+        try:
+            check_layout(Path(path))
+        except (OSError, ValueError) as error:
+            raise Refusal(f"checkpoint.path={path}: {error}") from error
     check_lr_is_known(config.model, config.checkpoint, config.anneal)
     if config.tracking.name == "server" and not (config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
         raise Refusal(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -101,19 +101,24 @@ class Ranks:
         return flag
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """The value of `make()` on the first rank, given to every rank; RankFailed if a rank fails meanwhile."""
+        """The value of `make()` on the first rank, given to every rank; RankFailed if a rank fails meanwhile.
+
+        With several ranks it travels as JSON, because whoever reaches the store's port may write there: the value is
+        one of None, bool, int, float, str, or a list of them.
+        """
         if self.size == 1:
             return make()
         key = f"first/{self.store.add(f'count/{self.rank}', 1)}"
         if self.leads:
             value = make()
-            self.store.set(key, pickle.dumps(value))
+            self.store.set(key, json.dumps(value))
             return value
         while not self.store.check([key]):
             if failure := self._failure():
                 raise RankFailed(failure)
             time.sleep(POLL_S)
-        return pickle.loads(self.store.get(key))
+        received: T = json.loads(self.store.get(key))
+        return received
 
     def blamed(self, error: BaseException) -> BaseException:
         """The error to raise on this rank: the first failure of any rank; the other ranks learn of it."""

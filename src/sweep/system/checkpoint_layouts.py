@@ -1,0 +1,92 @@
+"""Recognises the layout of a checkpoint by the names of its files; one that is not read is named for what it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+UNSHARDED = "an OLMo unsharded folder (config.yaml, model, optim, train.pt)"
+READ = f"{UNSHARDED}, or a Hugging Face folder of an OLMo (config.json, *.safetensors)"
+CONVERT = "convert it to one of these: " + READ
+LAYOUTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    (
+        "a LoRA adapter without the model it belongs to",
+        ("adapter_config.json", "adapter_model.*"),
+        "merge it into its model first (peft: merge_and_unload), then save_pretrained",
+    ),
+    (
+        "a DeepSpeed ZeRO checkpoint",
+        ("zero_to_fp32.py", "global_step*", "*_optim_states.pt", "mp_rank_*_model_states.pt", "zero_pp_rank_*"),
+        "its zero_to_fp32.py writes whole weights",
+    ),
+    (
+        "a Megatron checkpoint",
+        ("latest_checkpointed_iteration.txt", "iter_[0-9]*", "mp_rank_*", "*/model_optim_rng.pt"),
+        "convert it to the Hugging Face format",
+    ),
+    ("an FSDP checkpoint of accelerate", ("pytorch_model_fsdp*", "optimizer_[0-9]", "optimizer.bin"), CONVERT),
+    ("an Orbax checkpoint", ("_CHECKPOINT_METADATA", "_METADATA", "ocdbt.process_*", "manifest.ocdbt"), CONVERT),
+    (
+        "an OLMo sharded checkpoint of ai2-olmo",
+        ("model/rank[0-9]*.pt", "model/metadata.json", "rank[0-9]*.pt"),
+        "ai2-olmo's scripts/unshard.py makes it unsharded",
+    ),
+    (
+        "a torch.distributed.checkpoint folder, as OLMo-core writes it",
+        (".metadata", "*.distcp", "model_and_optim/.metadata", "model_and_optim/*.distcp"),
+        "this layout is not read; OLMo-core converts it to the Hugging Face format",
+    ),
+    ("a GGUF file for llama.cpp", ("*.gguf",), "take the Hugging Face folder that it was made from"),
+    ("a NeMo checkpoint", ("*.nemo",), CONVERT),
+    ("weights for TensorFlow or Flax alone", ("tf_model.h5", "flax_model*.msgpack"), CONVERT),
+    ("Meta's own layout of Llama", ("consolidated.*.pth", "params.json"), CONVERT),
+)
+"""What a layout is, patterns of which one suffices, and what to do with it; the first that fits counts."""
+SHOWN = 5
+
+
+def check_layout(folder: Path) -> None:
+    """Raises ValueError if the folder isn't in a layout that is read; it says which one it is in, and what to do."""
+    if not folder.exists():
+        raise ValueError(f"there is no such folder; allowed: {READ}")
+    if not folder.is_dir():
+        gguf = " (a GGUF file for llama.cpp)" if folder.suffix == ".gguf" else ""
+        raise ValueError(f"it is a file{gguf}; allowed: {READ}")
+    if (folder / "config.yaml").is_file() and any((folder / f"model.{end}").is_file() for end in ("safetensors", "pt")):
+        return
+    for layout, patterns, remedy in LAYOUTS:
+        if any(next(folder.glob(pattern), None) is not None for pattern in patterns):
+            raise ValueError(f"it is {layout}; {remedy}")
+    if (folder / "config.json").is_file():
+        _check_config_json(folder)
+    elif not (folder / "config.yaml").is_file():
+        raise ValueError(f"it is no checkpoint: {_content(folder)}; allowed: {READ}")
+
+
+def _check_config_json(folder: Path) -> None:
+    """Raises ValueError if a Hugging Face folder's weights are not plain ones, or its model has windows."""
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} is not a JSON object")
+    if (quantised := config.get("quantization_config")) is not None:
+        method = quantised.get("quant_method", "") if isinstance(quantised, dict) else quantised
+        raise ValueError(
+            f"{file}: quantization_config: the weights are quantised ({method}), and quantised weights can't be "
+            "annealed; take the folder in fp32 or bf16"
+        )
+    windows = config.get("sliding_window") is not None and config.get("use_sliding_window", True)
+    if windows or "sliding_attention" in (config.get("layer_types") or ()):
+        raise ValueError(f"{file}: sliding_window={config.get('sliding_window')}: attention in windows is not read")
+
+
+def _content(folder: Path) -> str:
+    """What a folder that isn't a checkpoint holds, in a few words."""
+    names = sorted(path.name for path in folder.iterdir())
+    if steps := [name for name in names if re.match(r"(?:.*[-_])?step[-_]?\d+", name) and (folder / name).is_dir()]:
+        return f"it holds {len(steps)} checkpoints, {', '.join(steps[:SHOWN])}: give one of them"
+    return f"it holds {', '.join(names[:SHOWN])}{', ...' if len(names) > SHOWN else ''}" if names else "it is empty"
