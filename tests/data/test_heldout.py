@@ -27,3 +27,27 @@ def test_files_that_contradict_each_other_are_refused(tmp_path):
     np.save(tmp_path / "heldout_bytes.npy", np.array([1, 2], dtype=np.int64))
     with pytest.raises(ValueError, match=rf"{tmp_path.name}.*4 offsets .* do not fit 2 documents"):
         read_heldout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("heldout.npy", b"abc", r"heldout\.npy has 3 bytes"),
+        ("heldout_offsets.npy", b"", r"heldout_offsets\.npy is cut"),
+        ("heldout_bytes.npy", b"words", r"heldout_bytes\.npy is cut"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, content, complaint):
+    write_heldout(tmp_path, TEXTS, trained_tokenizer(TEXTS, vocab_size=300))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=complaint):
+        read_heldout(tmp_path)
+
+
+@pytest.mark.parametrize("offsets", [[1, 2, 3], [0, 9, 5], [0, 0, 5]])
+def test_offsets_out_of_order_are_refused(tmp_path, offsets):
+    write_heldout(tmp_path, TEXTS, trained_tokenizer(TEXTS, vocab_size=300))
+    count = (tmp_path / "heldout.npy").stat().st_size // 2
+    np.save(tmp_path / "heldout_offsets.npy", np.array([*offsets, count]))
+    with pytest.raises(ValueError, match=r"heldout_offsets\.npy: the offsets must begin at 0"):
+        read_heldout(tmp_path)

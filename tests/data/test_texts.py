@@ -130,3 +130,14 @@ def test_the_key_tells_files_tokenizers_and_formats_apart():
         tokens_key([["a", 1, 2]], "t", eos_token_id=0, dtype="uint32"),
     ]
     assert len({one, *others}) == 5
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.txt.gz"])
+@pytest.mark.parametrize("break_it", [lambda data: data[:-9], lambda data: data[:200] + b"x" * 20 + data[220:]])
+def test_a_compressed_file_that_is_cut_is_named_with_its_line(tmp_path, name, break_it):
+    rng = np.random.default_rng(0)
+    content = _lines(["".join(map(chr, rng.integers(97, 122, 40))) for _ in range(30)])
+    (tmp_path / name).write_bytes(break_it(gzip.compress(content)))
+    place = r", after line \d+" if "jsonl" in name else ""
+    with pytest.raises(ValueError, match=rf"{name}{place}: the gzip file is cut or damaged"):
+        list(documents([tmp_path / name]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import datasets
 import numpy as np
 import pytest
 from olmo.config import InstanceFilterConfig
+from tokenizers import Tokenizer
 
 from sweep.config import RunConfig
+from sweep.data.heldout import write_heldout
 from sweep.domain.errors import Refusal
 from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.prefix import Training
@@ -72,6 +75,26 @@ def test_a_dtype_that_leaves_too_few_instances_is_refused(
 def test_a_heldout_folder_without_documents_is_refused(store: Store, source: CheckpointFolder, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"data\.heldout=.*: there is no heldout\.npy in it"):
         prepare(store, configured(source, f"data.heldout={tmp_path}"), "run", ALONE)
+
+
+def test_heldout_documents_of_another_tokenizer_are_refused(
+    store: Store, source: CheckpointFolder, tmp_path: Path
+) -> None:
+    (folder := tmp_path / "heldout").mkdir()
+    write_heldout(folder, ["A text.", "Another"], Tokenizer.from_file(source.config.tokenizer.identifier))
+    with pytest.raises(Refusal, match=r"data\.heldout=.*heldout\.npy holds token id \d+ at token \d+, .* has 64"):
+        prepare(store, configured(source, f"data.heldout={folder}"), "run", ALONE)
+    (folder / "heldout_bytes.npy").write_bytes(b"")
+    with pytest.raises(Refusal, match=r"data\.heldout=.*heldout_bytes\.npy is cut"):
+        prepare(store, configured(source, f"data.heldout={folder}"), "run", ALONE)
+
+
+@pytest.mark.parametrize("path", ["store://../../etc/passwd", "store://states/../x", "store://a/b/../c", "store://a/b"])
+def test_a_name_that_leads_out_of_the_store_is_refused(store: Store, source: CheckpointFolder, path: str) -> None:
+    source.config.tokenizer.identifier = path
+    source.config.save(source.folder / "config.yaml")
+    with pytest.raises(Refusal, match=rf"{re.escape(path)}: a file of the store is store://KIND/KEY/NAME"):
+        prepare(store, configured(source), "run", ALONE)
 
 
 def test_a_run_that_would_score_nothing_is_refused(store: Store, source: CheckpointFolder) -> None:

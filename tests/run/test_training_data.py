@@ -134,6 +134,8 @@ def test_memmaps_of_ones_own_in_a_fresh_order(store: Store, source: CheckpointFo
         "instances": 18,
         "annealed_on": 10,
         "passes": 10 / 18,
+        "unused_tokens": 0,
+        "unused_files": 0,
         "files": [str(tmp_path / f"mine-{number}.npy") for number in range(3)],
     }
     assert found.window.after(3, lr=0.0).instances == 60
@@ -143,8 +145,96 @@ def test_token_ids_of_another_tokenizer_are_refused_before_anything_runs(
     store: Store, source: CheckpointFolder, tmp_path: Path
 ) -> None:
     other = memmap(tmp_path / "other.npy", high=60_000)
-    with pytest.raises(Refusal, match=r"update 1 holds token id \d+, and the model has 64"):
+    with pytest.raises(Refusal, match=r"data\.paths: .*other\.npy holds token id \d+ at token \d+ .* has 64"):
         reading(store, source, "data=local", f"data.paths={other}")
+
+
+def test_one_bad_id_late_in_the_data_is_found_before_anything_runs(
+    store: Store, source: CheckpointFolder, tmp_path: Path
+) -> None:
+    late = memmap(tmp_path / "late.npy")
+    tokens = np.fromfile(late, dtype=np.uint16)
+    tokens[-3] = 64
+    tokens.tofile(late)
+    place = f"token {len(tokens) - 3} \\(byte {2 * (len(tokens) - 3)}\\)"
+    whole = ["data=local", f"data.paths={late}", "data.position=fresh", "anneal.steps=50"]
+    with pytest.raises(Refusal, match=rf"data\.paths: .*late\.npy holds token id 64 at {place}, and the model has 64"):
+        reading(store, source, *whole)
+    with pytest.raises(Refusal, match=r"data\.sources\.mine\.paths: .*late\.npy holds token id 64"):
+        reading(store, source, "data=mixture", f"+data.sources.mine={{paths: {late}, weight: 1}}", "anneal.steps=200")
+
+
+@pytest.mark.parametrize("vocabulary", [60, 60_000])
+@pytest.mark.parametrize("behind_an_address", [False, True])
+def test_ids_of_32_bits_read_as_16_are_noticed(
+    store: Store, source: CheckpointFolder, served: Any, vocabulary: int, behind_an_address: bool
+) -> None:
+    wide = served.folder / "wide.npy"
+    np.random.default_rng(0).integers(2, vocabulary, 100 * LENGTH).astype(np.uint32).tofile(wide)
+    path = f"{served.url}/wide.npy" if behind_an_address else wide
+    with pytest.raises(Refusal, match=r"data\.paths: .*wide\.npy: every second token is 0 .* give data\.dtype=uint32"):
+        reading(store, source, "data=local", f"data.paths={path}")
+    assert not store.keys("windows"), "a sample is enough"
+    if vocabulary < 64:
+        assert len(batches(reading(store, source, "data=local", f"data.paths={path}", "data.dtype=uint32"))) == UPDATES
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"x" * (100 * LENGTH * 2 - 1), r"odd\.npy has 3199 bytes, .* no whole number of uint16 tokens: it is cut"),
+        (b"", r"odd\.npy is empty \(1 of 1 are\)"),
+        (bytes(100 * LENGTH * 2), r"odd\.npy: 100% of its tokens are 0: it is empty space"),
+        (b"\x93NUMPY" + bytes(100 * LENGTH * 2), r"odd\.npy has a NumPy header"),
+    ],
+)
+@pytest.mark.parametrize("behind_an_address", [False, True])
+def test_a_file_that_is_no_file_of_tokens_is_refused(
+    store: Store, source: CheckpointFolder, served: Any, content: bytes, complaint: str, behind_an_address: bool
+) -> None:
+    (served.folder / "odd.npy").write_bytes(content)
+    path = f"{served.url}/odd.npy" if behind_an_address else served.folder / "odd.npy"
+    with pytest.raises(Refusal, match=rf"data\.paths.*{complaint}"):
+        reading(store, source, "data=local", f"data.paths={path}")
+
+
+def test_a_data_type_too_small_for_the_vocabulary_is_refused(store: Store, source: CheckpointFolder) -> None:
+    source.config.model.vocab_size = source.config.model.embedding_size = 100_278
+    with pytest.raises(Refusal, match=r"data\.dtype=uint16 holds ids up to 65535, .* 100278: give data\.dtype=uint32"):
+        reading(store, source)
+
+
+def test_what_short_files_lose_is_counted_and_said(
+    store: Store, source: CheckpointFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(30):
+        np.full(LENGTH - 1, 3, dtype=np.uint16).tofile(tmp_path / f"mine-{number:02}.npy")
+    memmap(tmp_path / "mine-30.npy", 10)
+    found = reading(store, source, "data=local", f"data.paths={tmp_path}/mine-*.npy")
+    assert (found.facts["local"]["unused_files"], found.facts["local"]["unused_tokens"]) == (30, 30 * (LENGTH - 1))
+    assert "data.paths: 30 of 31 files are shorter than an instance of 16 tokens" in caplog.text
+    assert "450 of 610 tokens (74 %)" in caplog.text
+
+
+def test_a_window_is_examined_once(store: Store, source: CheckpointFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading(store, source)
+    monkeypatch.delattr("sweep.data.first_fault")
+    reading(store, source)
+    with pytest.raises(AttributeError):
+        reading(store, source, "anneal.steps=6")
+
+
+def test_a_bad_id_among_fetched_data_is_found_before_the_first_update(
+    store: Store, source: CheckpointFolder, served: Any
+) -> None:
+    tokens = np.random.default_rng(0).integers(2, 64, 200 * LENGTH).astype(np.uint16)
+    tokens[LENGTH + 4] = 64
+    tokens.tofile(served.folder / "train.npy")
+    found = reading(
+        store, source, "data=local", f"data.paths={served.url}/train.npy", "data.position=fresh", "anneal.steps=100"
+    )
+    with pytest.raises(Refusal, match=r"train\.npy holds token id 64 at token 20 "):
+        next(found.window.batches(0, 100))
 
 
 def test_text_is_tokenised_once_and_named_by_its_files(store: Store, source: CheckpointFolder, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """The data that a model trains on: the embedded corpus, memmaps on disk and behind HTTP, their order, and mixtures."""
 
 from sweep.data.corpus import build
+from sweep.data.examine import SAMPLED, first_fault
 from sweep.data.heldout import read_heldout
 from sweep.data.instance_filter import InstanceFilter
-from sweep.data.memmap import Instances
+from sweep.data.memmap import Instances, Unused
 from sweep.data.mixture import Mixture, MixturePart
 from sweep.data.order import Continued, DataOrder, Fresh, check_batch, check_position
 from sweep.data.remote import RemoteFile, listing, public_url
@@ -11,6 +12,7 @@ from sweep.data.texts import TokenFormat, is_text, scored_index, tokens_key, wri
 from sweep.data.windows import FetchedWindow, Window
 
 __all__ = [
+    "SAMPLED",
     "Continued",
     "DataOrder",
     "FetchedWindow",
@@ -21,10 +23,12 @@ __all__ = [
     "MixturePart",
     "RemoteFile",
     "TokenFormat",
+    "Unused",
     "Window",
     "build",
     "check_batch",
     "check_position",
+    "first_fault",
     "is_text",
     "listing",
     "public_url",

@@ -40,12 +40,31 @@ def write_heldout(folder: Path, texts: Sequence[str], tokenizer: Tokenizer) -> i
 
 
 def read_heldout(folder: Path) -> Heldout:
-    """The documents that `write_heldout` wrote; raises ValueError if the files contradict each other."""
+    """The documents that `write_heldout` wrote; ValueError, naming the file, if one is missing, cut, or contradicts."""
+    offsets, num_bytes, characters = (_numbers(folder / name) for name in (OFFSETS, BYTES, CHARACTERS))
+    size = (folder / TOKENS).stat().st_size
+    if size % 2:
+        raise ValueError(f"{folder / TOKENS} has {size} bytes, which are no whole number of uint16 tokens")
     tokens = np.fromfile(folder / TOKENS, dtype=np.uint16)
-    offsets, num_bytes, characters = (np.load(folder / n, allow_pickle=False) for n in (OFFSETS, BYTES, CHARACTERS))
     if not len(offsets) - 1 == len(num_bytes) == len(characters) or offsets[-1] != len(tokens):
         raise ValueError(
-            f"{folder}: {len(offsets)} offsets up to {offsets[-1]} do not fit "
+            f"{folder}: {len(offsets)} offsets up to {offsets[-1] if len(offsets) else None} do not fit "
             f"{len(num_bytes)} documents of {len(tokens)} tokens"
         )
+    if offsets[0] != 0 or (np.diff(offsets) < 1).any():
+        raise ValueError(f"{folder / OFFSETS}: the offsets must begin at 0, and each document must have a token")
+    for name, of_documents in ((BYTES, num_bytes), (CHARACTERS, characters)):
+        if (of_documents < 1).any():
+            raise ValueError(f"{folder / name}: document {int(np.argmax(of_documents < 1))} has no text")
     return Heldout(tokens, offsets, num_bytes, characters)
+
+
+def _numbers(file: Path) -> np.ndarray:
+    """An array of whole numbers, (n,); ValueError if the file is something else."""
+    try:
+        found = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{file} is cut, or not written by numpy.save: {error}") from error
+    if not isinstance(found, np.ndarray) or found.ndim != 1 or found.dtype.kind not in "iu":
+        raise ValueError(f"{file} is not a list of whole numbers")
+    return found

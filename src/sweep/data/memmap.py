@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,22 @@ from sweep.data.remote import NPY_MAGIC, RemoteFile, Wanted, fetch
 DTYPES = ("uint8", "uint16", "uint32", "uint64")
 
 
+@dataclass(frozen=True)
+class Unused:
+    """What the files hold and no instance does, because an instance is not made of two files."""
+
+    files: int
+    """Files shorter than one instance."""
+    tokens: int
+    """Tokens of these files, and the remainders of the others."""
+
+
 class Instances:
     """The instances of `sequence_length` tokens in several raw memmaps; the remainder of each file is ignored."""
 
     def __init__(self, files: Sequence[Path | RemoteFile], *, sequence_length: int, dtype: str = "uint16") -> None:
-        """Raises FileNotFoundError for an absent file; ValueError for no file, a wrong dtype or a NumPy header."""
+        """Raises FileNotFoundError for an absent file; ValueError for no file, a wrong dtype, a NumPy header, or a size
+        that is no whole number of tokens."""
         if dtype not in DTYPES:
             raise ValueError(f"memmap dtype {dtype!r} is unknown; one of {', '.join(DTYPES)}")
         if sequence_length < 1:
@@ -26,7 +38,8 @@ class Instances:
         self.files = tuple(files)
         self.sequence_length = sequence_length
         self.dtype = np.dtype(dtype)
-        self._counts = [self._count(file) for file in files]
+        self.sizes = tuple(self._size(file) for file in files)
+        self._counts = [size // self._instance_bytes for size in self.sizes]
         self._ends = np.cumsum(self._counts)
         self._mapped: dict[int, np.ndarray] = {}
 
@@ -50,7 +63,7 @@ class Instances:
         """Put the instances `indices` (N,) into `tokens` (N, T) of this dtype; `progress` gets bytes read."""
         indices = np.asarray(indices, dtype=np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
-            names = ", ".join(str(file.url if isinstance(file, RemoteFile) else file) for file in self.files)
+            names = ", ".join(map(self.name, range(len(self.files))))
             raise IndexError(f"instances {indices.min()} to {indices.max()} asked of {len(self)} in {names}")
         owner = np.searchsorted(self._ends, indices, side="right")
         wanted: list[Wanted] = []
@@ -70,14 +83,40 @@ class Instances:
     def _instance_bytes(self) -> int:
         return self.dtype.itemsize * self.sequence_length
 
-    def _count(self, file: Path | RemoteFile) -> int:
-        """Whole instances of a file."""
+    @property
+    def unused(self) -> Unused:
+        """The files and tokens that are in no instance."""
+        tokens = sum(self.sizes) // self.dtype.itemsize - len(self) * self.sequence_length
+        return Unused(files=self._counts.count(0), tokens=tokens)
+
+    def places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each of the instances: the number of its file, and the offset of its first token in the file."""
+        owner = np.searchsorted(self._ends, indices, side="right")
+        starts = self._ends - np.asarray(self._counts)
+        return owner, (indices.astype(np.int64) - starts[owner]) * self.sequence_length
+
+    def name(self, number: int) -> str:
+        """A file's path or address."""
+        file = self.files[number]
+        return file.url if isinstance(file, RemoteFile) else str(file)
+
+    def _size(self, file: Path | RemoteFile) -> int:
+        """Bytes of a file; ValueError if it isn't raw tokens of this dtype."""
         if isinstance(file, RemoteFile):
-            return file.size // self._instance_bytes
-        with file.open("rb") as f:
-            if f.read(len(NPY_MAGIC)) == NPY_MAGIC:
-                raise ValueError(f"{file} has a NumPy header; OLMo's memmaps are raw (write them with `array.tofile`)")
-        return file.stat().st_size // self._instance_bytes
+            size, name = file.size, file.url
+        else:
+            with file.open("rb") as f:
+                if f.read(len(NPY_MAGIC)) == NPY_MAGIC:
+                    raise ValueError(
+                        f"{file} has a NumPy header; OLMo's memmaps are raw (write them with `array.tofile`)"
+                    )
+            size, name = file.stat().st_size, str(file)
+        if size % self.dtype.itemsize:
+            raise ValueError(
+                f"{name} has {size} bytes, which are no whole number of {self.dtype} tokens: it is cut, or of "
+                "another data.dtype"
+            )
+        return size
 
     def _rows(self, number: int, file: Path) -> np.ndarray:
         """The instances of one local file, (n, T), mapped on first use."""

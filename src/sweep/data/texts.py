@@ -6,8 +6,10 @@ text with an item that a task may score are left out.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -57,14 +59,37 @@ def documents(files: Sequence[Path], progress: Callable[[int], None] = lambda si
             file: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
             if path.name.endswith(JSON_LINES):
                 reported = 0
-                for number, line in enumerate(file, 1):
+                for number, line in _lines(path, file):
                     if line.strip():
                         yield _text(path, number, line)
                     progress(raw.tell() - reported)
                     reported = raw.tell()
             else:
-                yield _decoded(path, file.read())
+                with _unzipping(f"{path}"):
+                    content = file.read()
+                yield _decoded(path, content)
                 progress(raw.tell())
+
+
+def _lines(path: Path, file: Any) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, counted from 1; ValueError with the line from which on a compressed file is cut."""
+    number, lines = 0, iter(file)
+    while True:
+        with _unzipping(f"{path}, after line {number}"):
+            line = next(lines, None)
+        if line is None:
+            return
+        number += 1
+        yield number, line
+
+
+@contextlib.contextmanager
+def _unzipping(place: str) -> Iterator[None]:
+    """Errors of gzip within the block as a ValueError that names the place."""
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{place}: the gzip file is cut or damaged ({type(error).__name__}: {error})") from error
 
 
 def tokens_key(versions: Sequence[Any], tokenizer: str, *, eos_token_id: int, dtype: str) -> str:

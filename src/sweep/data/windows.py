@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sweep.data.examine import unknown_id
 from sweep.data.memmap import Instances
 from sweep.data.order import DataOrder
 from sweep.domain.digests import digest
@@ -59,14 +60,14 @@ class Window:
         """The position of a checkpoint saved after so many updates."""
         return self.order.after(num_updates, lr=lr)
 
-    def _indices(self, last: int) -> np.ndarray:
+    def indices(self, last: int) -> np.ndarray:
         """Instance indices (at least `last`, B), computed once for the longest window asked for."""
         if len(self._drawn) < last:
             self._drawn = self.order.rows(last)
         return self._drawn
 
     def _prepare(self, first: int, last: int) -> None:
-        self._indices(last)
+        self.indices(last)
 
     def _batch(self, update: int, rows: slice) -> np.ndarray:
         return self.instances.read(self._drawn[update][rows])
@@ -122,10 +123,12 @@ class FetchedWindow(Window):
         """A function that fetches one chunk; indices are computed for all `chunks` at once."""
 
         def build(folder: Path) -> None:
-            rows = self._indices(chunks * CHUNK)[chunk * CHUNK : (chunk + 1) * CHUNK].reshape(-1)
+            rows = self.indices(chunks * CHUNK)[chunk * CHUNK : (chunk + 1) * CHUNK].reshape(-1)
             shape = (len(rows), self.instances.sequence_length)
             tokens = np.memmap(folder / TOKENS, dtype=self.instances.dtype, mode="w+", shape=shape)
             self.instances.read_into(tokens, rows, progress=progress)
+            if fault := unknown_id(self.instances, rows, tokens, vocab_size=self.vocab_size):
+                raise Refusal(f"data: {fault.words}")
             tokens.flush()
 
         return build

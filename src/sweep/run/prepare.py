@@ -13,7 +13,7 @@ import torch
 
 from sweep.checkpoints import TrainingState, hyperparameters, load_state, matrix_parameters, read_position, z_loss
 from sweep.config import Anneal, Compute, Data, Model, RunConfig, Tasks
-from sweep.data import InstanceFilter
+from sweep.data import InstanceFilter, read_heldout
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
@@ -221,6 +221,8 @@ def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolde
             f"tasks={tasks.name} scores held-out documents alone, and data.heldout=null: "
             f"there is no heldout.npy beside {tokenizer}"
         )
+    if has_heldout and tasks.heldout:
+        _check_heldout(heldout, data, checkpoint)
     return Scoring(
         tasks=tasks,
         tokenizer=tokenizer,
@@ -229,6 +231,20 @@ def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolde
         heldout=heldout if has_heldout else None,
         numerics=numerics,
     )
+
+
+def _check_heldout(folder: Path, data: Data, checkpoint: CheckpointFolder) -> None:
+    """Refusal if the held-out documents are damaged, or of another tokenizer."""
+    model = checkpoint.config.model
+    try:
+        tokens = read_heldout(folder).tokens
+    except (OSError, ValueError) as error:
+        raise Refusal(f"data.heldout={data.heldout}: {error}") from error
+    if len(tokens) and int(tokens.max()) >= (rows := model.embedding_size or model.vocab_size):
+        raise Refusal(
+            f"data.heldout={data.heldout}: {folder / 'heldout.npy'} holds token id {tokens.max()} at token "
+            f"{int(tokens.argmax())}, and the model has {rows}: it was made by another tokenizer"
+        )
 
 
 def _scoring_numerics(compute: Compute, device: torch.device) -> str:

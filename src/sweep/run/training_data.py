@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sweep import data
 from sweep.checkpoints import data_paths
@@ -21,6 +24,9 @@ from sweep.run.token_files import TokenFileReader, TokenFiles
 from sweep.system.store import Store
 
 log = logging.getLogger(__name__)
+
+EXAMINED = 1
+"""To be raised if the examination looks for more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,7 @@ class _Source:
 
     files: TokenFiles
     part: data.MixturePart
+    unused: data.Unused
 
 
 def check_data_is_named(choice: CheckpointChoice, chosen: Data) -> None:
@@ -59,6 +66,7 @@ def read_data(
     """The batches of the plan's updates; Refusal where files are missing or don't fit the checkpoint's position."""
     model, updates = checkpoint.config.model, len(plan.learning_rates)
     dtype = chosen.dtype or checkpoint.config.data.memmap_dtype
+    _check_dtype(dtype, model.vocab_size)
     reader = TokenFileReader(store=store, tokenizer=tokenizer, eos_token_id=model.eos_token_id, dtype=dtype)
     names = [chosen.name] if chosen.sources is None else [*chosen.sources]
     sources = [_source(reader, chosen, checkpoint, plan.start, name, seed=seed) for name in names]
@@ -72,7 +80,8 @@ def read_data(
     files = [file for source in sources for file in source.files.files]
     instances = data.Instances(files, sequence_length=plan.sequence_length, dtype=dtype)
     vocab_size = model.embedding_size or model.vocab_size
-    window = _window(store, instances, order, updates, vocab_size=vocab_size, identity=identity)
+    window = _window(store, instances, order, vocab_size=vocab_size, identity=identity)
+    _examine_once(store, window, sources, chosen, updates=updates, identity=identity)
     facts = _facts(sources, mixture.counts(updates), dtype)
     if chosen.sources is not None:
         shares = (f"{name} {fact['annealed_on']} ({fact['passes']:.3g} passes)" for name, fact in facts.items())
@@ -80,24 +89,52 @@ def read_data(
     return TrainingData(window=window, identity=identity, dtype=dtype, facts=facts)
 
 
+def _check_dtype(dtype: str, vocab_size: int) -> None:
+    if vocab_size - 1 > (most := np.iinfo(dtype).max):
+        raise Refusal(
+            f"data.dtype={dtype} holds ids up to {most}, and the checkpoint's vocabulary has {vocab_size}: "
+            "give data.dtype=uint32"
+        )
+
+
 def _source(
     reader: TokenFileReader, chosen: Data, checkpoint: CheckpointFolder, position: Position, name: str, *, seed: int
 ) -> _Source:
     """The files and the order of one source; Refusal naming its key where it can't be read."""
     if chosen.sources is None:
-        paths, weight, key = chosen.paths, 1.0, "data.paths"
+        paths, weight = chosen.paths, 1.0
     else:
-        paths, weight, key = chosen.sources[name].paths, chosen.sources[name].weight, f"data.sources.{name}.paths"
+        paths, weight = chosen.sources[name].paths, chosen.sources[name].weight
+    key = _key(chosen, name)
     try:
         files = reader.own(data_paths(checkpoint.config), chosen.root) if paths is None else reader.given(paths)
-        size = len(data.Instances(files.files, sequence_length=position.sequence_length, dtype=reader.dtype))
+        instances = data.Instances(files.files, sequence_length=position.sequence_length, dtype=reader.dtype)
+        _check_use(instances, key)
+        size = len(instances)
         order = _order(chosen, size, position, own=paths is None, seed=seed)
     except Refusal:
         raise
     except (OSError, ValueError) as error:
         given = "null" if paths is None else list(paths)
         raise Refusal(f"{key}={given} read as data.dtype={reader.dtype}: {error}") from error
-    return _Source(files, data.MixturePart(name=name, weight=weight, num_instances=size, order=order))
+    part = data.MixturePart(name=name, weight=weight, num_instances=size, order=order)
+    return _Source(files, part, instances.unused)
+
+
+def _check_use(instances: data.Instances, key: str) -> None:
+    """ValueError if a file is empty; a warning if files are too short for an instance, and nothing of them is read."""
+    if 0 in instances.sizes:
+        empty = instances.sizes.index(0)
+        raise ValueError(f"{instances.name(empty)} is empty ({instances.sizes.count(0)} of {len(instances.sizes)} are)")
+    unused, tokens = instances.unused, sum(instances.sizes) // instances.dtype.itemsize
+    if unused.files:
+        log.warning(
+            "%s: %d of %d files are shorter than an instance of %d tokens, and nothing of them is used; with the ends "
+            "of the others %s of %s tokens (%.0f %%) are not: join short files, or choose a smaller "
+            "anneal.sequence_length",
+            *(key, unused.files, len(instances.sizes), instances.sequence_length),
+            *(f"{unused.tokens:,}", f"{tokens:,}", 100 * unused.tokens / tokens),
+        )
 
 
 def _order(chosen: Data, size: int, position: Position, *, own: bool, seed: int) -> data.DataOrder:
@@ -115,21 +152,45 @@ def _order(chosen: Data, size: int, position: Position, *, own: bool, seed: int)
 
 
 def _window(
-    store: Store,
-    instances: data.Instances,
-    order: data.DataOrder,
-    updates: int,
-    *,
-    vocab_size: int,
-    identity: list[Any],
+    store: Store, instances: data.Instances, order: data.DataOrder, *, vocab_size: int, identity: list[Any]
 ) -> data.Window:
-    """Local files are read in place, the first batch at once; files behind a network are fetched when needed."""
+    """Local files are read in place; files behind a network are fetched when they are needed."""
     if instances.remote:
         key = digest(identity, order.identity())
         return data.FetchedWindow(instances, order, vocab_size=vocab_size, store=store, key=key)
-    window = data.Window(instances, order, vocab_size=vocab_size)
-    next(window.batches(0, updates))
-    return window
+    return data.Window(instances, order, vocab_size=vocab_size)
+
+
+def _examine_once(
+    store: Store, window: data.Window, sources: list[_Source], chosen: Data, *, updates: int, identity: list[Any]
+) -> None:
+    """Refusal naming source, file and place if a token of the anneal's updates can't be trained on.
+
+    Of files behind a network a sample is read now, and the others when they are fetched, before the first update. The
+    store remembers what was examined.
+    """
+    instances, order, vocab_size = window.instances, window.order, window.vocab_size
+
+    def build(into: Path) -> None:
+        rows = np.unique(window.indices(updates)[:updates])
+        if instances.remote:
+            rows = rows[np.unique(np.linspace(0, len(rows) - 1, data.SAMPLED).astype(int))]
+        try:
+            fault = data.first_fault(instances, rows, vocab_size=vocab_size)
+        except OSError as error:
+            raise Refusal(f"{_key(chosen, chosen.name)}: {error}") from error
+        if fault is not None:
+            owners = [source.part.name for source in sources for _ in source.files.files]
+            raise Refusal(f"{_key(chosen, owners[fault.file])}: {fault.words}")
+        (into / "examined.json").write_text(json.dumps({"instances": len(rows)}) + "\n")
+
+    shape = [updates, instances.sequence_length, vocab_size, str(instances.dtype)]
+    store.make("examined", digest("examined data", EXAMINED, identity, order.identity(), shape), build)
+
+
+def _key(chosen: Data, name: str) -> str:
+    """The dotted key of a source's files."""
+    return "data.paths" if chosen.sources is None else f"data.sources.{name}.paths"
 
 
 def _facts(sources: list[_Source], counts: Mapping[str, int], dtype: str) -> dict[str, Any]:
@@ -140,6 +201,8 @@ def _facts(sources: list[_Source], counts: Mapping[str, int], dtype: str) -> dic
             "instances": source.part.num_instances,
             "annealed_on": counts[source.part.name],
             "passes": counts[source.part.name] / source.part.num_instances,
+            "unused_tokens": source.unused.tokens,
+            "unused_files": source.unused.files,
             **source.files.facts,
         }
         for source in sources
