@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.domain.digests import digest
 from sweep.tracking import Journal
 
 TASKS = {"arc_easy": "acc", "piqa": "acc"}
@@ -43,27 +44,38 @@ def params(**changed: Any) -> dict[str, Any]:
 
 
 def write_run(
-    sweep: Path, *, gain: float, noise: float = 0.0, status: str = "finished", records: bool = False, **changed: Any
+    sweep: Path,
+    *,
+    gain: float,
+    noise: float = 0.0,
+    status: str = "finished",
+    records: bool = False,
+    inputs: dict[str, Any] | None = None,
+    **changed: Any,
 ) -> Path:
     """One run's folder: a loss that fell by `gain` and accuracies that rose by it, in a journal; its path.
 
-    `records` also writes the documents' records: as many more are right after as the gain says.
+    `records` also writes the documents' records: as many more are right after as the gain says. `inputs` is what it
+    recorded of its checkpoint and data.
     """
     chosen = params(**changed)
     name = f"toy@{chosen['checkpoint.step']} " + " ".join(str(chosen[k]) for k in ("arm", "anneal.steps", "seed"))
     name += f" {chosen['anneal.shape']} {chosen['anneal.peak_scale']}"
-    folder = sweep / name.replace(" ", "_").replace("@", "-")
+    key = digest(chosen)
+    folder = sweep / f"{name.replace(' ', '_').replace('@', '-')}-{key[:8]}"
     before, after = _scores(0.0), _scores(gain + noise)
     delta = [{**new, "value": new["value"] - old["value"]} for old, new in zip(before, after, strict=True)]
     with Journal(folder) as journal:
         started = {
-            "key": name,
+            "key": key,
             "name": name,
             "sweep": sweep.name,
             "params": chosen,
             "command": f"python -m sweep {name}",
         }
         journal.write("attempt", **started, **MACHINE)
+        if inputs is not None:
+            journal.write("inputs", **inputs)
         journal.write("scores", when="before", scores=before)
         for update in range(1, 4):
             lr = 1e-3 * (1 - update / 3)
@@ -74,7 +86,7 @@ def write_run(
             journal.write("scores", when="delta", scores=delta)
             if records:
                 _write_records(journal, folder, gain)
-        result = _result(chosen, name, before, after, delta) if status == "finished" else None
+        result = _result(chosen, key, before, after, delta) if status == "finished" else None
         if status != "running":
             error = None if status == "finished" else "ValueError: a loss is not finite"
             journal.write("outcome", status=status, error=error, result=result)
@@ -89,12 +101,12 @@ def _scores(gain: float) -> list[dict[str, Any]]:
     return [*tasks, *likely, held_out, {"task": "core8", "metric": "mean", "value": 0.3 + gain, **score}]
 
 
-def _result(chosen: dict[str, Any], name: str, *scores: list[dict[str, Any]]) -> dict[str, Any]:
+def _result(chosen: dict[str, Any], key: str, *scores: list[dict[str, Any]]) -> dict[str, Any]:
     steps = chosen["anneal.steps"]
     cost = {"tokens": steps * 100, "flops": 1.0, "anneal_s": steps * 0.1, "updates_done": steps, "scoring_s": 1.0}
     position = {"step": chosen["checkpoint.step"], "tokens": chosen["checkpoint.step"] * 1000, "lr": 1e-3}
     before, after, delta = scores
-    made = {"before": before, "after": after, "delta": delta, "final_state": f"state of {name}", "final_loss": 4.0}
+    made = {"before": before, "after": after, "delta": delta, "final_state": f"state of {key}", "final_loss": 4.0}
     return {"position": position, "cost": {**cost, "preparing_s": 0.0, "seconds": 3.0}, **made}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sweep.analysis.laws import Curve
+from sweep.analysis.laws import NO_PAST, Curve, Past
 from tests.skips import NO_SHARED_DATA
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -34,4 +34,4 @@ def curve(size: str, name: str) -> Curve:
     step = logged.step.to_numpy()
     rates = np.interp(np.arange(step[0], step[-1] + 1), step, logged.lr)
     warmup = 0.5 * step[0] * rates[0]
-    return Curve(name, rates[1:], step - step[0], logged.loss.to_numpy(), warmup)
+    return Curve(name, rates[1:], step - step[0], logged.loss.to_numpy(), Past(warmup, NO_PAST.falls))

@@ -31,6 +31,24 @@ def test_mcnemar_looks_at_the_documents_that_changed_alone() -> None:
     assert mcnemar(before, before) == 1.0
 
 
+def test_better_and_worse_are_said_by_the_test_that_the_table_names() -> None:
+    """Five documents of a hundred became right, none wrong: z calls that a difference, the exact test does not."""
+    before, after = np.zeros(100), np.zeros(100)
+    after[:5] = 1
+    difference = after - before
+    accuracy = Comparison(
+        checkpoint="a@1", checkpoint_digest="a", run="r", key="k", arm="decay", against="checkpoint", outcome=ACC.name
+    )
+    by_error = gain(accuracy, first=0.0, second=0.05, stderr=float(difference.std(ddof=1) / 10))
+    assert (by_error.test, by_error.verdict) == ("z", "better")
+    exact = with_document_test(by_error, (before, after))
+    assert (exact.test, exact.verdict) == ("McNemar", "not told apart")
+    after[5] = 1
+    assert with_document_test(by_error, (before, after)).verdict == "better"
+    loss = gain(replace(accuracy, outcome=LOSS.name), first=4.0, second=4.5, stderr=0.1)
+    assert loss.verdict == "worse"
+
+
 def test_the_bootstrap_interval_is_that_of_the_mean_difference() -> None:
     difference = np.random.default_rng(1).normal(0.3, 1.0, 400)
     low, high, p_value = bootstrap(difference)
@@ -43,7 +61,9 @@ def test_the_bootstrap_interval_is_that_of_the_mean_difference() -> None:
 
 
 def test_a_gain_says_its_test_and_the_least_it_could_have_seen() -> None:
-    accuracy = Comparison(checkpoint="a@1", run="r", arm="decay", against="checkpoint", outcome=ACC.name)
+    accuracy = Comparison(
+        checkpoint="a@1", checkpoint_digest="a", run="r", key="k", arm="decay", against="checkpoint", outcome=ACC.name
+    )
     loss = replace(accuracy, outcome=LOSS.name)
     plain = gain(accuracy, first=0.5, second=0.52, stderr=0.01)
     assert (plain.test, round(plain.detectable, 4)) == ("z", 0.028)
@@ -71,7 +91,14 @@ def anneals(*, seeds: int = 2, noise: float = 0.001) -> pd.DataFrame:
     """Losses that fall with steps, and are least at a peak scale of 1."""
     rng = np.random.default_rng(3)
     rows = [
-        {"checkpoint": "m@1", "anneal.steps": steps, "anneal.peak_scale": scale, "seed": seed, "arm": "decay"}
+        {
+            "checkpoint": "m@1",
+            "checkpoint_name": "m@1",
+            "anneal.steps": steps,
+            "anneal.peak_scale": scale,
+            "seed": seed,
+            "arm": "decay",
+        }
         | {"delta/loss/heldout": 0.05 * (scale - 1) ** 2 - 0.02 * np.log2(steps) + noise * rng.normal()}
         | {"stderr/delta/loss/heldout": 0.004, "cost/tokens": 100.0 * steps, "cost/anneal_s": 0.1 * steps}
         for steps in (100, 200, 400)
@@ -114,6 +141,7 @@ def test_the_order_of_checkpoints() -> None:
         return CheckpointScores(
             outcome="o",
             checkpoint=str(place),
+            checkpoint_digest=str(place),
             tokens=place,
             raw=place,
             raw_stderr=0.01,

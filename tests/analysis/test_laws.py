@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from sweep.analysis.laws import LAWS, MOMENTUM_LAW, MULTI_POWER, Curve, FittedLaw, Law, fit_law
-from sweep.domain.schedule import learning_rates
+from sweep.analysis.laws import LAWS, MOMENTUM_LAW, MULTI_POWER, NO_PAST, Curve, FittedLaw, Law, Past, fit_law
+from sweep.analysis.predictions import run_curve
+from sweep.analysis.pretraining import past, past_of
+from sweep.config.pretraining import Scheduler
+from sweep.domain.schedule import learning_rates, warmup_then_constant
 from tests.analysis.published import curve, needs_data
 
 FITTED = ("constant_24000", "cosine_24000", "wsdcon_9")
@@ -49,8 +53,44 @@ def test_a_law_finds_itself(law: Law) -> None:
         "new": np.concatenate([np.full(300, 1e-3), learning_rates("sqrt", steps=300, peak=1e-3)]),
     }
     at = np.arange(20, 601, 20)
-    blank = [Curve(n, rates, at, 4 - 0.001 * at + 1e-4 * at**1.1, before=0.2) for n, rates in schedules.items()]
+    blank = [
+        Curve(n, rates, at, 4 - 0.001 * at + 1e-4 * at**1.1, past=Past(0.2, NO_PAST.falls))
+        for n, rates in schedules.items()
+    ]
     truth = fit_law(law, blank)
-    curves = [Curve(c.name, c.rates, c.at, truth.predict(c), c.before) for c in blank]
+    curves = [Curve(c.name, c.rates, c.at, truth.predict(c), c.past) for c in blank]
     fitted = fit_law(law, curves[:3])
     assert mean_absolute_error(fitted, curves[3]) < 0.01
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+def test_the_past_of_a_cosine_gives_the_same_losses_as_all_its_updates(law: Law) -> None:
+    scheduler = Scheduler(name="cosine_with_warmup", units="steps", t_warmup=50, t_max=6000, peak_lr=1e-3, alpha_f=0.1,
+                          warmup_min_lr=0.0)  # fmt: skip
+    lrs = np.array([scheduler.lr_at(step) for step in range(1, 4001)])
+    anneal = learning_rates("linear", steps=200, peak=lrs[-1])
+    places = np.linspace(1, 4000, 512)
+    fitted = FittedLaw(law, np.array([parameter.start for parameter in law.parameters]), scale=1.0)
+    short = Curve("", np.concatenate([lrs[-1:], anneal]), np.array([1, 201]), np.ones(2),
+                  past([*places], [scheduler.lr_at(place) for place in places]))  # fmt: skip
+    whole = Curve("", np.concatenate([lrs[49:], anneal]), np.array([3951, 4151]), np.ones(2),
+                  Past(float(lrs[:49].sum()), NO_PAST.falls))  # fmt: skip
+    assert fitted.predict(short) == pytest.approx(fitted.predict(whole), rel=2e-3)
+    constant = Curve("", short.rates, short.at, short.loss, Past(3999 * lrs[-1], NO_PAST.falls))
+    assert fitted.predict(constant) != pytest.approx(fitted.predict(whole), rel=2e-2)
+
+
+def test_a_law_knows_the_schedule_before_the_checkpoint() -> None:
+    """A published model's cosine, an embedded model's warmup; the current LR only where nothing is known."""
+    row = {"name": "r", "position/step": 3000, "position/lr": 5e-4, "anneal.steps": 0}
+    scheduler = {"name": "cosine_with_warmup", "units": "tokens", "t_warmup": 800.0, "t_max": 8e4, "peak_lr": 1e-3,
+                 "alpha_f": 0.1, "warmup_min_lr": "null"}  # fmt: skip
+    published = {f"model.published.scheduler.{name}": value for name, value in scheduler.items()}
+    sizes = {"model.batch_size": 2, "model.sequence_length": 8}
+    known = past_of(pd.Series(row | published | sizes))
+    assert 0.5 < known.progress / (3000 * 1e-3) < 1 and known.falls[:, 0].sum() > 1e-4
+    embedded = {"model.pretraining.peak_lr": 4e-3, "model.pretraining.warmup_steps": 200}
+    assert past_of(pd.Series(row | embedded)).progress == pytest.approx(
+        warmup_then_constant(2999, peak=4e-3, warmup_steps=200).sum()
+    )
+    assert run_curve(pd.Series(row), 4.0).past.progress == pytest.approx(2999 * 5e-4)

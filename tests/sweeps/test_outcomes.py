@@ -27,7 +27,7 @@ def test_a_row_a_run_with_params_scores_and_cost(sweep: Path) -> None:
     assert list(runs["anneal.steps"]) == [10, 20] and set(runs["status"]) == {"finished"}
     assert list(runs["delta/loss/heldout"].round(3)) == [-0.01, -0.02]
     assert list(runs["stderr/after/acc/arc_easy"]) == [0.01, 0.01]
-    assert list(runs["cost/tokens"]) == [1000, 2000] and set(runs["checkpoint"]) == {"toy@100"}
+    assert list(runs["cost/tokens"]) == [1000, 2000] and set(runs["checkpoint_name"]) == {"toy@100"}
     assert set(runs["anneal.peak_lr"]) == {"null"}
 
 

@@ -74,7 +74,10 @@ class Answers:
 
 
 def answer(runs: pd.DataFrame, params: Sequence[str], paired: PairedDocuments) -> Answers:
-    """All answers that these runs allow; `runs` are as `sweeps.outcomes.frame` gives them."""
+    """All answers that these runs allow; `runs` are as `sweeps.outcomes.frame` gives them.
+
+    `params` are the columns in which runs may differ by choice, and of digests those that no choice explains.
+    """
     finished = with_task_means(runs[runs["status"] == "finished"])
     outcomes = reported_outcomes(finished)
     primary = primary_outcomes(outcomes)
@@ -92,7 +95,7 @@ def answer(runs: pd.DataFrame, params: Sequence[str], paired: PairedDocuments) -
         axes=axes,
         outcomes=outcomes,
         primary=primary,
-        gains=all_gains(finished, params, outcomes, paired),
+        gains=all_gains(finished, [*params, "checkpoint", "data.digest"], outcomes, paired),
         effects=all_effects,
         levels=levels,
         noise=noise,

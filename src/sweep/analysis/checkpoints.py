@@ -21,6 +21,8 @@ class CheckpointScores:
 
     outcome: str
     checkpoint: str
+    """Its name, which no other checkpoint of the report has."""
+    checkpoint_digest: str
     tokens: float
     """Seen in training."""
     raw: float
@@ -54,7 +56,8 @@ def checkpoint_scores(runs: pd.DataFrame, outcome: Outcome) -> tuple[CheckpointS
     scores = [
         CheckpointScores(
             outcome=outcome.name,
-            checkpoint=str(row["checkpoint"]),
+            checkpoint=str(row["checkpoint_name"]),
+            checkpoint_digest=str(row["checkpoint"]),
             tokens=float(row["position/tokens"]),
             raw=row[before],
             raw_stderr=row[outcome.stderr("before")],

@@ -18,8 +18,9 @@ MAX_LEVELS, FEW_LEVELS = 8, 3
 """A numeric axis with more levels than the first is continuous; one with no more than the second never is."""
 NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
 """Choices that are noise, decide no number of a run, or name the arm itself (`keys.run_key` leaves the same out)."""
-CHECKPOINT_AXES = ("model", "checkpoint.step", "checkpoint.path")
-NAMED_FIRST = (*CHECKPOINT_AXES, "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")
+OPTIONS = ("model", "data")
+"""Choices of an option of a group; leaves of the group that the option alone decides are no choices of their own."""
+NAMED_FIRST = ("model", "checkpoint.step", "checkpoint.path", "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")
 """Axes that move together are named by the one that is first in this order."""
 
 
@@ -102,7 +103,11 @@ def varying_axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
         for name in ordered
         if name not in NOT_AXES and not name.startswith("tasks") and name in runs
     }
-    partitions = {name: partition for name, partition in partitions.items() if len(set(partition)) > 1}
+    partitions = {
+        name: partition
+        for name, partition in partitions.items()
+        if len(set(partition)) > 1 and not _follows(name, partition, partitions)
+    }
     settings = len(pd.DataFrame(partitions).drop_duplicates())
     together: dict[tuple[int, ...], list[str]] = {}
     for name, partition in partitions.items():
@@ -117,6 +122,14 @@ def varying_axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
         _axis(runs[first], others, drawn=several and _are_drawn(runs[first], settings))
         for first, *others in together.values()
     )
+
+
+def _follows(name: str, partition: NDArray[np.int64], partitions: Mapping[str, NDArray[np.int64]]) -> bool:
+    """Whether the option of its group decides the leaf `name`."""
+    group = name.partition(".")[0]
+    if group == name or group not in OPTIONS or group not in partitions:
+        return False
+    return len(set(zip(partitions[group], partition, strict=True))) == len(set(partitions[group]))
 
 
 def _are_drawn(values: pd.Series, settings: int) -> bool:

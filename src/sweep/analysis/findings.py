@@ -9,13 +9,13 @@ import pandas as pd
 
 from sweep.analysis.answers import Answers, settings_text
 from sweep.analysis.effects import MATTERS, UNDER, UNSURE
-from sweep.analysis.factors import CHECKPOINT_AXES, Axis
-from sweep.analysis.gains import Gain
-from sweep.analysis.outcomes import Outcome
+from sweep.analysis.factors import Axis
+from sweep.analysis.gains import BETTER, WORSE, Gain
+from sweep.planning.names import is_of_checkpoint
 
 MOST_SUGGESTED = 3
 CHANCE = 0.025
-"""The part of comparisons without a true difference whose 95 % interval is above zero, or below it."""
+"""The part of comparisons without a true difference that a test at 5 % calls better, or worse."""
 PROMISING = 0.1
 """Least expected improvement of a suggested run on the best setting, in standard deviations between seeds."""
 MATCHED_CONTROL = "the matched control (the same updates at the constant current LR)"
@@ -47,8 +47,8 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
     template = str(next(iter(commands.dropna()), "python -m sweep"))
     best = next((setting for setting in answers.settings if setting.best), None)
     if best is not None and answers.noise and all(noise.sd is None for noise in answers.noise):
-        row = answers.runs[answers.runs["checkpoint"] == best.checkpoint].iloc[0]
-        checkpoint = [(axis.name, row[axis.name]) for axis in answers.axes if axis.name in CHECKPOINT_AXES]
+        row = answers.runs[answers.runs["checkpoint"] == best.checkpoint_digest].iloc[0]
+        checkpoint = [(axis.name, row[axis.name]) for axis in answers.axes if is_of_checkpoint(axis.name)]
         command = with_overrides(template, [*checkpoint, *best.settings, ("seed", "1,2")])
         why = "This measures the noise between seeds, without which no axis can be said to matter."
         suggested.append((why, command.replace("python -m sweep", "python -m sweep -m", 1)))
@@ -66,7 +66,11 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
 
 def with_overrides(command: str, settings: Sequence[tuple[str, object]]) -> str:
     """The command with these overrides in place of those with the same keys."""
-    values = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in settings}
+    values = {
+        name: f"{value:g}" if isinstance(value, float) else str(value)
+        for name, value in settings
+        if not name.endswith(".digest")  # no choice: what a file held
+    }
     kept = [word for word in command.split(" ") if word.lstrip("+~").partition("=")[0] not in values]
     return " ".join([*kept, *(f"{name}={value}" for name, value in values.items())])
 
@@ -105,12 +109,11 @@ def _helped(answers: Answers) -> Iterator[str]:
         for against, name in (("checkpoint", "the checkpoint"), ("constant", MATCHED_CONTROL)):
             of_outcome = [g for g in answers.gains if g.outcome == outcome.name and g.arm == "decay"]
             if gains := [g for g in of_outcome if g.against == against]:
-                yield f"{outcome.name} against {name}: {_compared(answers, outcome, gains)}"
+                yield f"{outcome.name} against {name}: {_compared(answers, gains)}"
 
 
-def _compared(answers: Answers, outcome: Outcome, gains: Sequence[Gain]) -> str:
-    different = [outcome.sign * g.delta for g in gains if g.low > 0 or g.high < 0]
-    better, worse = sum(delta > 0 for delta in different), sum(delta < 0 for delta in different)
+def _compared(answers: Answers, gains: Sequence[Gain]) -> str:
+    better, worse = (sum(g.verdict == verdict for g in gains) for verdict in (BETTER, WORSE))
     by_chance = f"{CHANCE * len(gains):.1f}"
     finished = len(answers.finished_anneals())
     note = f" {len(gains)} of {finished} anneals were compared, the best by {answers.primary[0].name} first."
@@ -160,7 +163,9 @@ def _not_separable(answers: Answers) -> Iterator[str]:
 
 def _best(answers: Answers) -> Iterator[str]:
     for best in (setting for setting in answers.settings if setting.best):
-        group = [s for s in answers.settings if (s.outcome, s.checkpoint) == (best.outcome, best.checkpoint)]
+        group = [
+            s for s in answers.settings if (s.outcome, s.checkpoint_digest) == (best.outcome, best.checkpoint_digest)
+        ]
         interval = "" if best.low is None else f" (95 % interval {best.low:+.4g} to {best.high:+.4g})"
         where = settings_text(best.settings) or "its only setting"
         text = f"{best.outcome}, {best.checkpoint}: the best is {where}, with a gain of {best.gain:+.4g}{interval}."

@@ -5,24 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from sweep.analysis.factors import Floats
-from sweep.analysis.outcomes import Outcome, chosen_outcomes, primary_outcomes, suite_members
+from sweep.analysis.outcomes import Outcome, chosen_outcomes, primary_outcomes, sign_of, suite_members
 
 Z = float(stats.norm.ppf(0.975))
 POWER = float(stats.norm.ppf(0.8))
 RESAMPLES = 2000
 AT_ONCE = 2**20
 """Documents drawn at a time over all resamples, so that memory doesn't grow with the number of documents."""
+LEVEL = 0.05
+BETTER, WORSE, ALIKE = "better", "worse", "not told apart"
 MOST_PAIRED = 40
 """Runs whose documents are read, and which are compared with their matched controls."""
 NOT_SHARED = ("anneal", "arm", "anneal.shape", "anneal.final_fraction", "anneal.hold_steps")
 """Choices in which an anneal and its matched control differ; with `anneal.optimizer=keep` also WARMED."""
 WARMED = ("anneal.peak_lr", "anneal.peak_scale", "anneal.warmup_steps")
+IDENTITY = {
+    "checkpoint_name": "checkpoint",
+    "checkpoint": "checkpoint_digest",
+    "name": "run",
+    "run": "key",
+    "arm": "arm",
+}
+"""Column of the runs that says which run it is -> field of a comparison."""
 
 Pair = tuple[Floats, Floats]
 """The values (D,) of one outcome on the same documents, of the reference and of the run."""
@@ -35,7 +46,10 @@ class Comparison:
     """One outcome of one run, and what it is compared with."""
 
     checkpoint: str
+    checkpoint_digest: str
     run: str
+    key: str
+    """The run's key: names are for people, and several sweeps may use the same ones."""
     arm: str
     against: str
     """`checkpoint` for the checkpoint itself, or `constant` for the matched control."""
@@ -54,18 +68,21 @@ class Gain(Comparison):
     """second - first."""
     stderr: float
     low: float
-    """Lower end of the 95 % interval over documents."""
+    """Lower end of the 95 % interval over documents; McNemar's test has none, so there it is that of z."""
     high: float
     detectable: float
     """The smallest true difference that a test at 5 % would detect in 4 of 5 cases."""
     test: str
     """McNemar, bootstrap, or z if only the standard error is known."""
     p_value: float
+    verdict: str
+    """BETTER, WORSE, or ALIKE if the test finds no difference at 5 %."""
 
 
 def gain(comparison: Comparison, first: float, second: float, stderr: float) -> Gain:
     """The difference second - first with a z-test."""
     delta = second - first
+    p_value = math.erfc(abs(delta) / stderr / math.sqrt(2)) if stderr > 0 else float(delta == 0)
     return Gain(
         **vars(comparison),
         first=first,
@@ -76,16 +93,25 @@ def gain(comparison: Comparison, first: float, second: float, stderr: float) -> 
         high=delta + Z * stderr,
         detectable=(Z + POWER) * stderr,
         test="z",
-        p_value=math.erfc(abs(delta) / stderr / math.sqrt(2)) if stderr > 0 else float(delta == 0),
+        p_value=p_value,
+        verdict=_verdict(comparison, delta, p_value),
     )
+
+
+def _verdict(comparison: Comparison, delta: float, p_value: float) -> str:
+    if delta == 0 or p_value >= LEVEL:
+        return ALIKE
+    return BETTER if delta * sign_of(comparison.outcome.partition("/")[0]) > 0 else WORSE
 
 
 def with_document_test(gain: Gain, pair: Pair) -> Gain:
     """The same gain with a test on its documents: McNemar's if each is right or wrong, else the bootstrap."""
     if gain.outcome.startswith("acc") and np.isin(np.concatenate(pair), (0.0, 1.0)).all():
-        return replace(gain, test="McNemar", p_value=mcnemar(*pair))
+        p_value = mcnemar(*pair)
+        return replace(gain, test="McNemar", p_value=p_value, verdict=_verdict(gain, gain.delta, p_value))
     low, high, p_value = bootstrap(pair[1] - pair[0])
-    return replace(gain, test="bootstrap", low=low, high=high, p_value=p_value)
+    verdict = _verdict(gain, gain.delta, p_value)
+    return replace(gain, test="bootstrap", low=low, high=high, p_value=p_value, verdict=verdict)
 
 
 def mcnemar(first: Floats, second: Floats) -> float:
@@ -122,7 +148,7 @@ def all_gains(
     """
     primary = primary_outcomes(outcomes)
     closely = (*primary, *chosen_outcomes(runs, outcomes))
-    over_checkpoint = {(g.run, g.outcome): g for g in _over_checkpoint(runs, dict.fromkeys((*outcomes, *closely)))}
+    over_checkpoint = {(g.key, g.outcome): g for g in _over_checkpoint(runs, dict.fromkeys((*outcomes, *closely)))}
     controls, suites = matched_controls(runs, choices), suite_members(runs, outcomes)
     trained = runs[runs["arm"].isin(("decay", "merge", "constant"))]
     if primary and primary[0].column("delta") in trained:
@@ -130,7 +156,7 @@ def all_gains(
     over_control: list[Gain] = []
     for index, row in trained.head(MOST_PAIRED).iterrows():
         for outcome, pair in paired(row, None, closely):
-            key = row["name"], outcome.name
+            key = row["run"], outcome.name
             if key in over_checkpoint:
                 over_checkpoint[key] = with_document_test(over_checkpoint[key], pair)
         if index in controls:
@@ -154,17 +180,19 @@ def matched_controls(runs: pd.DataFrame, choices: Sequence[str]) -> dict[int, in
     return {i: rows[identity] for i, identity in anneals.items() if identity in rows}
 
 
+def _comparison(identity: Iterable[Any], against: str, outcome: Outcome) -> Comparison:
+    """The comparison of the run that these values of IDENTITY say."""
+    return Comparison(**dict(zip(IDENTITY.values(), identity, strict=True)), against=against, outcome=outcome.name)
+
+
 def _over_checkpoint(runs: pd.DataFrame, outcomes: Iterable[Outcome]) -> list[Gain]:
     gains = []
     for outcome in outcomes:
         columns = [outcome.column("before"), outcome.column("after"), outcome.stderr("delta")]
         if set(columns) <= set(runs):
-            rows = runs.dropna(subset=columns)[["checkpoint", "name", "arm", *columns]]
-            for checkpoint, run, arm, *scores in rows.itertuples(index=False):
-                comparison = Comparison(
-                    checkpoint=checkpoint, run=run, arm=arm, against="checkpoint", outcome=outcome.name
-                )
-                gains.append(gain(comparison, *scores))
+            rows = runs.dropna(subset=columns)[[*IDENTITY, *columns]]
+            for *identity, first, second, stderr in rows.itertuples(index=False):
+                gains.append(gain(_comparison(identity, "checkpoint", outcome), first, second, stderr))
     return gains
 
 
@@ -177,11 +205,10 @@ def _over_control(
     """The gains in the outcomes that have documents, and in the suites whose tasks all have documents."""
 
     def over_control(outcome: Outcome, stderr: float) -> Gain:
-        comparison = Comparison(
-            checkpoint=row["checkpoint"], run=row["name"], arm=row["arm"], against="constant", outcome=outcome.name
-        )
         column = outcome.column("after")
-        return gain(comparison, float(control[column]), float(row[column]), stderr)
+        return gain(
+            _comparison(row[[*IDENTITY]], "constant", outcome), float(control[column]), float(row[column]), stderr
+        )
 
     errors: dict[Outcome, float] = {}
     gains = []

@@ -23,6 +23,20 @@ MOST_FALLS = 256
 
 
 @dataclass(frozen=True, eq=False)
+class Past:
+    """The updates before those that a curve holds one by one."""
+
+    progress: float
+    """Sum of their learning rates."""
+    falls: Floats
+    """(K, 4), for each fall of the rate: its size, the rate after it, and the sum of the rates and the number of the
+    updates from it to the end."""
+
+
+NO_PAST = Past(0.0, np.empty((0, 4)))
+
+
+@dataclass(frozen=True, eq=False)
 class Curve:
     """Losses along one training."""
 
@@ -33,8 +47,8 @@ class Curve:
     """(N,) numbers of updates after which the loss was measured; 0 is before the first."""
     loss: Floats
     """(N,) nats per token."""
-    before: float = 0.0
-    """Sum of the learning rates of the updates before `rates`."""
+    past: Past = NO_PAST
+    """The updates before `rates`."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +116,13 @@ def fit_law(law: Law, curves: Sequence[Curve], near: FittedLaw | None = None) ->
 def _progress(curve: Curve, scale: float) -> tuple[Floats, Floats]:
     """Sums of learning rates: from the start of training to each place (N,), in `rates` after each update (T + 1,)."""
     total = np.concatenate([[0.0], np.cumsum(curve.rates)]) / scale
-    return total[curve.at] + curve.before / scale, total
+    return total[curve.at] + curve.past.progress / scale, total
 
 
 def _falls(curve: Curve, scale: float) -> tuple[Floats, ...]:
     """Progress (N,), and for each of K falls of the rate: size (K,), rate after it (K,), progress since it (N, K).
+
+    The falls of the past come first.
 
     Sizes and rates are in units of the largest rate.
     """
@@ -118,7 +134,14 @@ def _falls(curve: Curve, scale: float) -> tuple[Floats, ...]:
     place = np.array([group[len(group) // 2] for group in groups if len(group)], dtype=int)
     drop = np.array([drops[group].sum() for group in groups if len(group)])
     rate = np.maximum(curve.rates[place + 1] / unit, 1e-9)
-    return progress, drop, rate, total[curve.at][:, None] - total[place + 1][None, :]
+    since = total[curve.at][:, None] - total[place + 1][None, :]
+    past_drop, past_rate, past_since, _ = curve.past.falls.T
+    return (
+        progress,
+        np.concatenate([past_drop / unit, drop]),
+        np.concatenate([np.maximum(past_rate / unit, 1e-9), rate]),
+        np.concatenate([past_since / scale + total[curve.at][:, None], since], axis=1),
+    )
 
 
 def _multi_power(p: Floats, summary: tuple[Floats, ...]) -> Floats:
@@ -135,7 +158,10 @@ def _momentum_sums(curve: Curve, scale: float) -> tuple[Floats, ...]:
     progress, _ = _progress(curve, scale)
     falls = np.concatenate([[0.0], -np.diff(curve.rates)]) / (scale / 1000)
     second = np.concatenate([[0.0], np.cumsum(signal.lfilter([1.0], [1.0, -MOMENTUM], falls))])
-    return progress, second[curve.at]
+    size, *_, updates = curve.past.falls.T
+    decayed = MOMENTUM ** (updates + curve.at[:, None])  # (N, K)
+    of_past = (size / (scale / 1000) * (1 - decayed) / (1 - MOMENTUM)).sum(1)
+    return progress, second[curve.at] + of_past
 
 
 def _momentum(p: Floats, summary: tuple[Floats, ...]) -> Floats:

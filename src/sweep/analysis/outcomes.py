@@ -34,7 +34,7 @@ class Outcome:
     @property
     def sign(self) -> int:
         """1 if more is better, -1 if less is better."""
-        return -1 if self.metric in LOWER_IS_BETTER else 1
+        return sign_of(self.metric)
 
     @property
     def plain_task(self) -> str:
@@ -50,18 +50,33 @@ class Outcome:
         return f"stderr/{when}/{self.name}"
 
 
+def sign_of(metric: str) -> int:
+    """1 if more of it is better, -1 if less is better."""
+    return -1 if metric in LOWER_IS_BETTER else 1
+
+
 def with_task_means(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with the mean of each likelihood metric over all choice tasks; errors of tasks count as independent."""
-    outcomes = _measured(runs)
+    """The runs with the mean of each likelihood metric over all choice tasks; errors of tasks count as independent.
+
+    Only a run that has all tasks has a mean, so that means of different tasks are never compared.
+    """
+    measured = _measured(runs)
+    outcomes = [o for o in measured if o.plain_task != HELDOUT and _in_cloze(o, measured)]
     means: dict[str, pd.Series] = {}
     for metric, when in product(LIKELIHOODS, WHENS):
-        tasks = [o for o in outcomes if o.metric == metric and o.plain_task != HELDOUT and o.column(when) in runs]
-        if len(tasks) > 1:
+        tasks = [o for o in outcomes if o.metric == metric]
+        columns, errors = [o.column(when) for o in tasks], [o.stderr(when) for o in tasks]
+        if len(tasks) > 1 and {*columns, *errors} <= set(runs) and runs[columns].notna().all(axis=1).any():
             mean = Outcome(metric, ALL_TASKS)
-            means[mean.column(when)] = runs[[o.column(when) for o in tasks]].mean(axis=1)
-            squares = runs[[o.stderr(when) for o in tasks]] ** 2
-            means[mean.stderr(when)] = np.sqrt(squares.sum(axis=1, min_count=1)) / len(tasks)
+            means[mean.column(when)] = runs[columns].mean(axis=1, skipna=False)
+            means[mean.stderr(when)] = np.sqrt((runs[errors] ** 2).sum(axis=1, skipna=False)) / len(tasks)
     return pd.concat([runs, pd.DataFrame(means, index=runs.index)], axis=1)
+
+
+def _in_cloze(outcome: Outcome, measured: Sequence[Outcome]) -> bool:
+    """Whether it is not the half of an OLMES task whose likelihoods are those of the letters of the choices."""
+    other = outcome.task.replace("-olmes-mc", "-olmes-rc")
+    return other == outcome.task or Outcome(outcome.metric, other) not in measured
 
 
 def reported_outcomes(runs: pd.DataFrame) -> tuple[Outcome, ...]:

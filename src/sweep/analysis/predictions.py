@@ -15,7 +15,10 @@ from sweep.analysis.factors import Axis
 from sweep.analysis.gaussian_process import Surface
 from sweep.analysis.laws import LAWS, Curve, FittedLaw, fit_law
 from sweep.analysis.outcomes import Outcome
+from sweep.analysis.pretraining import past_of
+from sweep.domain.digests import digest
 from sweep.domain.schedule import Warmup, learning_rates
+from sweep.planning.names import is_of_checkpoint, told_apart
 
 MOST_FOLDS = 12
 """Settings that are left out of a law's fit, one at a time, for the cross-validation error."""
@@ -93,8 +96,7 @@ def run_curve(row: pd.Series, loss: float) -> Curve:
             warmup=Warmup(steps=int(row["anneal.warmup_steps"]), start=start),
         )
     whole = np.concatenate([[lr], rates])
-    before = (float(row["position/step"]) - 1) * lr
-    return Curve(str(row["name"]), whole, np.array([len(whole)]), np.array([loss]), before)
+    return Curve(str(row["name"]), whole, np.array([len(whole)]), np.array([loss]), past_of(row))
 
 
 def peak_lr(row: pd.Series) -> float:
@@ -115,22 +117,46 @@ def law_answers(
     """
     column, names = outcome.column("after"), [axis.name for axis in axes]
     answers = []
-    for model, group in runs.dropna(subset=[column]).groupby("model", sort=False):
+    for model, group in _trainings(runs.dropna(subset=[column])):
         curves = [run_curve(row, row[column]) for _, row in _setting_means(group, names, column).iterrows()]
-        candidates = not_run[not_run["model"] == model] if "model" in not_run else not_run
-        new = {
-            tuple(row[names].items()): run_curve(pd.Series({**group.iloc[0], **row}), 1.0)
-            for _, row in candidates.iterrows()
-        }
+        new = dict(_new_curves(group, names, not_run))
         for law in LAWS:
             if len(curves) > len(law.parameters):
                 fitted = fit_law(law, curves)
-                error = _law_error(fitted, curves, str(model), len(group))
+                error = _law_error(fitted, curves, model, len(group))
                 losses = tuple(MeasuredLoss(law.name, c.name, float(c.loss[0]), _end(fitted, c)) for c in curves)
                 degrees = len(curves) - len(law.parameters)
                 half = float(stats.t.ppf(0.975, degrees)) * error.cross_validation_error
                 answers.append(LawAnswer(error, losses, _by_law(fitted, new, half, outcome.name)))
     return tuple(answers)
+
+
+def _trainings(runs: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    """The runs of each training that has checkpoints among them, with its name, which no other one has.
+
+    A training is told from others by all choices of its model; folders of the user's own belong to one training if
+    they lie in one folder, as OLMo saves them.
+    """
+    if runs.empty:
+        return
+    choices = [name for name in map(str, runs) if name == "model" or name.startswith("model.")]
+    places = [str(path).rstrip("/").rpartition("/")[0] for path in runs.get("checkpoint.path", ["null"] * len(runs))]
+    of_model = runs[choices].astype(object).where(runs[choices].notna(), None).assign(**{"checkpoint.path": places})
+    number = of_model.groupby([*of_model], sort=False, dropna=False).ngroup()
+    first = of_model.loc[~number.duplicated()]
+    keys = [digest(row) for row in first.astype(str).to_dict("records")]
+    names = told_apart([str(name) for name in first["model"]], first.to_dict("records"), keys)
+    for (_, group), name in zip(runs.groupby(number.to_numpy(), sort=False), names, strict=True):
+        yield name, group
+
+
+def _new_curves(group: pd.DataFrame, names: Sequence[str], not_run: pd.DataFrame) -> Iterable[tuple[Settings, Curve]]:
+    """The curves of the settings not run, at checkpoints that the group has."""
+    of_checkpoint = [name for name in names if is_of_checkpoint(name)]
+    known = {tuple(row[of_checkpoint]): row for _, row in group.drop_duplicates("checkpoint").iterrows()}
+    for _, row in not_run.iterrows():
+        if (place := tuple(row[of_checkpoint])) in known:
+            yield tuple(row[list(names)].items()), run_curve(pd.Series({**known[place], **row}), 1.0)
 
 
 def _end(law: FittedLaw, curve: Curve) -> float:
@@ -210,8 +236,7 @@ def settings_not_run(runs: pd.DataFrame, axes: Sequence[Axis]) -> pd.DataFrame:
 
 
 def _with_middles(axis: Axis) -> tuple[object, ...]:
-    of_checkpoint = axis.name == "model" or axis.name.startswith(("checkpoint.", "model."))
-    if of_checkpoint or axis.continuous or not axis.numeric:
+    if is_of_checkpoint(axis.name) or axis.continuous or not axis.numeric:
         return axis.levels
     whole = all(isinstance(level, int | np.integer) for level in axis.levels)
     middles: list[object] = []

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sweep.analysis.factors import CHECKPOINT_AXES, Axis
+from sweep.analysis.factors import Axis
 from sweep.analysis.outcomes import Outcome
 from sweep.analysis.signal_to_noise import SeedNoise, seed_noise
+from sweep.planning.names import is_of_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,10 @@ class SettingGain:
 
     outcome: str
     checkpoint: str
+    """Its name, which no other checkpoint of the report has."""
+    checkpoint_digest: str
     settings: tuple[tuple[str, object], ...]
-    """Axes and levels, without the axes of the checkpoint."""
+    """Axes and levels, without those that only say which checkpoint it is."""
     seeds: int
     gain: float
     """Mean over seeds of after - before, with the sign that makes more better."""
@@ -43,14 +46,19 @@ class SettingGain:
 
 def setting_gains(runs: pd.DataFrame, axes: Sequence[Axis], outcome: Outcome) -> tuple[SettingGain, ...]:
     """Every setting of every checkpoint, the best first; `runs` are anneals."""
-    names = [axis.name for axis in axes if axis.name not in CHECKPOINT_AXES]
+    of_one = runs.groupby("checkpoint", sort=False)
+    names = [a.name for a in axes if not is_of_checkpoint(a.name) or (of_one[a.name].nunique(dropna=False) > 1).any()]
     measured = runs.dropna(subset=[outcome.column("delta")])
     if measured.empty:
         return ()
     measured = measured.assign(gain=outcome.sign * measured[outcome.column("delta")])
     grouped = measured.groupby(["checkpoint", *names], sort=False, dropna=False)
     table = grouped.agg(
-        gain=("gain", "mean"), seeds=("gain", "size"), tokens=("cost/tokens", "mean"), seconds=("cost/anneal_s", "mean")
+        gain=("gain", "mean"),
+        seeds=("gain", "size"),
+        tokens=("cost/tokens", "mean"),
+        seconds=("cost/anneal_s", "mean"),
+        checkpoint_name=("checkpoint_name", "first"),
     ).reset_index()
     noise = seed_noise(grouped["gain"])
     gains: list[SettingGain] = []
@@ -72,7 +80,8 @@ def _of_checkpoint(
             apart = bool(best["gain"] - gain > least)
         setting = SettingGain(
             outcome=outcome.name,
-            checkpoint=str(row["checkpoint"]),
+            checkpoint=str(row["checkpoint_name"]),
+            checkpoint_digest=str(row["checkpoint"]),
             settings=tuple((name, row[name]) for name in names),
             seeds=int(row["seeds"]),
             gain=gain,

@@ -24,7 +24,7 @@ from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
 from sweep.page.figures import Drawn, report_figures, table_figures
 from sweep.page.html import page
-from sweep.sweeps.outcomes import PARAM, frame, read_outcomes, sweep_folder
+from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes, sweep_folder
 from sweep.sweeps.paired_documents import paired_documents
 from sweep.tracking import FILE, read
 from sweep.tracking.place import mlflow_place, recorded_tracking
@@ -85,7 +85,7 @@ def report(sweeps: Sequence[Path], out: Path | None = None, *, attach: bool = Fa
     outcomes = read_outcomes(sweeps)
     runs = frame(outcomes)
     params = [name.removeprefix(PARAM) for name in outcomes.schema.names if name.startswith(PARAM)]
-    answers = answer(runs, params, paired_documents)
+    answers = answer(runs, [*params, *digest_axes(runs, params)], paired_documents)
     listed = [name for name in runs if name not in ("records", "command") and not name.startswith("stderr/")]
     folder = out or sweeps[0] / "report"
     written = _write(
@@ -171,7 +171,7 @@ def _some_steps(answers: Answers) -> dict[str, pd.DataFrame]:
     """The updates of a few anneals, spread over the sweep, by the runs' names."""
     runs = answers.finished_anneals()
     chosen = runs.iloc[:: max(1, len(runs) // MOST_NORMS)].head(MOST_NORMS)
-    steps = {row["name"]: read(Path(row["sweep"], row["run"])).steps for _, row in chosen.iterrows()}
+    steps = {row["name"]: read(Path(row["sweep"], row["folder"])).steps for _, row in chosen.iterrows()}
     return {name: pd.DataFrame(list(records)) for name, records in steps.items() if records}
 
 

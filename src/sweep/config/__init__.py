@@ -8,7 +8,7 @@ from sweep.config.data import Data, Source
 from sweep.config.machine import Compute
 from sweep.config.merge import Merge, merged_steps
 from sweep.config.model import Checkpoint, Model, trajectory_steps
-from sweep.config.plain import params, tree
+from sweep.config.plain import model_params, params, tree
 from sweep.config.run_config import RunConfig, load
 from sweep.config.tasks import CORE8, Task, Tasks
 from sweep.config.tracking import Tracking
@@ -28,6 +28,7 @@ __all__ = [
     "Tracking",
     "load",
     "merged_steps",
+    "model_params",
     "params",
     "trajectory_steps",
     "tree",

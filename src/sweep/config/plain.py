@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from sweep.config.run_config import RunConfig
@@ -11,6 +12,19 @@ from sweep.config.run_config import RunConfig
 def tree(choices: Any) -> dict[str, Any]:
     """The plain tree that `load` made these choices of."""
     return dataclasses.asdict(choices)
+
+
+UNSHOWN = (
+    "resources",
+    "published.cite",
+    "published.data",
+    "published.steps",
+    "published.recipes",
+    "published.known_lrs",
+)
+"""Leaves of `model` that are no params: they describe a model, list what there is of it, or only size its jobs."""
+OPTIONAL = ("anneal.merge", "data.sources", "model.architecture", "model.pretraining", "model.published")
+"""Groups that some options lack: such an option has none of their leaves."""
 
 
 def params(config: RunConfig) -> dict[str, Any]:
@@ -22,15 +36,20 @@ def params(config: RunConfig) -> dict[str, Any]:
         "seed": config.seed,
         "model.parameters": config.model.parameters,
     }
-    if config.model.published is not None and config.model.published.recipe is not None:
-        shown |= {"model.recipe": config.model.published.recipe, "model.run": config.model.published.run}
     for group in ("checkpoint", "data", "anneal", "tasks", "compute"):
         for field, value in tree(getattr(config, group)).items():
             shown |= _leaves(group if field == "name" else f"{group}.{field}", value)
-    for name in ("anneal.merge", "data.sources"):
-        if shown.get(name, "") is None:
-            del shown[name]
-    return shown
+    shown |= model_params(tree(config.model))
+    return {name: value for name, value in shown.items() if value is not None or name not in OPTIONAL}
+
+
+def model_params(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of a model, from its plain tree."""
+    leaves = {name: value for field, below in model.items() for name, value in _leaves(field, below).items()}
+    hidden = tuple(f"{name}." for name in UNSHOWN)
+    shown = {name: value for name, value in leaves.items() if not f"{name}.".startswith(hidden)}
+    named = {"model" if name == "name" else f"model.{name}": value for name, value in shown.items()}
+    return {name: value for name, value in named.items() if value is not None or name not in OPTIONAL}
 
 
 def _leaves(name: str, value: Any) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def arms(answers: Answers) -> Figure | None:
     if "arm" not in runs or runs["arm"].nunique() < 2 or "cost/tokens" not in runs:
         return None
     size, word = tokens_unit(runs["cost/tokens"].max())
-    tokens = dict(zip(runs["name"], runs["cost/tokens"] / size, strict=True))
+    tokens = dict(zip(runs["run"], runs["cost/tokens"] / size, strict=True))
     shift = 0.02 * runs["cost/tokens"].max() / size  # so that arms don't hide each other
     figure, grid = panels(answers.primary)
     for axes, outcome in grid:
@@ -89,7 +89,7 @@ def arms(answers: Answers) -> Figure | None:
         for place, arm in enumerate(("decay", "constant", "merge")):
             points = pd.DataFrame(
                 [
-                    (tokens[g.run] + (place - 1) * shift, factor * outcome.sign * g.delta, factor * Z * g.stderr)
+                    (tokens[g.key] + (place - 1) * shift, factor * outcome.sign * g.delta, factor * Z * g.stderr)
                     for g in answers.gains
                     if (g.against, g.outcome, g.arm) == ("checkpoint", outcome.name, arm)
                 ],

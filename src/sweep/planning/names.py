@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,10 @@ from sweep.domain.digests import digest
 
 FOLDER_CHARS = 20
 """Characters of a local checkpoint's folder name that a run's name shows: `step556000-unsharded` fits."""
+
+
+KEY_CHARS = 8
+"""Characters of a key, at least, that stand for it in a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,7 @@ def run_name(config: RunConfig) -> str:
         if path is None
         else f"{config.model.name}:{path.rstrip('/').rpartition('/')[2][:FOLDER_CHARS]}"
     )
-    at = model if step is None else f"{model}@{step}"
+    at = "_".join((model if step is None else f"{model}@{step}").split())  # one word, whatever a folder is called
     words = [at, *(_anneal_words(config) if anneal.steps else _untrained_words(anneal))]
     if config.tasks.name != "core8":
         words.append(config.tasks.name)
@@ -129,15 +134,61 @@ def _anneal_words(config: RunConfig) -> list[str]:
 
 
 def run_names(configs: Sequence[RunConfig]) -> list[str]:
-    """The names of a table's rows. Equal names are extended by the choices in which their runs differ."""
-    names = [run_name(config) for config in configs]
-    chosen = [params(config) for config in configs]
-    for name in {name for name in names if names.count(name) > 1}:
-        alike = [i for i, other in enumerate(names) if other == name]
-        telling = [key for key in chosen[alike[0]] if len({repr(chosen[i].get(key)) for i in alike}) > 1]
-        for i in alike:
-            names[i] = " ".join([name, *(f"{key}={chosen[i].get(key)}" for key in telling)])
-    return names
+    """The names of these runs for people, each different from the others."""
+    names, keys = [run_name(config) for config in configs], [run_key(config) for config in configs]
+    return told_apart(names, [params(config) for config in configs], keys)
+
+
+def told_apart(names: Sequence[str], choices: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """The names; those that read alike are extended by choices in which they differ, or else by their keys.
+
+    A choice that separates nothing that the choices before it leave together is left out. Equal keys are one thing, so
+    they keep one name.
+    """
+    apart = list(names)
+    for members in _alike(names, keys):
+        for i, ending in zip(members, _endings(members, choices, keys), strict=True):
+            apart[i] = f"{names[i]} {ending}"
+    if _alike(apart, keys):  # an ending made a name that another one has
+        return told_apart(apart, [{}] * len(apart), keys)
+    return apart
+
+
+def _alike(names: Sequence[str], keys: Sequence[str]) -> list[list[int]]:
+    """The places of each name that several keys have."""
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        places.setdefault(name, []).append(i)
+    return [members for members in places.values() if len({keys[i] for i in members}) > 1]
+
+
+def _endings(members: Sequence[int], choices: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """For each member the choices that tell it from those with other keys, and its key where none does."""
+    telling: list[str] = []
+    groups = [""] * len(members)
+    for choice in dict.fromkeys(name for i in members for name in choices[i]):
+        finer = [f"{group} {choices[i].get(choice)!r}" for group, i in zip(groups, members, strict=True)]
+        if len(set(groups)) < min(len(set(finer)), len({keys[i] for i in members})):
+            groups = finer
+            telling.append(choice)
+    words = [" ".join(f"{choice}={_text(choices[i].get(choice))}" for choice in telling) for i in members]
+    length = KEY_CHARS
+    while len({keys[i][:length] for i in members}) < len({keys[i] for i in members}):
+        length += 1
+    unclear = {words[place] for group in _alike(words, [keys[i] for i in members]) for place in group}
+    return [
+        f"{word} {keys[i][:length]}".strip() if word in unclear else word
+        for i, word in zip(members, words, strict=True)
+    ]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def is_of_checkpoint(param: str) -> bool:
+    """Whether a param chooses the checkpoint, and not what is done to it."""
+    return f"{param}.".startswith(("model.", "checkpoint."))
 
 
 def run_folder(config: RunConfig) -> str:
@@ -148,7 +199,7 @@ def run_folder(config: RunConfig) -> str:
 def folder_name(name: str, key: str) -> str:
     """A run's name in the characters that every file system takes, and the beginning of its key."""
     readable = "".join(c if c.isalnum() or c in "=.-_" else "_" for c in name.replace("@", "-step"))
-    return f"{readable[:150]}-{key[:8]}"
+    return f"{readable[:150]}-{key[:KEY_CHARS]}"
 
 
 def label(task: str, limit: int | None) -> str:

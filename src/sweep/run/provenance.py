@@ -19,6 +19,7 @@ from sweep.launch.in_job import attempt_id
 from sweep.planning.names import Identity
 from sweep.run.prepare import Prepared
 from sweep.run.published import address
+from sweep.run.score import task_digests
 from sweep.system.files import file_digest
 from sweep.system.hardware import machine
 from sweep.system.store import Store
@@ -47,7 +48,7 @@ def attempt(identity: Identity, chosen: Mapping[str, Any], command: str) -> dict
 
 
 def inputs(store: Store, checkpoint_name: str, prepared: Prepared) -> dict[str, Any]:
-    """The journal's event of what a run starts from: checkpoint, data and held-out text, each by its digest.
+    """The journal's event of what a run starts from: checkpoint, data, tasks and held-out text, each by its digest.
 
     `data` has an entry for each source; its `uri` is the first file, and `data.json` in the run's folder has all files.
     """
@@ -79,6 +80,7 @@ def inputs(store: Store, checkpoint_name: str, prepared: Prepared) -> dict[str, 
             }
             for name, fact in prepared.data.items()
         ],
+        "tasks": task_digests(scoring),
         "heldout": heldout and {"digest": file_digest(heldout / "heldout.npy")[:32], "uri": str(heldout)},
         "store": str(store.root),
     }

@@ -197,13 +197,20 @@ def _labelled(found: list[Score], tasks: Tasks) -> tuple[Score, ...]:
     return tuple(dataclasses.replace(score, task=label(score.task, tasks.limit)) for score in found)
 
 
-def _pack_key(scoring: Scoring, name: str) -> str:
-    tokenizer, limit = file_digest(scoring.tokenizer), scoring.tasks.limit
+def task_digests(scoring: Scoring) -> dict[str, str]:
+    """Task, with its limit -> digest of everything that decides what is asked."""
+    return {label(name, scoring.tasks.limit): _made_of(scoring, name) for name in scoring.names}
+
+
+def _made_of(scoring: Scoring, name: str) -> str:
     if name == evaluate.HELDOUT:
         assert scoring.heldout is not None
-        made_of = digest(*(file_digest(f) for f in sorted(scoring.heldout.glob("heldout*.npy"))), limit)
-    else:
-        made_of = evaluate.protocol(scoring.tasks.tasks()[name])
+        return digest(*(file_digest(f) for f in sorted(scoring.heldout.glob("heldout*.npy"))), scoring.tasks.limit)
+    return evaluate.protocol(scoring.tasks.tasks()[name])
+
+
+def _pack_key(scoring: Scoring, name: str) -> str:
+    tokenizer, made_of = file_digest(scoring.tokenizer), _made_of(scoring, name)
     return digest(
         "pack", cache_versions.PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, evaluate.TOKEN_BUDGET
     )

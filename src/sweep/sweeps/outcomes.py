@@ -19,20 +19,27 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal, unknown
-from sweep.planning.names import label
+from sweep.planning.names import KEY_CHARS, is_of_checkpoint, label, told_apart
+from sweep.sweeps.task_variants import with_tasks_apart
 from sweep.system import files
 from sweep.system.lease import is_alive
-from sweep.tracking import FILE, Events, read
+from sweep.tracking import FILE, Events, params_of, read
 
 log = logging.getLogger(__name__)
 
 TABLE = "outcomes.parquet"
-REVISION = b"3"
+REVISION = b"4"
 """The version of the columns; a table with another one is made again."""
 CHUNK = 256
 """Journals that are held as Python objects at a time."""
-TEXTS = ("run", "key", "name", "status", "error", "final_state", "records", "command")
+DIGESTS = ("run", "checkpoint", "data.digest", "tasks.digest")
+"""Columns that tell runs, checkpoints, data and task sets apart."""
+TEXTS = (
+    *(*DIGESTS, "folder", "name", "checkpoint_name", "task_digests", "status"),
+    *("error", "final_state", "records", "command"),
+)
 """Columns of text, besides the params."""
 WHOLES = ("size", "mtime_ns", "position/step", "position/tokens", "cost/updates_done", "cost/tokens")
 RUNNING = "running"
@@ -44,10 +51,11 @@ file of records in the journal."""
 def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:
     """The runs of all these sweeps; column `sweep` is the folder. Raises Refusal if a folder holds no run.
 
-    Columns: `run` (name of the folder), `key`, `name`, `status` (finished, failed, interrupted, running or unreadable),
-    `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK` for WHEN before, after and delta,
-    `position/…`, `cost/…`, `final_state`, `final_loss`, and `records`, JSON of WHEN/TASK -> path of the records from
-    the run's folder.
+    Columns: the digests `run` (its key), `checkpoint`, `data.digest` and `tasks.digest`, by which runs are grouped and
+    joined; the labels `folder`, `name` and `checkpoint_name`; `status` (finished, failed, interrupted, running or
+    unreadable), `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK` for WHEN before, after
+    and delta, `position/…`, `cost/…`, `final_state`, `final_loss`, `task_digests`, JSON of TASK -> digest, and
+    `records`, JSON of WHEN/TASK -> path of the records from the run's folder.
     """
     tables = []
     for sweep in sweeps:
@@ -63,7 +71,7 @@ def _with_interrupted(sweep: Path, table: pa.Table) -> pa.Table:
     statuses = table["status"].to_pylist()
     if RUNNING not in statuses:
         return table
-    runs = zip(table["run"].to_pylist(), statuses, strict=True)
+    runs = zip(table["folder"].to_pylist(), statuses, strict=True)
     true = ["interrupted" if status == RUNNING and not is_alive(sweep / run) else status for run, status in runs]
     return table.set_column(table.schema.names.index("status"), "status", pa.array(true))
 
@@ -78,21 +86,38 @@ def sweep_folder(sweep: str, multirun: Path) -> Path:
 
 
 def frame(table: pa.Table) -> pd.DataFrame:
-    """The table with params as values under their dotted names, `null` for None, and `checkpoint`, its name and step.
+    """The table with params as values under their dotted names, `null` for None.
 
     Runs with the same final state become one row with the scores of all, because another task set is not another
-    anneal.
+    anneal. Tasks of one name that were asked differently are told apart; so are `name` and `checkpoint_name`, each of
+    which belongs to one digest.
     """
-    runs = table.to_pandas()
+    runs = with_tasks_apart(table.to_pandas())
     runs = runs.drop(
         columns=[name for name in runs if runs[name].isna().all() and not name.startswith(PARAM) and name not in TEXTS]
     )
     params = [name for name in runs if name.startswith(PARAM)]
     values = {name.removeprefix(PARAM): _decoded(runs[name]) for name in params}
     runs = pd.concat([runs.drop(columns=params), pd.DataFrame(values, index=runs.index)], axis=1)
-    runs["checkpoint"] = runs["name"].str.partition(" ")[0]
+    return _with_names_apart(_merged(runs), [*values])
+
+
+def digest_axes(runs: pd.DataFrame, params: Sequence[str]) -> list[str]:
+    """The digests, as `frame` names their columns, in which runs differ whose params but the seed are the same.
+
+    This is so if a file has another content under its old name.
+    """
+    names = [name for name in params if name in runs and name != "seed"]
+    same = runs.groupby(names, sort=False, dropna=False) if names else runs.groupby(lambda _: 0)
+    return [name for name in ("checkpoint.digest", "data.digest") if (same[name].nunique() > 1).any()]
+
+
+def _merged(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each final state; scores made with other threads or on another device stay apart."""
     unique = pd.Series([f"row {i}" for i in range(len(runs))], index=runs.index)
     state = runs["final_state"].fillna(unique)
+    for numerics in (name for name in ("compute.threads", "compute.device") if name in runs):
+        state = state + " " + runs[numerics].astype(str)
     shared = state.duplicated(keep=False)
     if not shared.any():
         return runs
@@ -103,10 +128,31 @@ def frame(table: pa.Table) -> pd.DataFrame:
     return merged.reset_index(drop=True)
 
 
+def _with_names_apart(runs: pd.DataFrame, params: Sequence[str]) -> pd.DataFrame:
+    """The runs with names that belong to one run, and names of checkpoints that belong to one checkpoint."""
+    names = runs["name"].fillna(runs["folder"])
+    alike = names.duplicated(keep=False)
+    choices = iter(runs.loc[alike, list(params)].to_dict("records"))
+    names = told_apart(list(names), [next(choices) if same else {} for same in alike], list(runs["run"]))
+    of_checkpoint = [name for name in params if is_of_checkpoint(name)]
+    first = runs.drop_duplicates("checkpoint")
+    labels = told_apart(
+        [str(name) for name in first["checkpoint_name"]],
+        first[of_checkpoint].to_dict("records"),
+        [str(key) for key in first["checkpoint"]],
+    )
+    by_digest = dict(zip(first["checkpoint"], labels, strict=True))
+    return runs.assign(
+        name=names,
+        checkpoint_name=runs["checkpoint"].map(by_digest),
+        **{"checkpoint.digest": runs["checkpoint"].str[:KEY_CHARS]},
+    )
+
+
 def _with_absolute_paths(run: pd.Series) -> str:
     """The records of a run, by paths that don't depend on its folder."""
     paths = json.loads(run["records"] or "{}")
-    return json.dumps({name: str(Path(run["sweep"], run["run"], path)) for name, path in paths.items()})
+    return json.dumps({name: str(Path(run["sweep"], run["folder"], path)) for name, path in paths.items()})
 
 
 def _joined(records: pd.Series) -> str | None:
@@ -129,7 +175,7 @@ def _current(sweep: Path) -> pa.Table:
     """The table of one sweep as its journals are now, with the file brought up to date."""
     stored = _stored(sweep / TABLE)
     versions = dict(_journals(sweep))
-    rows = zip(*(stored[name].to_pylist() for name in ("run", "size", "mtime_ns")), strict=True)
+    rows = zip(*(stored[name].to_pylist() for name in ("folder", "size", "mtime_ns")), strict=True)
     unchanged = {run: versions.get(run) == (size, mtime_ns) for run, size, mtime_ns in rows}
     fresh = sorted(run for run in versions if not unchanged.get(run))
     if not fresh and all(unchanged.values()):
@@ -138,7 +184,7 @@ def _current(sweep: Path) -> pa.Table:
     chunks = (fresh[start : start + CHUNK] for start in range(0, len(fresh), CHUNK))
     new = [_table([*_rows(sweep, {run: versions[run] for run in chunk})]) for chunk in chunks]
     table = pa.concat_tables([kept, *new], promote_options="default").combine_chunks()
-    table = table.sort_by("run").replace_schema_metadata({"revision": REVISION})
+    table = table.sort_by("folder").replace_schema_metadata({"revision": REVISION})
     _store(table, sweep / TABLE)
     return table
 
@@ -176,7 +222,8 @@ def _journals(sweep: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 def _rows(sweep: Path, versions: Mapping[str, tuple[int, int]]) -> Iterator[dict[str, Any]]:
     for run, (size, mtime_ns) in versions.items():
         with contextlib.suppress(FileNotFoundError):
-            yield {"run": run, "size": size, "mtime_ns": mtime_ns, **_row(read(sweep / run, steps=False))}
+            events = read(sweep / run, steps=False)
+            yield {"run": run, "folder": run, "size": size, "mtime_ns": mtime_ns, **_row(events)}
 
 
 def _row(events: Events) -> dict[str, Any]:
@@ -184,9 +231,11 @@ def _row(events: Events) -> dict[str, Any]:
     if not events.attempts:
         return {"status": "unreadable"}
     last, outcome = events.attempts[-1], events.outcome
-    row: dict[str, Any] = {name: last[name] for name in ("key", "name", "command")}
+    params = params_of(last)
+    row: dict[str, Any] = {"run": last["key"], "name": last["name"], "command": last["command"]}
+    row |= _inputs(events, params)
     row |= {"status": outcome["status"] if outcome else RUNNING, "error": outcome["error"] if outcome else None}
-    row |= {f"{PARAM}{name}": json.dumps(value) for name, value in last["params"].items()}
+    row |= {f"{PARAM}{name}": json.dumps(value) for name, value in params.items()}
     for when, scores in events.scores.items():
         for score in scores:
             column = f"{when}/{score['metric']}/{score['task']}"
@@ -195,13 +244,35 @@ def _row(events: Events) -> dict[str, Any]:
         row |= {f"position/{name}": result["position"][name] for name in ("step", "tokens", "lr")}
         row |= {f"cost/{name}": value for name, value in result["cost"].items()}
         row |= {"final_state": result["final_state"], "final_loss": result["final_loss"]}
-    limit = last["params"].get("tasks.limit")
+    limit = params.get("tasks.limit")
     records = {
         label(name.removeprefix(RECORDS).removesuffix(".parquet"), limit): path
         for name, path in events.artifacts.items()
         if name.startswith(RECORDS)
     }
     return row | {"records": json.dumps(records)}
+
+
+def _inputs(events: Events, params: Mapping[str, Any]) -> dict[str, str | None]:
+    """Digests and labels of what the run starts from; of a run that has recorded none, as its params choose them."""
+    chosen = {name: value for name, value in params.items() if is_of_checkpoint(name)}
+    asked = {name: value for name, value in params.items() if f"{name}.".startswith("tasks.")}
+    row: dict[str, str | None] = {
+        "checkpoint": digest("as chosen", chosen),
+        "checkpoint_name": events.attempts[-1]["name"].partition(" ")[0],
+        "tasks.digest": digest("as chosen", asked),
+    }
+    if events.inputs is None:
+        return row
+    checkpoint, data, tasks = (events.inputs.get(name) for name in ("checkpoint", "data", "tasks"))
+    if checkpoint:
+        row |= {"checkpoint": checkpoint["digest"], "checkpoint_name": checkpoint["name"]}
+    if data:
+        digests = [source["digest"] for source in data]
+        row["data.digest"] = digests[0] if len(digests) == 1 else digest("mixture", digests)
+    if tasks:  # older journals have none
+        row |= {"tasks.digest": digest("tasks", tasks), "task_digests": json.dumps(tasks)}
+    return row
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

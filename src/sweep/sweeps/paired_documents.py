@@ -58,6 +58,6 @@ def _records_path(row: pd.Series, when: str, task: str) -> Path | None:
     path = json.loads(row["records"] or "{}").get(f"{when}/{task}")
     if path is None:
         return None
-    folder = Path(row["sweep"], row["run"])
+    folder = Path(row["sweep"], row["folder"])
     fetched = folder / "records" / when / f"{task.partition(':')[0]}.parquet"  # by `tracking.reports.fetch`
     return fetched if fetched.is_file() else folder / path

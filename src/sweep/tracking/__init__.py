@@ -3,8 +3,8 @@
 Importing this package does not import MLflow: commands read journals to find out which runs are done.
 """
 
-from sweep.tracking.events import Events
+from sweep.tracking.events import Events, params_of
 from sweep.tracking.journal import FILE, Journal, outcome, read
 from sweep.tracking.redaction import redact
 
-__all__ = ["FILE", "Events", "Journal", "outcome", "read", "redact"]
+__all__ = ["FILE", "Events", "Journal", "outcome", "params_of", "read", "redact"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweep.tracking.events import Events
+from sweep.tracking.events import Events, params_of
 from sweep.tracking.mlflow_values import LOG10_PEAK, PEAK, peak
 
 GROUPS = ("arm", "model", "tasks", "data", "anneal", "anneal.merge")
@@ -18,7 +18,7 @@ def axes(runs: Sequence[Events]) -> dict[str, list[Any]]:
 
     If the peak was varied, as a rate or as a scale, the resulting rate `plan.peak_lr` is an axis too.
     """
-    tables = [{**run.attempts[0]["params"], **peak(run)} for run in runs]
+    tables = [{**params_of(run.attempts[0]), **peak(run)} for run in runs]
     varied: dict[str, list[Any]] = {}
     for name in dict.fromkeys(name for table in tables for name in table):
         column = [_plain(table.get(name)) for table in tables]

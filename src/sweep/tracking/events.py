@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import yaml
+
+from sweep.config import model_params
+
 HELD_OUT = "heldout"
 """The task name of the held-out text."""
+RENAMED = {"model.recipe": "model.published.recipe", "model.run": "model.published.run"}
+"""Param as older journals name it -> the key that it is."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,20 @@ def unlimited(task: str) -> str:
     return task.partition(":")[0]
 
 
+def params_of(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of an attempt by the keys of today.
+
+    Older journals have the leaves of `model` in `config_yaml` alone.
+    """
+    params = {RENAMED.get(name, name): value for name, value in attempt["params"].items()}
+    if "model.source" in params or "config_yaml" not in attempt:
+        return params
+    chosen = yaml.load(attempt["config_yaml"], getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    return {**model_params(chosen.get("model", {})), **params}
+
+
 def _attempt_summary(attempt: dict[str, Any]) -> dict[str, Any]:
-    params = {sys.intern(name): value for name, value in attempt["params"].items()}
+    params = {sys.intern(name): value for name, value in params_of(attempt).items()}
     return {**{name: attempt[name] for name in ("time", "key", "name", "sweep", "host")}, "params": params}
 
 
