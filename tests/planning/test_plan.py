@@ -11,7 +11,7 @@ import pytest
 from sweep.domain import cache_versions
 from sweep.domain.errors import Refusal
 from sweep.planning.keys import anneal_numerics, numerics, pretraining_base
-from sweep.planning.names import label, run_folder, run_key, run_name, run_names
+from sweep.planning.names import label, run_folder, run_key, run_name, run_names, told_apart
 from sweep.planning.plan import launch_order, make_plan, training_flops
 from sweep.planning.pretraining_schedule import expected_position, pretraining_rates
 from tests.composing import composed
@@ -207,6 +207,24 @@ def test_rows_that_would_read_the_same_say_what_tells_them_apart() -> None:
     names = run_names([one, two, other])
     assert names[0] == "tiny-s@2000 linear 1000 compute.threads=1"
     assert names[1:] == ["tiny-s@2000 linear 1000 compute.threads=2", "tiny-s@2000 linear 1000 seed=1"]
+
+
+def test_every_leaf_of_the_model_tells_rows_apart() -> None:
+    chosen = [composed(f"model.pretraining.peak_lr={lr}") for lr in (0.002, 0.004)]
+    assert run_names(chosen) == [f"tiny-s@2000 linear 1000 model.pretraining.peak_lr={lr}" for lr in (0.002, 0.004)]
+    assert run_names([chosen[0], chosen[0]]) == ["tiny-s@2000 linear 1000"] * 2
+    keys = ("abcdefghi", "abcdefghj")
+    assert told_apart(["n", "n", "n"], [{}, {"a": None}, {}], (*keys, keys[0])) == [
+        f"n {key}" for key in (*keys, keys[0])
+    ]
+
+
+def test_a_checkpoints_name_is_one_word(tmp_path: Path) -> None:
+    folder = tmp_path / "my own <step>"
+    folder.mkdir()
+    (folder / "config.yaml").touch()
+    config = composed("model=local", f"checkpoint.path='{folder}'", "checkpoint.step=null")
+    assert run_name(config) == "local:my_own_<step> linear 1000"
 
 
 def test_files_that_a_pattern_finds_in_folders_below_count_too(tmp_path: Path) -> None:

@@ -74,3 +74,8 @@ def test_a_run_without_an_outcome_says_whether_a_process_works_on_it() -> None:
     assert row(config.tasks, run_name(config), begun, is_running=True).state == "running"
     assert row(config.tasks, run_name(config), None).state == "not started"
     assert "(interrupted)" in draw("main", [row(config.tasks, run_name(config), begun)])
+
+
+def test_a_name_is_plain_text_in_the_table() -> None:
+    config = composed("anneal.steps=250")
+    assert "[red]x[/b]:smile:" in draw("[b]main", [row(config.tasks, "[red]x[/b]:smile: linear", events("after"))])

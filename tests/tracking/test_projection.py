@@ -480,6 +480,36 @@ def test_the_parent_has_every_child_and_survives_repetition(run: MakeRun, where:
     assert client.get_run(parent).info.status == "FINISHED"
 
 
+HTML = "<img src=x onerror=alert(1)>|`a`\n**b**"
+
+
+def test_a_name_is_no_markup_in_a_note(run: MakeRun, where: dict[str, Any]) -> None:
+    """A folder may be called anything; the notes of its run and of its sweep show it, and a browser runs none of it."""
+    folder = run(name=HTML, command=f"python -m sweep 'checkpoint.path={HTML}'", status="failed")
+    project(folder, where)
+    parent = project_sweep(folder.parent, where)
+    (found,) = runs(where)
+    for tags in (found.data.tags, MlflowClient(where["tracking_uri"]).get_run(parent).data.tags):
+        note = tags["mlflow.note.content"]
+        assert "<img" not in note and "**b**" not in note and "&#60;img src=x" in note
+    table = [line for line in note.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1 and "onerror" in table[-1]
+
+
+def test_runs_whose_names_read_alike_are_renamed_in_mlflow(run: MakeRun, where: dict[str, Any]) -> None:
+    for d_model in (64, 128):
+        params = {"model": "tiny-s", "model.source": "embedded", "model.architecture.d_model": d_model}
+        folder = run(f"r{d_model}", key=f"k{d_model}", name="tiny-s@2000 linear 20", params=params)
+        project(folder, where)
+    parent = project_sweep(folder.parent, where)
+    names = {f"tiny-s@2000 linear 20 model.architecture.d_model={d_model}" for d_model in (64, 128)}
+    assert {found.info.run_name for found in runs(where)} == names
+    note = MlflowClient(where["tracking_uri"]).get_run(parent).data.tags["mlflow.note.content"]
+    assert all(f"| {name} |" in note for name in names)
+    project(folder, where)
+    assert {found.info.run_name for found in runs(where)} == names
+
+
 def test_a_note_too_long_for_a_tag_is_whole_in_an_artifact(run: MakeRun, where: dict[str, Any]) -> None:
     for number in range(100):
         folder = run(f"r{number}", key=f"k{number}", name=f"point {number}", steps=0)

@@ -101,7 +101,7 @@ def draw(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> str:
     for i, (name, run) in enumerate(zip(names, forecasts, strict=True)):
         table.add_row(name, *_figures(run), "done" if i in done else "")
     text = io.StringIO()
-    Console(file=text, width=220).print(table)
+    Console(file=text, width=220, markup=False, emoji=False).print(table)  # names are plain text
     return text.getvalue() + "".join(_model_lines(forecasts)) + "".join(_sums(bill(forecasts, done)))
 
 

@@ -99,7 +99,7 @@ def draw(title: str, rows: Iterable[Row]) -> str:
     explained += [f"{LOSS}: nats a token on held-out documents"] if LOSS in titles else []
     table.caption = "; ".join([*explained, "± one standard error"]) + (VERSUS_NOTE if compared else "")
     text = io.StringIO()
-    Console(file=text, width=220).print(table)
+    Console(file=text, width=220, markup=False, emoji=False).print(table)  # names are plain text
     return text.getvalue()
 
 

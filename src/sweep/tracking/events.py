@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from sweep.config import model_params
+from sweep.planning.names import told_apart
 
 HELD_OUT = "heldout"
 """The task name of the held-out text."""
@@ -94,6 +95,13 @@ def params_of(attempt: Mapping[str, Any]) -> dict[str, Any]:
         return params
     chosen = yaml.load(attempt["config_yaml"], getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     return {**model_params(chosen.get("model", {})), **params}
+
+
+def run_names(runs: Sequence[Events]) -> list[str]:
+    """The names of the runs of a sweep for people, each different from the others."""
+    attempts = [run.attempts[0] for run in runs]
+    names, keys = [attempt["name"] for attempt in attempts], [attempt["key"] for attempt in attempts]
+    return told_apart(names, [params_of(attempt) for attempt in attempts], keys)
 
 
 def _attempt_summary(attempt: dict[str, Any]) -> dict[str, Any]:

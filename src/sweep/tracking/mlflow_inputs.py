@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from sweep.tracking import mlflow_values, view
 from sweep.tracking.events import Events
 from sweep.tracking.journal import FILE
+from sweep.tracking.markdown import code, text
 
 log = logging.getLogger(__name__)
 DIGEST_CHARS = 36
@@ -156,6 +157,6 @@ def _kept(events: Events) -> tuple[dict[str, Any], dict[str, Any]] | None:
 
 def _description(result: dict[str, Any], folder: str, host: str) -> str:
     return (
-        f"{result['name']}\n\nAn OLMo checkpoint folder: `{folder}` on {host}. For transformers:\n\n"
+        f"{text(result['name'])}\n\nAn OLMo checkpoint folder: {code(folder)} on {text(host)}. For transformers:\n\n"
         f"    sweep export {folder} OUT"
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.tracking.axes import axes
-from sweep.tracking.events import Events
+from sweep.tracking.events import Events, run_names
+from sweep.tracking.markdown import block, code, text
 from sweep.tracking.mlflow_values import score_points
 from sweep.tracking.shown_scores import ELSEWHERE, WHENS, shown
 from sweep.tracking.view import outcomes
@@ -20,7 +21,7 @@ def run_note(events: Events, folder: Path) -> str:
     """The note of a run: its scores, where it started, where its files are, and the command that repeats it."""
     last = events.attempts[-1]
     lines = [
-        f"**{last['name']}** of sweep `{last['sweep']}`: {_progress(events)}",
+        f"**{text(last['name'])}** of sweep {code(last['sweep'])}: {_progress(events)}",
         "",
         *_summary(events),
         *_origin(events),
@@ -30,7 +31,7 @@ def run_note(events: Events, folder: Path) -> str:
     rows = list(_score_rows(events))
     if rows:
         lines += [*_table(("task", "metric", "documents", "before", "after", "delta"), rows), ELSEWHERE, ""]
-    lines += [f"Files: `{folder}` on {last['host']}", "", "Again:", "```", last["command"], "```"]
+    lines += [f"Files: {code(folder)} on {text(last['host'])}", "", "Again:", block(last["command"])]
     return "\n".join(lines)
 
 
@@ -41,13 +42,14 @@ def sweep_note(name: str, runs: Iterable[Events]) -> str:
     values = {id(run): {point.name: point.value for point in score_points(run)} for run in runs}
     runs.sort(key=lambda run: (_rank(values[id(run)], measured), run.attempts[-1]["name"]))
     words = [_word(run) for run in runs]
+    names = dict(zip(map(id, runs), run_names(runs), strict=True))
     counts = ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
-    lines = [f"**Sweep `{name}`**: {len(runs)} points, {counts}", ""]
-    lines += [f"- `{axis}`: {', '.join(map(_level, levels))}" for axis, levels in varied.items()] + [""]
-    lines += [f"- {run.attempts[-1]['name']}: {_word(run)}{_reason(run)}" for run in runs if _word(run) != "finished"]
+    lines = [f"**Sweep {code(name)}**: {len(runs)} points, {counts}", ""]
+    lines += [f"- {code(axis)}: {text(', '.join(map(_level, levels)))}" for axis, levels in varied.items()] + [""]
+    lines += [f"- {text(names[id(run)])}: {_word(run)}{_reason(run)}" for run in runs if _word(run) != "finished"]
     titles = dict.fromkeys(metric.partition("/")[2] for metric in measured)
     columns = ["point", *(f"{title} {when}" if when == "before" else when for title in titles for when in WHENS)]
-    rows = (_point_row(run, values[id(run)], list(titles)) for run in runs)
+    rows = (_point_row(run, names[id(run)], values[id(run)], list(titles)) for run in runs)
     return "\n".join([*lines, "", *_table((*columns, "tokens", "status"), rows)])
 
 
@@ -64,7 +66,7 @@ def _summary(events: Events) -> list[str]:
         if f"delta/{title}" in values:
             before, after, delta = (values[f"{when}/{title}"] for when in WHENS)
             error = values[f"stderr/delta/{title}"]
-            lines += [f"`{title}`: {before:.4f} → {after:.4f}, {delta:+.4f} ± {error:.4f}", ""]
+            lines += [f"{code(title)}: {before:.4f} → {after:.4f}, {delta:+.4f} ± {error:.4f}", ""]
     return lines
 
 
@@ -75,7 +77,7 @@ def _word(events: Events) -> str:
 def _reason(run: Events) -> str:
     """Why a run failed, or on which machine one without an outcome is."""
     if run.outcome is None:
-        return f" on {run.attempts[-1]['host']}"
+        return f" on {text(run.attempts[-1]['host'])}"
     return f": {_line(run.outcome['error'])}" if run.outcome["error"] else ""
 
 
@@ -85,15 +87,15 @@ def _origin(events: Events) -> list[str]:
         return []
     checkpoint, window = events.inputs["checkpoint"], events.inputs["window"]
     lines = [
-        f"From: `{checkpoint['name']}` at step {checkpoint['step']:,}, {checkpoint['tokens']:,} tokens, learning rate "
-        f"{checkpoint['lr']:g} (`{checkpoint['uri']}`, digest `{checkpoint['digest']}`)",
+        f"From: {code(checkpoint['name'])} at step {checkpoint['step']:,}, {checkpoint['tokens']:,} tokens, learning "
+        f"rate {checkpoint['lr']:g} ({code(checkpoint['uri'])}, digest `{checkpoint['digest']}`)",
         "",
     ]
     for data in events.inputs["data"]:
         lines += [
             f"On: {data['annealed_on']:,} of {data['instances']:,} instances of {window['sequence_length']:,} tokens "
-            f"of `{data['name']}` from instance {window['first_instance']:,} of epoch {window['epoch']}, "
-            f"{window['batch_size']:,} an update (`{data['uri']}`, digest `{data['digest']}`)",
+            f"of {code(data['name'])} from instance {window['first_instance']:,} of epoch {window['epoch']}, "
+            f"{window['batch_size']:,} an update ({code(data['uri'])}, digest `{data['digest']}`)",
             "",
         ]
     return lines
@@ -110,9 +112,9 @@ def _score_rows(events: Events) -> Iterator[tuple[str, ...]]:
         yield *of, str(next(iter(scores.values()))["documents"]), *_cells(values, error)
 
 
-def _point_row(run: Events, measured: Named, titles: Sequence[str]) -> tuple[str, ...]:
+def _point_row(run: Events, name: str, measured: Named, titles: Sequence[str]) -> tuple[str, ...]:
     """A run's row in the table of its sweep."""
-    cells: list[str] = [run.attempts[-1]["name"]]
+    cells = [name]
     for title in titles:
         values = {when: measured[f"{when}/{title}"] for when in WHENS if f"{when}/{title}" in measured}
         cells += _cells(values, measured.get(f"stderr/delta/{title}"))
@@ -140,10 +142,11 @@ def _level(level: Any) -> str:
 
 def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     # MLflow's page gives cells no margin; spaces in the headers keep the numbers apart.
-    lines = [tuple(f"{column}&emsp;&emsp;" for column in columns), (":---",) * len(columns), *rows]
-    return ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines] + [""]
+    heads = tuple(f"{text(column)}&emsp;&emsp;" for column in columns)
+    lines = [heads, (":---",) * len(columns), *(tuple(map(text, row)) for row in rows)]
+    return [f"| {' | '.join(line)} |" for line in lines] + [""]
 
 
-def _line(text: str) -> str:
+def _line(error: str) -> str:
     """The last line of an error, which names it."""
-    return text.strip().rsplit("\n", 1)[-1][:300]
+    return text(error.strip().rsplit("\n", 1)[-1][:300])

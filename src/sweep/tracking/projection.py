@@ -18,8 +18,8 @@ from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from sweep.tracking import mlflow_inputs, mlflow_values
-from sweep.tracking.connection import LOCK, PATIENT_S, Connection
-from sweep.tracking.events import Events, milliseconds
+from sweep.tracking.connection import LOCK, PATIENT_S, Connection, own
+from sweep.tracking.events import Events, milliseconds, run_names
 from sweep.tracking.journal import FILE, read
 from sweep.tracking.log_batches import Batch, batches
 from sweep.tracking.note import run_note, sweep_note
@@ -139,7 +139,10 @@ def _parent_id(sweep_folder: Path, to: Connection, events: Events, within_s: flo
 
 
 def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, bool]]) -> str:
-    """Bring the MLflow run of a sweep up to date; `runs` are (events, whether a process works on it). The id."""
+    """Bring the MLflow run of a sweep up to date; `runs` are (events, whether a process works on it). The id.
+
+    Its runs are renamed where their names read alike, as only the whole sweep can tell.
+    """
     first = min((events.attempts[0] for events, _ in runs), key=lambda attempt: attempt["time"])
     name, statuses = first["sweep"], {mlflow_values.status(events, alive=alive) for events, alive in runs}
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
@@ -155,7 +158,20 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
         ends = (events.outcome for events, _ in runs if events.outcome is not None)
         status = next((word for word in ("RUNNING", "FAILED", "KILLED") if word in statuses), "FINISHED")
         _settle(to, parent, status, max(ends, key=lambda end: end["time"], default=None))
+    _rename(to, [events for events, _ in runs])
     return parent.info.run_id
+
+
+def _rename(to: Connection, runs: list[Events]) -> None:
+    """Give the runs of a sweep in MLflow names that differ, where their own don't."""
+    names = run_names(runs)
+    changed = {id(run): name for run, name in zip(runs, names, strict=True) if name != run.attempts[0]["name"]}
+    existing = to.points(runs[0].attempts[0]["sweep"]) if changed else {}
+    for run in (run for run in runs if id(run) in changed):
+        name = mlflow_values.fit(changed[id(run)], mlflow_values.NAME_CHARS, "the note")
+        for found in own(run, existing.get(run.attempts[0]["key"], ())):
+            if found.info.run_name != name:
+                to.client.set_tag(found.info.run_id, "mlflow.runName", name)
 
 
 def _send(
