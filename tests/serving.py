@@ -24,6 +24,8 @@ class Served:
         """Every range asked for: path, first byte, last byte."""
         self.faults: list[str] = []
         """Of the next replies, one each: cut, short, busy."""
+        self.authorizations: set[str | None] = set()
+        """What requests said of who they are."""
         self.ignores_ranges = False
         self.etag = '"1"'
         self.silent_after: int | None = None
@@ -52,6 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(416, b"", "bytes */0")
         first, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
         served.ranges.append((self.path, first, last))
+        served.authorizations.add(self.headers["Authorization"])
         if served.silent_after is not None and len(served.ranges) > served.silent_after:
             served.go_on.wait(20)
         said, body = f"bytes {first}-{last}/{len(content)}", content[first : last + 1]

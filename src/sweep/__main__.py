@@ -6,7 +6,7 @@ import importlib
 import sys
 
 from sweep.domain.errors import unknown
-from sweep.system.terminal import accept_any_encoding, discard_output
+from sweep.system.terminal import accept_any_encoding, discard_output, mask_secrets
 
 COMMANDS = {
     "preview": "show what a sweep will do and cost, before anything is loaded",
@@ -25,6 +25,7 @@ COMMANDS = {
 def main() -> None:
     """Run the command that the first argument names, or Hydra."""
     accept_any_encoding()
+    mask_secrets()
     arguments = sys.argv[1:]
     first = arguments[0] if arguments else ""
     if first in COMMANDS:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,7 @@ def test_its_name_is_that_of_its_requests(include: Path) -> None:
     ("name", "more", "complaint"),
     [
         ("told", {}, "told is a generate_until task; multiple_choice and loglikelihood ones"),
-        ("gone", {}, r"gone: its data can't be had.*HF_HUB_OFFLINE.*tasks\.include may read local files"),
+        ("gone", {}, r"gone: its data can't be read: .*rows\.jsonl\.gone is not there"),
         ("wrong", {}, "without one right choice"),
         ("sums", {"num_fewshot": 2}, "neither a training nor a few-shot split.*allowed: 0"),
         ("sums", {"split": "test"}, r"tasks\.suites\.custom\.split=test: sums has no such split"),
@@ -145,3 +147,23 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_name_is_refused_with_a_near_one(include: Path) -> None:
     with pytest.raises(Refusal, match=r"custom\.metrics\.hellaswga is neither in.*near: hellaswag"):
         load_task(own("hellaswga", include))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("rows.jsonl", lambda good: good[:-9], r"rows\.jsonl, line 8 is not JSON"),
+        ("rows.jsonl", lambda good: b"{\n" + good, r"rows\.jsonl, line 1 is not JSON"),
+        ("rows.jsonl.gz", lambda good: gzip.compress(good)[:-12], r"rows\.jsonl\.gz, after line \d: .* is cut"),
+    ],
+)
+def test_a_data_file_that_is_cut_is_named_with_its_line(
+    include: Path, name: str, content: Callable[[bytes], bytes], complaint: str
+) -> None:
+    good = include.parent / "rows.jsonl"
+    data = include.parent / f"cut-{name}"
+    data.write_bytes(content(good.read_bytes()))
+    definition = (include / "sums.yaml").read_text().replace("task: sums", "task: cut").replace(str(good), str(data))
+    (include / "cut.yaml").write_text(definition)
+    with pytest.raises(Refusal, match=rf"metrics\.cut: its data can't be read: .*{complaint}"):
+        protocol(Task(name="cut", protocol="custom", split=None, num_fewshot=0, include=str(include)))

@@ -129,6 +129,7 @@ AuthInfo=socket=$socket
 DbdHost=localhost
 DbdAddr=127.0.0.1
 DbdPort=$((base + 19))
+CommunicationParameters=NoInAddrAny
 SlurmUser=$user
 LogFile=$lab/log/slurmdbd.log
 PidFile=$lab/run/own.slurmdbd.pid

@@ -33,6 +33,15 @@ from tests.slurm.commands import (
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
+def test_every_daemon_of_the_cluster_listens_on_loopback_alone(sweep: Sweep) -> None:
+    base = int(Path(os.environ["SLURM_CONF"]).with_name("port_base").read_text())
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {int(row[1].split(":")[1], 16): row[1].split(":")[0] for row in rows if row[3] == "0A"}
+    ours = {port: address for port, address in listening.items() if base <= port < base + 200}
+    assert ours
+    assert set(ours.values()) == {"0100007F"}, ours
+
+
 def test_a_node_that_goes_down_loses_no_run(sweep: Sweep) -> None:
     runs = sweep.launch([""], updates=40)
     [found] = until(runs, running)

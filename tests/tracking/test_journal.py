@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from sweep.tracking import Journal, outcome, read, redact
+from sweep.domain.redaction import redact
+from sweep.tracking import Journal, outcome, read
 from sweep.tracking.journal import has_ended
 
 Run = Callable[..., Path]

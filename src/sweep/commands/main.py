@@ -20,6 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal, unknown
+from sweep.domain.redaction import redact
 from sweep.planning.names import Identity, run_identity
 from sweep.sweeps.closing import close
 from sweep.sweeps.hydra_private import extend_completion
@@ -29,6 +30,7 @@ from sweep.sweeps.run_folders import MULTIRUN, is_finished, objective
 from sweep.sweeps.step_completion import offers
 from sweep.system import ranks
 from sweep.system.lease import run_lease
+from sweep.system.terminal import mask_secrets
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +48,14 @@ def main() -> None:
         message = explain(error)
         if message is None:
             raise
-        sys.exit(message)
+        sys.exit(redact(message))
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on where this one stopped")
 
 
 def task(tree: DictConfig) -> float | None:
     """One run, skipped if its journal says that it is done; its objective, for sweepers that seek."""
+    mask_secrets()  # a job of a cluster begins here
     config = typed(tree)
     identity = run_identity(config)
     if config.controls:

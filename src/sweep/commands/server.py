@@ -58,12 +58,22 @@ def main() -> None:
         mlflow = running.enter_context(mlflow_server(database, address=address, **files, **more))
         name = LOOPBACK if address.host == LOOPBACK else socket.gethostname()
         sys.stdout.write(f"export MLFLOW_TRACKING_URI=http://{name}:{address.port}\n")
-        sys.stdout.write(f"kept in {folder}; stop with Ctrl-C\n")
+        sys.stdout.write(f"kept in {folder}; stop with Ctrl-C\n{exposure(address)}")
         sys.stdout.flush()
         while mlflow.poll() is None and born(process_id) is not None:
             time.sleep(0.2)
         ended = "PostgreSQL" if mlflow.poll() is None else "MLflow"
         sys.exit(f"{ended} ended by itself: the logs in {folder} say why")
+
+
+def exposure(address: Address) -> str:
+    """A line that says who can do what with a server that listens beyond this machine; empty for loopback."""
+    if address.host in (LOOPBACK, "localhost", "::1"):
+        return ""
+    return (
+        f"listening on {address.host}: whoever reaches port {address.port} may read, change and delete every run; "
+        "MLflow asks nobody who they are\n"
+    )
 
 
 def _allowed_hosts(address: Address) -> dict[str, str]:

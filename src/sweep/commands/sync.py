@@ -21,8 +21,9 @@ from rich.progress import track
 
 from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
+from sweep.domain.redaction import redact
 from sweep.sweeps.run_folders import MULTIRUN
-from sweep.tracking import FILE, Events, read, redact
+from sweep.tracking import FILE, Events, read
 from sweep.tracking.place import Place, mlflow_place, recorded_tracking
 
 EXAMPLES = """\

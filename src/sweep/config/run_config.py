@@ -20,6 +20,7 @@ from sweep.config.tasks import Tasks
 from sweep.config.tracking import Tracking
 from sweep.config.types import CHOICES, Name, Seed
 from sweep.domain.errors import Refusal, explain, one_of, unknown
+from sweep.domain.redaction import secret_refused
 
 RESERVED = ("store", "mlartifacts", "mlflow.db", "mlflow-server", "mlflow-ui.log")
 """Folders under multirun/ that are not sweeps."""
@@ -105,7 +106,9 @@ def _check_merge(config: RunConfig) -> None:
 
 
 def load(plain: Mapping[str, Any]) -> RunConfig:
-    """The typed configuration of a plain tree; Refusal listing everything that is wrong with it."""
+    """The typed configuration of a plain tree; Refusal listing everything that is wrong with it, or naming a secret."""
+    if words := secret_refused(plain):
+        raise Refusal(words)
     try:
         return TypeAdapter(RunConfig).validate_python(plain)
     except ValidationError as error:

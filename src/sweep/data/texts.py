@@ -6,10 +6,7 @@ text with an item that a task may score are left out.
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -23,6 +20,7 @@ from sweep.data.overlap import Index
 from sweep.data.wheel_documents import scored_contents
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
+from sweep.system.json_lines import numbered_lines, opened, parsed, unzipping
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json.gz")
 TEXT = (*JSON_LINES, ".txt", ".txt.gz")
@@ -56,40 +54,19 @@ def documents(files: Sequence[Path], progress: Callable[[int], None] = lambda si
     """
     for path in files:
         with path.open("rb") as raw:
-            file: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+            file = opened(path, raw)
             if path.name.endswith(JSON_LINES):
                 reported = 0
-                for number, line in _lines(path, file):
+                for number, line in numbered_lines(path, file):
                     if line.strip():
                         yield _text(path, number, line)
                     progress(raw.tell() - reported)
                     reported = raw.tell()
             else:
-                with _unzipping(f"{path}"):
+                with unzipping(f"{path}"):
                     content = file.read()
                 yield _decoded(path, content)
                 progress(raw.tell())
-
-
-def _lines(path: Path, file: Any) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file, counted from 1; ValueError with the line from which on a compressed file is cut."""
-    number, lines = 0, iter(file)
-    while True:
-        with _unzipping(f"{path}, after line {number}"):
-            line = next(lines, None)
-        if line is None:
-            return
-        number += 1
-        yield number, line
-
-
-@contextlib.contextmanager
-def _unzipping(place: str) -> Iterator[None]:
-    """Errors of gzip within the block as a ValueError that names the place."""
-    try:
-        yield
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{place}: the gzip file is cut or damaged ({type(error).__name__}: {error})") from error
 
 
 def tokens_key(versions: Sequence[Any], tokenizer: str, *, eos_token_id: int, dtype: str) -> str:
@@ -157,10 +134,7 @@ def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
 
 
 def _text(path: Path, number: int, line: bytes) -> str:
-    try:
-        item = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{path}, line {number} is not JSON: {error}") from None
+    item = parsed(path, number, line)
     if not isinstance(item, dict) or not isinstance(item.get("text"), str):
         raise ValueError(f"{path}, line {number} has no string in a field `text`")
     return str(item["text"])

@@ -8,12 +8,17 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from sweep.domain.redaction import redact
+
 LONGEST = 120
 """Characters of a value that a message shows."""
 
 
 class Refusal(ValueError):
-    """A choice that can't be run; the message is for the person who made it."""
+    """A choice that can't be run; the message is for the person who made it, and secrets in addresses are masked."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 def one_of(value: str, allowed: Collection[str]) -> str:
@@ -34,7 +39,7 @@ def unknown(value: str, allowed: Collection[str]) -> str:
 
 def shown(value: Any) -> str:
     """A value as a message has it: one line, never long, every character seen."""
-    text = str(value)
+    text = redact(str(value))
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}… ({len(text)} characters)"
     return text if text.isprintable() else repr(text)[1:-1]

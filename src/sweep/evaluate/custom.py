@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
@@ -15,6 +16,7 @@ from sweep.config.tasks import CHOICE_METRICS, CONTINUATION_METRICS, Task
 from sweep.domain.errors import Refusal
 from sweep.evaluate.lm_eval_tasks import requests_of
 from sweep.evaluate.requests import TaskRequests, task_requests
+from sweep.system.json_lines import check_json_lines
 
 ALLOWED_METRICS = {"multiple_choice": CHOICE_METRICS, "loglikelihood": CONTINUATION_METRICS}
 """The kinds of lm-eval's tasks that can be scored here, and the metrics of each."""
@@ -55,6 +57,8 @@ def _definitions(task: Task) -> list[Any]:
     try:
         definitions = list(manager.load([task.name])["tasks"].values())
     except Exception as error:  # datasets, huggingface_hub and a task's own code raise dozens of kinds
+        if words := _broken_file(task):
+            raise Refusal(f"{key}: its data can't be read: {words}") from error
         raise Refusal(
             f"{key}: its data can't be had: {type(error).__name__}: {error}; "
             "with a connection lm-eval fetches them into HF_HOME, which HF_HUB_OFFLINE=1 then reads; "
@@ -63,6 +67,39 @@ def _definitions(task: Task) -> list[Any]:
     if {definition.OUTPUT_TYPE for definition in definitions} == ALLOWED_METRICS.keys():
         raise Refusal(f"{key}: its tasks are of two kinds; name them one by one")
     return definitions
+
+
+def _broken_file(task: Task) -> str:
+    """What is wrong with the first local JSON file that the task's definition names; empty if nothing is found."""
+    if task.include is None:
+        return ""
+    trees = [yaml.load(file.read_text(), _Plain) for file in sorted(Path(task.include).rglob("*.yaml"))]
+    own = [tree for tree in trees if isinstance(tree, dict) and tree.get("task") == task.name]
+    for tree in own or trees:
+        named = tree.get("dataset_kwargs") if isinstance(tree, dict) else None
+        for path in _paths(named.get("data_files") if isinstance(named, dict) else None):
+            try:
+                if not path.is_file():
+                    return f"{path} is not there"
+                if path.name.endswith((".jsonl", ".jsonl.gz", ".json.gz", ".json")):
+                    check_json_lines(path)
+            except (OSError, ValueError) as error:
+                return str(error)
+    return ""
+
+
+def _paths(named: Any) -> list[Path]:
+    """The local files in what `data_files` may be: a path, a list, or a mapping from splits."""
+    if isinstance(named, str):
+        return [] if "://" in named or "*" in named else [Path(named)]
+    return [path for value in (named.values() if isinstance(named, dict) else named or ()) for path in _paths(value)]
+
+
+class _Plain(yaml.SafeLoader):
+    """Reads a definition without running what `!function` names."""
+
+
+_Plain.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from sweep.checkpoints import (
 from sweep.config import Compute
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
+from sweep.domain.redaction import holds_secret, redact
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
 from sweep.run.embedded import embedded_checkpoint
 from sweep.run.published import imported_checkpoint, published_checkpoint
@@ -62,6 +63,7 @@ def _checked(
     """A folder that was not made here; Refusal if it is no sound checkpoint, or its training can't be continued."""
     try:
         config = read_config(folder, optimizer=False)
+        _check_no_secret(folder / "config.yaml")
         check_sizes(folder, config)
         check_followed(config)
         if choice.needs_optimizer:
@@ -76,6 +78,16 @@ def _checked(
         raise
     except (OSError, ValueError) as error:
         raise Refusal(f"{choice.key_and_value}: {error}") from error
+
+
+def _check_no_secret(file: Path) -> None:
+    """ValueError if the configuration, which is copied into every state, holds an address with a password or token."""
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        if holds_secret(line):
+            raise ValueError(
+                f"{file}, line {number}: {redact(line.strip())} holds a password or token, and it would be copied into "
+                "every state: take it out, and give data.root or ~/.netrc"
+            )
 
 
 def examined_once(store: Store, folder: Path, config: TrainConfig, *, key: str, optimizer: bool) -> None:

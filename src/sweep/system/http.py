@@ -15,6 +15,8 @@ from requests import RequestException, Response, Session
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from sweep.domain.redaction import redact
+
 T = TypeVar("T")
 
 __all__ = ["BrokenBody", "Response", "Session", "Unreachable", "ask", "read_body", "retried", "session"]
@@ -66,7 +68,7 @@ def ask(session: Session, url: str, *, method: str = "GET", **headers: str) -> R
     try:
         return session.request(method, url, headers=headers, timeout=TIMEOUT_S, stream=True, allow_redirects=True)
     except RequestException as error:
-        raise Unreachable(f"{type(error).__name__}: {error}") from error
+        raise Unreachable(redact(f"{type(error).__name__}: {error}")) from error
 
 
 def read_body(reply: Response, write: Callable[[bytes], object]) -> None:
@@ -76,7 +78,7 @@ def read_body(reply: Response, write: Callable[[bytes], object]) -> None:
         try:
             piece = next(pieces, None)
         except RequestException as error:
-            raise BrokenBody(f"{type(error).__name__}: {error}") from error
+            raise BrokenBody(redact(f"{type(error).__name__}: {error}")) from error
         if piece is None:
             return
         write(piece)

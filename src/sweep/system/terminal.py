@@ -1,11 +1,17 @@
-"""Printing that can't fail: neither an encoding without our characters nor a reader that has gone ends a command."""
+"""Printing that can't fail, whatever the encoding and if nobody reads, and logs and tracebacks without secrets."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+from sweep.domain.redaction import SECRETS, redact
 
 
 def accept_any_encoding() -> None:
@@ -28,3 +34,28 @@ def show(text: str) -> None:
 def discard_output() -> None:
     """From now on what is printed goes nowhere: Python would fail once more when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def mask_secrets() -> None:
+    """From now on passwords and tokens in addresses are masked in this process's logs and tracebacks."""
+    logging.setLogRecordFactory(_masked)
+    sys.excepthook = _print_masked
+
+
+def _masked(*arguments: Any, **named: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*arguments, **named)
+    with contextlib.suppress(Exception):  # a message that doesn't fit its arguments is logging's to report
+        text = record.getMessage()
+        if (clean := _clean(text)) != text:
+            record.msg, record.args = clean, ()
+    if record.exc_info and record.exc_info[0] is not None:
+        record.exc_text = _clean("".join(traceback.format_exception(*record.exc_info)).rstrip())
+    return record
+
+
+def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(_clean("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _clean(text: str) -> str:
+    return redact(text, secrets=map(os.environ.get, SECRETS))

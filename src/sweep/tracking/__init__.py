@@ -5,6 +5,5 @@ Importing this package does not import MLflow: commands read journals to find ou
 
 from sweep.tracking.events import Events, params_of
 from sweep.tracking.journal import FILE, Journal, outcome, read
-from sweep.tracking.redaction import redact
 
-__all__ = ["FILE", "Events", "Journal", "outcome", "params_of", "read", "redact"]
+__all__ = ["FILE", "Events", "Journal", "outcome", "params_of", "read"]

@@ -13,10 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
+from sweep.domain.redaction import redact
 from sweep.tracking import mlflow_values
 from sweep.tracking.events import Events, milliseconds
 from sweep.tracking.place import sqlite_file
-from sweep.tracking.redaction import redact
 from sweep.tracking.sync_state import beginnings, remember_beginning
 
 # MLflow reads these when it is imported or first used: no telemetry, no "View run" lines, few log lines. It must not

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sweep.domain.redaction import redact
 from sweep.tracking.events import Events, milliseconds
-from sweep.tracking.redaction import redact
 
 FILE = "journal.jsonl"
 DURABLE = {"attempt", "outcome"}

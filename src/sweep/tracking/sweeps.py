@@ -12,13 +12,13 @@ from typing import Any
 
 from filelock import FileLock
 
+from sweep.domain.redaction import SECRETS, redact
 from sweep.system.lease import is_alive
 from sweep.tracking.checking import differences
 from sweep.tracking.connection import LOCK, Connection, own
 from sweep.tracking.events import Events
 from sweep.tracking.journal import FILE, read
 from sweep.tracking.projection import Known, project, project_parent
-from sweep.tracking.redaction import SECRETS, redact
 
 CALLS_AT_ONCE = 8
 """Runs that are sent to a server at the same time; a SQLite file takes one."""
