@@ -51,6 +51,7 @@ def write_run(
     status: str = "finished",
     records: bool = False,
     inputs: dict[str, Any] | None = None,
+    command: str | None = None,
     **changed: Any,
 ) -> Path:
     """One run's folder: a loss that fell by `gain` and accuracies that rose by it, in a journal; its path.
@@ -71,7 +72,7 @@ def write_run(
             "name": name,
             "sweep": sweep.name,
             "params": chosen,
-            "command": f"python -m sweep {name}",
+            "command": command or f"python -m sweep {name}",
         }
         journal.write("attempt", **started, **MACHINE)
         if inputs is not None:

@@ -69,6 +69,7 @@ class PlannedSweeper(Sweeper):
         """
         from sweep.planning.controls import expanded
         from sweep.sweeps.points import designed
+        from sweep.sweeps.questions import record_questions
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
@@ -78,6 +79,7 @@ class PlannedSweeper(Sweeper):
         for first in range(0, len(points), size):
             batch = list(expanded(points[first : first + size], composer(self), known=known))
             self.configs += [config for _, config in batch]
+            record_questions(self.configs)
             yield [tuple(overrides) for overrides, _ in batch]
 
 

@@ -1,5 +1,7 @@
 """`sweep report SWEEP… [--out FOLDER]`: what a sweep shows, as a page, figures, tables, and a summary in the terminal.
 
+If commands with other axes share a sweep, each question is analysed by itself. Several sweeps are analysed together.
+
 `--csv FILE --axes A,B --outcome C` analyses any table of results in the same way.
 """
 
@@ -7,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -22,10 +24,11 @@ from sweep.analysis.findings import findings, next_commands
 from sweep.analysis.gaussian_process import importances
 from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
-from sweep.page.figures import Drawn, report_figures, table_figures
-from sweep.page.html import page
+from sweep.page.figures import report_figures, table_figures
+from sweep.page.html import Section, page
 from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes, sweep_folder
 from sweep.sweeps.paired_documents import paired_documents
+from sweep.sweeps.questions import Part, parts, recorded_questions
 from sweep.tracking import FILE, read
 from sweep.tracking.place import mlflow_place, recorded_tracking
 
@@ -35,24 +38,13 @@ sweep report steps grid --out both                  two sweeps as one report, in
 sweep report main --mlflow sweep                    from what MLflow has in the experiment `sweep`
 sweep report --csv runs.csv --axes lr,frac --outcome loss
 """
+OF_A_QUESTION = re.compile(r"\d+-[a-z_]+\.(csv|png)")
+"""Names of the files of one question of several."""
 PAGE, FIGURES = "report.html", "figures"
 LOCK_WAIT_S = 20.0
 """How long to wait for a lock of MLflow's, in seconds."""
 MOST_NORMS = 6
 """Runs whose updates are read for the figure of norms."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is written and printed."""
-
-    title: str
-    findings: Mapping[str, Sequence[str]]
-    """Question -> sentences."""
-    commands: Sequence[tuple[str, str]]
-    """Why, and the command."""
-    figures: Drawn
-    tables: Mapping[str, pd.DataFrame]
 
 
 @refusals()
@@ -65,46 +57,68 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--axes", metavar="A,B", default="", help="its columns that were varied")
     parser.add_argument("--outcome", metavar="C", default="", help="its column of results")
     parser.add_argument("--mlflow", metavar="EXPERIMENT", help="read the sweeps from MLflow instead of from folders")
+    parser.add_argument("--together", action="store_true", help="analyse all runs of a sweep as one design")
     given = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s")
     sweeps = given.sweeps or [DEFAULT_SWEEP]
     if given.csv is not None:
         written = report_csv(given.csv, [name for name in given.axes.split(",") if name], given.outcome, given.out)
     elif given.mlflow is not None:
-        written = report_mlflow(given.mlflow, sweeps, given.out)
+        written = report_mlflow(given.mlflow, sweeps, given.out, together=given.together)
     else:
-        written = report([sweep_folder(name, Path("multirun")) for name in sweeps], given.out, attach=True)
+        folders = [sweep_folder(name, Path("multirun")) for name in sweeps]
+        written = report(folders, given.out, attach=True, together=given.together)
     sys.stdout.write(f"report    {written}\n")
 
 
-def report(sweeps: Sequence[Path], out: Path | None = None, *, attach: bool = False) -> Path:
+def report(sweeps: Sequence[Path], out: Path | None = None, *, attach: bool = False, together: bool = False) -> Path:
     """Write the report of these sweeps, finished or not; the path of its page.
 
-    `attach` also logs it to the run of each sweep in MLflow, if the sweep is tracked and MLflow answers.
+    Each question of a sweep is analysed by itself; all runs are analysed as one design if they are to be `together`, or
+    if there are several sweeps. `attach` also logs the report to the run of each sweep in MLflow, if the sweep is
+    tracked and MLflow answers.
     """
     outcomes = read_outcomes(sweeps)
     runs = frame(outcomes)
     params = [name.removeprefix(PARAM) for name in outcomes.schema.names if name.startswith(PARAM)]
-    answers = answer(runs, [*params, *digest_axes(runs, params)], paired_documents)
-    listed = [name for name in runs if name not in ("records", "command") and not name.startswith("stderr/")]
-    folder = out or sweeps[0] / "report"
-    written = _write(
-        folder,
-        Report(
-            title=f"sweep {', '.join(sweep.name for sweep in sweeps)}",
-            findings=findings(answers),
-            commands=next_commands(answers),
-            figures=report_figures(answers, _some_steps(answers)),
-            tables=answers.tables(),
-        ),
-    )
+    listed = [name for name in runs if name not in ("records", "command", "keys") and not name.startswith("stderr/")]
+    folder, title = out or sweeps[0] / "report", f"sweep {', '.join(sweep.name for sweep in sweeps)}"
+    whole = together or len(sweeps) > 1
+    found = [Part("", runs)] if whole else parts(runs, params, recorded_questions(sweeps[0]))
+    sections = [_answered(part, params, number if len(found) > 1 else None) for number, part in enumerate(found, 1)]
+    written = _write(folder, title, list(_introduction(runs, found)), sections)
     runs[listed].to_csv(folder / "runs.csv", index=False)
     for sweep in sweeps if attach else ():
         _attach(sweep, folder)
     return written
 
 
-def report_mlflow(experiment: str, names: Sequence[str], out: Path | None) -> Path:
+def _answered(part: Part, params: Sequence[str], number: int | None) -> Section:
+    """The answers to one question; of several, its figures and tables have its `number`."""
+    answers = answer(part.rows, [*params, *digest_axes(part.rows, params)], paired_documents)
+    prefix = "" if number is None else f"{number}-"
+    return Section(
+        title="" if number is None else f"{number}. {part.title}",
+        findings=findings(answers),
+        commands=next_commands(answers),
+        figures={prefix + name: drawn for name, drawn in report_figures(answers, _some_steps(answers)).items()},
+        tables={prefix + name: table for name, table in answers.tables().items()},
+    )
+
+
+def _introduction(runs: pd.DataFrame, found: Sequence[Part]) -> Iterator[str]:
+    """How several questions share the runs; nothing if there is one."""
+    if len(found) == 1:
+        return
+    listed = "; ".join(f"{number}. {part.title} ({len(part.rows)} runs)" for number, part in enumerate(found, 1))
+    yield f"{len(runs)} runs of commands that asked different questions, each analysed by itself: {listed}."
+    unreadable = int((runs["status"] == "unreadable").sum())
+    if unreadable:
+        yield f"The journals of {unreadable} runs can't be read."
+    yield "With --together all runs are analysed as one design; name=NAME keeps a question in a sweep of its own."
+
+
+def report_mlflow(experiment: str, names: Sequence[str], out: Path | None, *, together: bool = False) -> Path:
     """Write the same report from the journals and records of these sweeps in MLflow; they are kept in its folder."""
     from sweep.tracking.connection import Connection
     from sweep.tracking.reports import fetch
@@ -116,7 +130,7 @@ def report_mlflow(experiment: str, names: Sequence[str], out: Path | None) -> Pa
     for name, copy in fetched.items():
         if not fetch(to, name, copy):
             raise Refusal(f"SWEEP={name}: MLflow has no journal of it in the experiment {experiment}")
-    return report(list(fetched.values()), folder)
+    return report(list(fetched.values()), folder, together=together)
 
 
 def report_csv(file: Path, names: Sequence[str], outcome: str, out: Path | None) -> Path:
@@ -137,16 +151,13 @@ def report_csv(file: Path, names: Sequence[str], outcome: str, out: Path | None)
     shares = [f"{e.term}: {e.share_percent:.1f} % of the variance, {e.verdict}" for e in of_terms]
     second_opinion = importances(runs, axes, outcome, outcome)
     answers = {"effects": of_terms, "levels": levels, "noise": noise, "importances": second_opinion}
-    return _write(
-        out or file.with_suffix(""),
-        Report(
-            title=f"{outcome} of {file.name}",
-            findings={"Which axis matters?": shares},
-            commands=[],
-            figures=table_figures(runs, axes, outcome, of_terms, next(iter(noise), None)),
-            tables={name: table(records) for name, records in answers.items() if records},
-        ),
+    section = Section(
+        findings={"Which axis matters?": shares},
+        commands=[],
+        figures=table_figures(runs, axes, outcome, of_terms, next(iter(noise), None)),
+        tables={name: table(records) for name, records in answers.items() if records},
     )
+    return _write(out or file.with_suffix(""), f"{outcome} of {file.name}", [], [section])
 
 
 def _attach(sweep: Path, folder: Path) -> None:
@@ -175,28 +186,37 @@ def _some_steps(answers: Answers) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(list(records)) for name, records in steps.items() if records}
 
 
-def _write(folder: Path, report: Report) -> Path:
+def _write(folder: Path, title: str, introduction: Sequence[str], sections: Sequence[Section]) -> Path:
     """Print the summary and write page, figures and tables; the path of the page, which appears whole."""
-    _print(report)
+    _print(title, introduction, sections)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    for name, rows in report.tables.items():
-        rows.to_csv(folder / f"{name}.csv", index=False)
-    for name, (_, data) in report.figures.items():
-        (folder / FIGURES / f"{name}.png").write_bytes(data)
+    for earlier in (*folder.glob("*.csv"), *folder.glob(f"{FIGURES}/*.png")):
+        if OF_A_QUESTION.match(earlier.name):
+            earlier.unlink()  # of a report that found more questions
+    for section in sections:
+        for name, rows in section.tables.items():
+            rows.to_csv(folder / f"{name}.csv", index=False)
+        for name, (_, data) in section.figures.items():
+            (folder / FIGURES / f"{name}.png").write_bytes(data)
     part = folder / f".{PAGE}.{os.getpid()}"
-    part.write_text(page(**vars(report)), encoding="utf-8")
+    part.write_text(page(title, introduction, sections), encoding="utf-8")
     os.replace(part, folder / PAGE)
     return folder / PAGE
 
 
-def _print(report: Report) -> None:
+def _print(title: str, introduction: Sequence[str], sections: Sequence[Section]) -> None:
     console = Console(highlight=False, emoji=False)
-    console.print(report.title, style="bold", markup=False)
-    for question, sentences in report.findings.items():
-        console.print(question, style="bold", markup=False)
-        for sentence in sentences:
-            console.print(f"  {sentence}", markup=False)
-    if report.commands:
-        console.print("Runs worth making next", style="bold")
-    for why, command in report.commands:
-        console.print(f"  {why}\n    {command}", markup=False, soft_wrap=True)
+    console.print(title, style="bold", markup=False)
+    for sentence in introduction:
+        console.print(sentence, markup=False)
+    for section in sections:
+        if section.title:
+            console.print(f"\n{section.title}", style="bold", markup=False)
+        for question, sentences in section.findings.items():
+            console.print(question, style="bold", markup=False)
+            for sentence in sentences:
+                console.print(f"  {sentence}", markup=False)
+        if section.commands:
+            console.print("Runs worth making next", style="bold")
+        for why, command in section.commands:
+            console.print(f"  {why}\n    {command}", markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -35,16 +36,35 @@ addEventListener("beforeprint", () => document.querySelectorAll("details").forEa
 """
 
 
-def page(
-    title: str,
-    findings: Mapping[str, Sequence[str]],
-    commands: Sequence[tuple[str, str]],
-    figures: Mapping[str, tuple[str, bytes]],
-    tables: Mapping[str, pd.DataFrame],
-) -> str:
-    """The page. `figures` has title and PNG of each name, and each command comes after its reason."""
-    parts = [f"<h1>{_text(title)}</h1>"]
-    for question, sentences in findings.items():
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What a report says of runs that are analysed together."""
+
+    title: str = ""
+    """Empty if it is the only section."""
+    findings: Mapping[str, Sequence[str]]
+    """Question -> sentences."""
+    commands: Sequence[tuple[str, str]]
+    """Why, and the command."""
+    figures: Mapping[str, tuple[str, bytes]]
+    """Name -> title and PNG."""
+    tables: Mapping[str, pd.DataFrame]
+
+
+def page(title: str, introduction: Sequence[str], sections: Sequence[Section]) -> str:
+    """The page; its sections don't share names of figures and tables."""
+    parts = [f"<h1>{_text(title)}</h1>", *(f"<p>{_text(sentence)}</p>" for sentence in introduction)]
+    for section in sections:
+        parts += _section(section)
+    head = f'<meta charset="utf-8"><title>{_text(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+    body = f"{''.join(parts)}<script>{SCRIPT}</script>"
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
+
+
+def _section(section: Section) -> list[str]:
+    parts = [f"<h1>{_text(section.title)}</h1>"] if section.title else []
+    commands, figures, tables = section.commands, section.figures, section.tables
+    for question, sentences in section.findings.items():
         parts.append(f"<h2>{_text(question)}</h2><ul>{''.join(f'<li>{_text(s)}</li>' for s in sentences)}</ul>")
     if commands:
         parts.append("<h2>Runs worth making next</h2>")
@@ -55,10 +75,7 @@ def page(
         image = f'<img id="figure-{_text(name)}" alt="{_text(caption)}" src="{source}">'
         parts.append(f"<figure><figcaption>{_text(caption)}</figcaption>{image}</figure>")
     parts.append("<h2>Tables</h2><p>Click a heading to sort. Each is a CSV file beside this page.</p>")
-    parts += [_table(name, table) for name, table in tables.items()]
-    head = f'<meta charset="utf-8"><title>{_text(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
-    body = f"{''.join(parts)}<script>{SCRIPT}</script>"
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
+    return [*parts, *(_table(name, table) for name, table in tables.items())]
 
 
 def _table(name: str, table: pd.DataFrame) -> str:

@@ -90,7 +90,7 @@ def frame(table: pa.Table) -> pd.DataFrame:
 
     Runs with the same final state become one row with the scores of all, because another task set is not another
     anneal. Tasks of one name that were asked differently are told apart; so are `name` and `checkpoint_name`, each of
-    which belongs to one digest.
+    which belongs to one digest. `keys` are those of all runs of a row.
     """
     runs = with_tasks_apart(table.to_pandas())
     runs = runs.drop(
@@ -99,7 +99,7 @@ def frame(table: pa.Table) -> pd.DataFrame:
     params = [name for name in runs if name.startswith(PARAM)]
     values = {name.removeprefix(PARAM): _decoded(runs[name]) for name in params}
     runs = pd.concat([runs.drop(columns=params), pd.DataFrame(values, index=runs.index)], axis=1)
-    return _with_names_apart(_merged(runs), [*values])
+    return _with_names_apart(_merged(runs.assign(keys=runs["run"])), [*values])
 
 
 def digest_axes(runs: pd.DataFrame, params: Sequence[str]) -> list[str]:
@@ -125,6 +125,7 @@ def _merged(runs: pd.DataFrame) -> pd.DataFrame:
     grouped = runs.groupby(state, sort=False)
     merged = grouped.first()
     merged["records"] = grouped["records"].agg(_joined)
+    merged["keys"] = grouped["keys"].agg(" ".join)
     return merged.reset_index(drop=True)
 
 

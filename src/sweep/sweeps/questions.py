@@ -1,0 +1,199 @@
+"""The questions of a sweep: which runs one command made to compare. A report answers each by itself.
+
+A command leaves a file in `.questions` of its sweep's folder, named by the digest of its content. Runs of older
+commands are put together by the keys that their recorded commands set.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sweep.analysis.factors import NOT_AXES
+from sweep.analysis.gains import NOT_SHARED, WARMED
+from sweep.config import RunConfig, params
+from sweep.domain.digests import digest
+from sweep.planning.names import run_key
+from sweep.sweeps.run_folders import MULTIRUN
+
+log = logging.getLogger(__name__)
+
+FOLDER = ".questions"
+NO_QUESTION = ("name", "controls", "tracking", "hydra", "tasks", "experiment")
+"""Keys, and groups of keys, that no question asks about; NOT_AXES are others."""
+CONTROL_OPTIONS = ("anneal=none", "anneal=constant", "anneal=merge")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one command, or several alike, varied."""
+
+    axes: tuple[str, ...]
+    """The params that differ between its anneals."""
+    runs: frozenset[str]
+    """Keys of its runs, controls too."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The runs that answer one question."""
+
+    title: str
+    rows: pd.DataFrame
+
+
+def record_questions(configs: Sequence[RunConfig]) -> None:
+    """Record what a command asks, in the folder of each sweep that its runs belong to."""
+    for name in dict.fromkeys(config.name for config in configs):
+        own = [config for config in configs if config.name == name]
+        anneals = [config for config in own if config.anneal.arm == "decay"] or own
+        if len(anneals) > 1:
+            _record(MULTIRUN / name / FOLDER, _varied([params(config) for config in anneals]), map(run_key, own))
+
+
+def _record(folder: Path, axes: Sequence[str], runs: Iterable[str]) -> None:
+    content = {"axes": list(axes), "runs": sorted(runs)}
+    path = folder / f"{digest(content)}.json"
+    if path.is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{uuid.uuid4().hex}")
+    part.write_text(json.dumps(content))
+    os.replace(part, path)
+
+
+def recorded_questions(sweep: Path) -> list[Question]:
+    """The questions of the commands that ran in this sweep; a damaged file is named and left out."""
+    questions = []
+    for path in sorted((sweep / FOLDER).glob("*.json")):
+        try:
+            content = json.loads(path.read_bytes())
+            whole = digest(content) == path.stem
+        except ValueError:
+            whole = False
+        if whole:
+            questions.append(Question(tuple(content["axes"]), frozenset(content["runs"])))
+        else:
+            log.warning("%s is damaged and left out; the same command again records it anew", path)
+    return questions
+
+
+def parts(runs: pd.DataFrame, names: Sequence[str], questions: Sequence[Question]) -> list[Part]:
+    """The runs of each question, the largest first, then those that belong to none; one part if all belong together.
+
+    `runs` are as `outcomes.frame` gives them, and `names` are their params. A run belongs to a question also if it
+    differs from the question's runs in its axes and its seed alone, whoever made it, and has numbers where they do. A
+    question whose runs all belong to another one is part of that.
+    """
+    asked = [question for question in questions if _listed(runs, question).any()]
+    asked += _from_commands(runs[~_any(runs, [_members(runs, names, question) for question in asked])])
+    members = [(question, _members(runs, names, question)) for question in asked]
+    members.sort(key=lambda member: -int(member[1].sum()))
+    kept: list[tuple[Question, pd.Series]] = []
+    for question, rows in members:
+        if not any((rows <= others).all() for _, others in kept):
+            kept.append((question, rows))
+    rest = runs[~_any(runs, [rows for _, rows in kept])]
+    found = [Part(_title(question), runs[rows]) for question, rows in kept]
+    if len(rest) and not (found and (rest["status"] == "unreadable").all()):
+        found.append(Part("other runs" if found else "", rest))
+    return found if len(found) > 1 else [Part("", runs)]
+
+
+def _title(question: Question) -> str:
+    """The axes, without those that lie in the group of another one."""
+    axes = [axis for axis in question.axes if not any(axis.startswith(f"{group}.") for group in question.axes)]
+    return ", ".join(axes) or "seed"
+
+
+def _from_commands(runs: pd.DataFrame) -> list[Question]:
+    """The questions of runs that no record names, one for each set of keys that their commands set."""
+    anneals = runs[runs["arm"] == "decay"] if "arm" in runs else runs[:0]
+    if anneals.empty:
+        return []
+    questions = []
+    for keys, group in anneals.groupby(anneals["command"].map(_keys), sort=False):
+        axes = tuple(key for key in sorted(keys) if key in group and group[key].nunique(dropna=False) > 1)
+        if axes:
+            follow = _varied(group[[name for name in group if _is_below(str(name), axes)]].to_dict("records"))
+            questions.append(Question(tuple(dict.fromkeys((*axes, *follow))), frozenset(group["run"])))
+    return questions
+
+
+def _keys(command: str | None) -> frozenset[str]:
+    """The keys that a recorded command sets, without those that ask nothing."""
+    try:
+        words = shlex.split(command or "")
+    except ValueError:  # recorded before quotes were right
+        words = (command or "").split()
+    set_keys = (word.lstrip("+~").partition("=")[0] for word in words if "=" in word and word not in CONTROL_OPTIONS)
+    return frozenset(key for key in set_keys if _asks(key))
+
+
+def _listed(runs: pd.DataFrame, question: Question) -> pd.Series:
+    return runs["keys"].map(lambda keys: not question.runs.isdisjoint(keys.split()))
+
+
+def _members(runs: pd.DataFrame, names: Sequence[str], question: Question) -> pd.Series:
+    """Whether each run belongs to the question."""
+    listed = _listed(runs, question)
+    if "arm" not in runs:
+        return listed
+    own = runs[listed & (runs["arm"] == "decay")]
+    fixed = [name for name in names if name in runs and _asks(name) and not _is_below(name, question.axes)]
+    same = [name for name in fixed if runs[name].nunique(dropna=False) > 1]
+    fits = {name: runs[name].map(repr).isin(set(own[name].map(repr))) for name in same}
+    trained = _all(runs, [fits[name] for name in same])
+    control = _all(runs, [fits[name] for name in same if name not in (*NOT_SHARED, *WARMED)])
+    untrained = _all(runs, [fits[name] for name in same if not _is_below(name, ("anneal", "data", "compute"))])
+    for axis in (axis for axis in question.axes if axis in runs):
+        if own[axis].map(_is_number).all():  # null among the levels would make them words
+            trained &= runs[axis].map(_is_number)
+    by_arm = {"decay": trained, "constant": control, "none": untrained, "merge": untrained}
+    fitting = pd.Series(False, index=runs.index)
+    for arm, fit in by_arm.items():
+        fitting |= fit & (runs["arm"] == arm)
+    return listed | (fitting if len(own) else False)
+
+
+def _varied(choices: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The params that differ between these runs, without those that ask nothing."""
+    names = dict.fromkeys(name for chosen in choices for name in chosen if _asks(name))
+    return tuple(name for name in names if len({repr(chosen.get(name)) for chosen in choices}) > 1)
+
+
+def _asks(name: str) -> bool:
+    """Whether the values of this param, or of this key, may be what a question is about."""
+    return name not in NOT_AXES and not _is_below(name, NO_QUESTION)
+
+
+def _is_below(name: str, groups: Sequence[str]) -> bool:
+    """Whether the name is one of the groups, or lies in one."""
+    return f"{name}.".startswith(tuple(f"{group}." for group in groups))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _any(runs: pd.DataFrame, masks: Iterable[pd.Series]) -> pd.Series:
+    found = pd.Series(False, index=runs.index)
+    for mask in masks:
+        found |= mask
+    return found
+
+
+def _all(runs: pd.DataFrame, masks: Iterable[pd.Series]) -> pd.Series:
+    found = pd.Series(True, index=runs.index)
+    for mask in masks:
+        found &= mask
+    return found
