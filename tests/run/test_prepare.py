@@ -89,6 +89,15 @@ def test_heldout_documents_of_another_tokenizer_are_refused(
         prepare(store, configured(source, f"data.heldout={folder}"), "run", ALONE)
 
 
+@pytest.mark.parametrize("content", [b"", b"words", b"{}"])
+def test_a_file_that_is_no_tokenizer_is_refused(
+    store: Store, source: CheckpointFolder, tmp_path: Path, content: bytes
+) -> None:
+    (file := tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(Refusal, match=r"data\.tokenizer=.*tokenizer\.json is no tokenizer\.json: "):
+        prepare(store, configured(source, f"data.tokenizer={file}"), "run", ALONE)
+
+
 @pytest.mark.parametrize("path", ["store://../../etc/passwd", "store://states/../x", "store://a/b/../c", "store://a/b"])
 def test_a_name_that_leads_out_of_the_store_is_refused(store: Store, source: CheckpointFolder, path: str) -> None:
     source.config.tokenizer.identifier = path

