@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from sweep.analysis.answers import Answers, answer
+from sweep.page.figures import report_figures
 from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes
 from sweep.sweeps.paired_documents import paired_documents
 from tests.journals import TASKS, write_run
@@ -72,6 +73,23 @@ def test_another_content_under_the_same_name_is_another_checkpoint_and_no_seed(t
     assert {axis.name for axis in answers.axes} == {"checkpoint.digest", "data.digest"}
     assert {setting.seeds for setting in answers.settings} == {1}
     assert len({setting.checkpoint for setting in answers.settings}) == 2
+
+
+def test_an_outcome_that_only_a_control_has_is_no_figure_of_anneals(tmp_path: Path) -> None:
+    """Two anneals scored on held-out text alone, and an untrained run scored on tasks alone."""
+    from tests import journals
+
+    of_all = journals._scores
+    for arm, steps, is_heldout in (("decay", 20, True), ("decay", 40, True), ("none", 0, False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                journals,
+                "_scores",
+                lambda gain, of=is_heldout: [s for s in of_all(gain) if (s["task"] == "heldout") is of],
+            )
+            write_run(tmp_path / "r", gain=0.1, arm=arm, **{"anneal.steps": steps})
+    figures = report_figures(answered(tmp_path / "r"), {})
+    assert "gain_by_steps" in figures and "frontier" in figures
 
 
 def test_one_checkpoint_has_one_name_and_one_place_in_the_order(tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ class Answers:
         """The tables of the report by name, without empty ones."""
         return {name: table(getattr(self, name)) for name in TABLES if getattr(self, name)}
 
+    def gained(self) -> tuple[Outcome, ...]:
+        """The primary outcomes that an anneal has; controls may have been scored on other tasks."""
+        return tuple(o for o in self.primary if any(setting.outcome == o.name for setting in self.settings))
+
     def finished_anneals(self) -> pd.DataFrame:
         """The rows of the runs that are finished anneals."""
         return _anneals(self.runs[self.runs["status"] == "finished"])

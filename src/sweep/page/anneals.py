@@ -55,7 +55,7 @@ def heat_map(answers: Answers) -> Figure | None:
     table = _settings(answers)
     if table.empty or not _varies(answers, STEPS) or table[CHECKPOINT].nunique() < 2:
         return None
-    figure, grid = panels(answers.primary, width=4.8)
+    figure, grid = panels(answers.gained(), width=4.8)
     for axes, outcome in grid:
         means = _mean_gains(answers, table, outcome, [CHECKPOINT, STEPS])
         rows, columns = list(dict.fromkeys(means[CHECKPOINT])), sorted(means[STEPS].unique())
@@ -112,7 +112,7 @@ def cost(answers: Answers) -> Figure | None:
     table = _settings(answers)
     if table.empty or not (table["seconds"] > 0).any():
         return None
-    figure, grid = panels(answers.primary)
+    figure, grid = panels(answers.gained())
     for axes, outcome in grid:
         factor = unit(outcome)[0]
         timed = table[(table["outcome"] == outcome.name) & (table["seconds"] > 0)]
@@ -163,7 +163,7 @@ def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
     while varying and len(table[varying].drop_duplicates()) > len(COLORS):
         varying.pop()
     joined = not any(axis.name == x and axis.continuous for axis in answers.axes)
-    figure, grid = panels(answers.primary)
+    figure, grid = panels(answers.gained())
     for axes, outcome in grid:
         means = _mean_gains(answers, table, outcome, [*varying, x]).sort_values(x)
         _draw_lines(axes, means, x, varying, joined=joined)

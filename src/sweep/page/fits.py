@@ -38,9 +38,9 @@ def surface(answers: Answers) -> Figure | None:
     axes = {axis.name: axis for axis in answers.axes if axis.numeric}
     peak = axes.get("anneal.peak_lr") or axes.get("anneal.peak_scale")
     steps = axes.get("anneal.steps")
-    if peak is None or steps is None:
+    if peak is None or steps is None or not answers.gained():
         return None
-    runs, outcome = answers.finished_anneals(), answers.primary[-1]
+    runs, outcome = answers.finished_anneals(), answers.gained()[-1]
     fitted = fit_surface(runs, answers.axes, outcome.column("delta"))
     if fitted is None:
         return None
