@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from sweep.domain.records import Position, StepRecord
 from sweep.domain.schedule import learning_rates
 from sweep.planning.keys import state_keys
 from sweep.run import prefix as rooms
-from sweep.run.prefix import INTERIM, KEPT, Training, train
+from sweep.run.prefix import Training, train
+from sweep.run.states import INTERIM, KEPT
 from sweep.system import stop_signals
 from sweep.system.store import Store
 from sweep.training.divergence import MARGIN, STREAK, Diverged, check_losses
@@ -144,7 +146,79 @@ def test_a_trajectory_keeps_its_checkpoints_and_goes_on_from_the_last(store: Sto
     assert store.keys(KEPT) == {keys[5], keys[10], keys[15], keys[20]}
 
 
-def test_a_state_that_another_run_drops_before_it_is_read_is_looked_for_again(
+def interim_steps(store: Store, training: Training) -> list[int]:
+    """The updates after which there is an interim state."""
+    return [i for i, key in enumerate(state_keys(training.base, training.rates)) if key in store.keys(INTERIM)]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_run_has_at_most_two_interim_states_on_disk(store: Store, training: Training, keep: bool) -> None:
+    often, seen = dataclasses.replace(training, save_interval=3, keep=keep), {}
+
+    def look(record: StepRecord) -> None:
+        seen[record.update] = interim_steps(store, often)
+
+    train(store, often, on_step=look)
+    assert seen[10] == [6, 9] and seen[30] == [24, 27], "the last two"
+    assert interim_steps(store, often) == ([] if keep else [30])
+
+
+def test_a_state_that_another_run_started_from_stays_until_that_run_has_saved_one(
+    store: Store, training: Training
+) -> None:
+    """Two runs with the same first ten learning rates, interrupted in step with each other."""
+    hold = dataclasses.replace(training, rates=np.full(30, 1e-2), save_interval=5)
+    with pytest.raises(KeyboardInterrupt):
+        train(store, hold, on_step=stop_after(7))
+    seen = []
+
+    def meanwhile(record: StepRecord) -> None:
+        if record.update == 6:  # the other run starts from update 5 too, and ends
+            train(Store(store.root), dataclasses.replace(hold, rates=np.full(8, 1e-2)))
+            seen.append(interim_steps(store, training))
+
+    train(store, training, on_step=meanwhile)
+    assert seen == [[5]], "whoever is killed now goes on from there"
+    assert interim_steps(store, training) == []
+
+
+def test_two_runs_of_one_anneal_that_is_not_kept_share_it_and_the_last_drops_it(
+    store: Store, training: Training
+) -> None:
+    passing = dataclasses.replace(training, keep=False)
+    first, second = Store(store.root), Store(store.root)
+    key = state_keys(training.base, training.rates)[-1]
+    first.claims.claim(key)
+    second.claims.claim(key)
+    one, two = train(first, passing), train(second, passing)
+    assert (one.updates_done, two.updates_done) == (30, 0)
+    first.claims.unclaim(key)
+    assert not first.drop(INTERIM, key), "the second one scores it yet"
+    assert two.folder.is_dir()
+    second.claims.unclaim(key)
+    assert second.drop(INTERIM, key)
+    assert store.usage() == ()
+
+
+def test_a_run_that_keeps_the_anneal_of_one_that_does_not_has_it_for_good(store: Store, training: Training) -> None:
+    key = train(store, dataclasses.replace(training, keep=False)).key
+    kept = train(store, training)
+    assert (kept.updates_done, kept.folder) == (0, store.path(KEPT, key))
+    assert train(store, dataclasses.replace(training, keep=False)).folder == kept.folder
+    assert (store.keys(KEPT), store.keys(INTERIM)) == ({key}, set())
+
+
+def test_a_stop_while_the_loss_is_high_says_what_is_saved(
+    store: Store, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "highest_sound", lambda steps, *, vocab_size: 0.0 if len(steps) > 9 else 99.0)
+    monkeypatch.setattr(rooms, "asked", iter([False] * 11 + [True]).__next__)
+    with pytest.raises(stop_signals.Stopped, match=r"after update 12, .* saved up to update 7$"):
+        train(store, training)
+    assert interim_steps(store, training) == [7]
+
+
+def test_a_state_that_somebody_deletes_before_it_is_read_is_looked_for_again(
     store: Store, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(Store(store.root.parent / "alone"), training)
@@ -152,8 +226,9 @@ def test_a_state_that_another_run_drops_before_it_is_read_is_looked_for_again(
     read = rooms.read_steps
 
     def dropped(folder: Path) -> list[StepRecord]:
-        if folder == hold.folder:
-            store.drop(KEPT, hold.key)
+        if folder == hold.folder and folder.exists():
+            assert not Store(store.root).drop(KEPT, hold.key), "no run drops it"
+            shutil.rmtree(folder)
         return read(folder)
 
     monkeypatch.setattr(rooms, "read_steps", dropped)

@@ -25,7 +25,8 @@ from sweep.checkpoints import fresh_state
 from sweep.data import Continued, Instances, Window
 from sweep.domain.errors import Refusal
 from sweep.domain.records import StepRecord
-from sweep.run.prefix import KEPT, Trained, Training, train
+from sweep.run.prefix import Trained, Training, train
+from sweep.run.states import KEPT
 from sweep.system import ranks as ranks_module
 from sweep.system.ranks import Ranks, joined
 from sweep.system.store import Store

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from sweep.commands import space
 from sweep.domain.digests import digest
 from sweep.system import lease as lease_module
 from sweep.system import store as store_module
@@ -189,14 +190,39 @@ def test_a_writer_that_slept_looks_at_its_lease_before_the_heartbeat_does(
             lease.check()
 
 
-def test_dropped_and_moved_entries(store: Store) -> None:
+def test_dropped_and_linked_entries(store: Store) -> None:
     store.make("interim", "k", fill("x"))
-    store.move("interim", "k", "states")
-    assert (store.keys("interim"), store.keys("states")) == (set(), {"k"})
+    store.link("interim", "k", "states")
+    assert (store.keys("interim"), store.keys("states")) == ({"k"}, {"k"})
+    assert store.drop("interim", "k")
     assert [(e.kind, e.key) for e in store.usage()] == [("states", "k")]
-    store.drop("states", "k")
-    store.drop("states", "k")
+    linked = Store(store.root).get("states", "k")
+    assert linked is not None and (linked / "data.txt").read_text() == "x", "whole by its digests"
+    assert store.drop("states", "k") and store.drop("states", "k")
     assert store.usage() == ()
+
+
+def test_what_a_living_process_claims_is_not_dropped(store: Store) -> None:
+    store.make("interim", "k", fill("x"))
+    first, second = Store(store.root), Store(store.root)
+    first.claims.claim("k")
+    with second.claims.within():
+        second.claims.claim("k")
+        first.claims.unclaim("k")
+        assert not store.drop("interim", "k") and store.has("interim", "k")
+        assert [holder.pid for holder in store.claims.holders("k")] == [os.getpid()]
+    assert store.drop("interim", "k") and not store.has("interim", "k")
+    assert list((store.root / "leases").iterdir()) == []
+
+
+def test_a_killed_process_claims_nothing(store: Store) -> None:
+    store.make("interim", "k", fill("x"))
+    code = (
+        "import os, signal, sys; from sweep.system.store import Store\n"
+        "Store(sys.argv[1]).claims.claim('k'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(store.root)], check=False)
+    assert store.drop("interim", "k")
 
 
 def test_a_digest_depends_on_every_part_and_no_order_of_keys() -> None:
@@ -233,6 +259,44 @@ def test_space_shows_and_frees(store: Store, tmp_path: Path) -> None:
     ).stdout
     assert "freed 2.0 MB" in shown
     assert (store.keys("packs"), store.keys("states")) == (set(), {"b"})
+
+
+def test_space_leaves_an_interim_state_to_the_run_that_needs_it_and_tells_of_others(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in ("used", "abandoned"):
+        store.make("interim", key, fill("x" * 1_000_000))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SWEEP_STORE", str(store.root))
+    with store.claims.within():
+        store.claims.claim("used")
+        monkeypatch.setattr(sys, "argv", ["sweep space"])
+        space.main()
+        assert "1 of the interim states, 1.0 MB, are of runs that no process works on" in capsys.readouterr().out
+        monkeypatch.setattr(sys, "argv", ["sweep space", "--free", "interim"])
+        space.main()
+        assert "freed 1.0 MB" in capsys.readouterr().out
+    assert store.keys("interim") == {"used"}
+
+
+def test_space_waits_for_a_run_that_starts_from_a_state(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.make("states", "k", fill("x"))
+    store.claims.claim("k")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SWEEP_STORE", str(store.root))
+    monkeypatch.setattr(sys, "argv", ["sweep space", "--free", "states"])
+    waited = []
+
+    def ended(seconds: float) -> None:
+        waited.append(store.has("states", "k"))
+        store.claims.unclaim("k")
+
+    monkeypatch.setattr(space.stop_signals, "pause", ended)
+    space.main()
+    assert waited == [True] and not store.has("states", "k")
+    assert f"waiting for process {os.getpid()} on " in capsys.readouterr().out
 
 
 def test_space_frees_what_a_download_cut_short_has_kept(store: Store, tmp_path: Path) -> None:

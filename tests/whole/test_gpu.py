@@ -19,7 +19,8 @@ from sweep.domain.schedule import learning_rates
 from sweep.evaluate import TaskRequests, make_pack
 from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.transformer import Body
-from sweep.run.prefix import KEPT, Training, train
+from sweep.run.prefix import Training, train
+from sweep.run.states import KEPT
 from sweep.system.store import Store
 from tests.conftest import COMPUTE
 from tests.evaluate.conftest import EOS, MAX_LENGTH, OLMO2, core8, make_olmo, tokenizer

@@ -7,19 +7,21 @@ import sys
 from pathlib import Path
 
 from sweep.commands.command_line import command_parser
-from sweep.system.store import store_at
+from sweep.system import stop_signals
+from sweep.system.store import Entry, Store, store_at
 
 EXAMPLES = """\
 sweep space                        show what the store holds
 sweep space --free packs scores    drop these kinds first
 sweep space --free damaged         delete the entries that were set aside as damaged
 """
-DAMAGED = "damaged"
+DAMAGED, INTERIM = "damaged", "interim"
+POLL_S = 1.0
 KINDS = {
     "checkpoints": "published checkpoints: downloaded again when needed",
     "corpus": "embedded corpora: rebuilt in half a minute",
     "examined": "that a checkpoint or data were found sound: examined again when needed",
-    "interim": "states that only an interrupted anneal goes on from",
+    INTERIM: "states that an interrupted run goes on from, and anneals that are not kept; --free leaves those in use",
     "listings": "sizes and versions of files behind HTTP: asked for again",
     "packs": "tokenised tasks: rebuilt in seconds",
     "scores": "per-document records: rescoring needs the weights",
@@ -43,14 +45,38 @@ def main() -> None:
     freed = store.tidy() + (store.delete_damaged() if DAMAGED in free else 0)
     for entry in store.usage():
         if entry.kind in free:
-            with store.lease(entry.kind, entry.key):  # a process that works on it now ends first
-                store.drop(entry.kind, entry.key)
-            freed += entry.bytes
+            freed += _free(store, entry)
     for parts in store.root.glob("*/.*.download"):  # parts of a checkpoint whose download was cut short
         if parts.parent.name in free:
             with store.lease(parts.parent.name, parts.name.removesuffix(".download").removeprefix(".")):
                 freed += sum(file.stat().st_size for file in parts.glob("*"))
                 shutil.rmtree(parts, ignore_errors=True)
+    _show(store)
+    sys.stdout.write(f"freed {freed / 1e6:.1f} MB\n")
+
+
+def _free(store: Store, entry: Entry) -> int:
+    """Drop an entry, whatever works on it or starts from it having ended first; the bytes freed.
+
+    An interim state that a run needs is left to that run, which drops it itself.
+    """
+    waits = False
+    while True:
+        with store.lease(entry.kind, entry.key):
+            if store.drop(entry.kind, entry.key):
+                return entry.bytes
+        if entry.kind == INTERIM:
+            return 0
+        if not waits:
+            users = ", ".join(map(str, store.claims.holders(entry.key)))
+            sys.stdout.write(f"waiting for {users}, which needs {entry.kind}/{entry.key}\n")
+            sys.stdout.flush()
+            waits = True
+        stop_signals.pause(POLL_S)
+
+
+def _show(store: Store) -> None:
+    """Print the size of each kind, and what nobody needs any more."""
     sys.stdout.write(f"{store.root}\n")
     usage = store.usage()
     for kind, meaning in KINDS.items():
@@ -59,4 +85,8 @@ def main() -> None:
     if damaged := store.damaged():
         size = sum(entry.bytes for entry in damaged) / 1e6
         sys.stdout.write(f"{DAMAGED:11} {len(damaged):6} entries {size:10.1f} MB   set aside; --free deletes them\n")
-    sys.stdout.write(f"freed {freed / 1e6:.1f} MB\n")
+    if unneeded := [entry for entry in usage if entry.kind == INTERIM and not store.claims.holders(entry.key)]:
+        size = sum(entry.bytes for entry in unneeded) / 1e6
+        sys.stdout.write(
+            f"{len(unneeded)} of the interim states, {size:.1f} MB, are of runs that no process works on\n"
+        )

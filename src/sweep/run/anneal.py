@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sweep.domain.records import StepRecord
+from sweep.planning.keys import state_keys
 from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.prefix import train_with_trunk
 from sweep.run.prepare import Prepared
@@ -30,6 +31,8 @@ def anneal(
     work = prepared.work
     if isinstance(work, CheckpointFolder):
         return Annealed(checkpoint=work)
+    if work.ranks.leads and not work.keep:  # it is scored yet: another run that shares it may end before
+        store.claims.claim(state_keys(work.base, work.rates)[-1])
     trained = train_with_trunk(store, work, prepared.plan.shared_steps, on_step=on_step)
     checkpoint = CheckpointFolder(key=trained.key, folder=trained.folder, config=prepared.checkpoint.config)
     return Annealed(checkpoint=checkpoint, steps=trained.steps, updates_done=trained.updates_done)

@@ -14,8 +14,8 @@ from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.gpu_memory import FP32
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
-from sweep.run.prefix import KEPT
 from sweep.run.published import published_weights
+from sweep.run.states import INTERIM, KEPT
 from sweep.system import files
 from sweep.system.progress import Progress
 from sweep.system.store import Store
@@ -24,9 +24,17 @@ log = logging.getLogger(__name__)
 
 
 def averaged_checkpoint(
-    store: Store, merge: Merge, last: CheckpointFolder, choice: CheckpointChoice, embedded: Callable[[int], Path]
+    store: Store,
+    merge: Merge,
+    last: CheckpointFolder,
+    choice: CheckpointChoice,
+    embedded: Callable[[int], Path],
+    *,
+    keep: bool = True,
 ) -> CheckpointFolder:
     """The chosen checkpoint `last` averaged with the ones before it; the key names them all and their weights.
+
+    One that isn't to be kept is an interim state, claimed by this process.
 
     `embedded` makes the checkpoint of an embedded trajectory at another step. Refusal where the checkpoints aren't
     there, or aren't of one model.
@@ -45,7 +53,11 @@ def averaged_checkpoint(
         (into / "merge.json").write_text(json.dumps(facts, indent=1) + "\n")
 
     try:
-        folder = store.make(KEPT, key, build)
+        if not keep:
+            store.claims.claim(key)
+        elif not store.has(KEPT, key) and store.get(INTERIM, key):
+            store.link(INTERIM, key, KEPT)
+        folder = (None if keep else store.get(KEPT, key)) or store.make(KEPT if keep else INTERIM, key, build)
     except ValueError as error:
         raise Refusal(f"anneal.merge: {error}") from error
     return CheckpointFolder(key=key, folder=folder, config=last.config)

@@ -20,6 +20,7 @@ from sweep.config import Compute
 from sweep.data import Window
 from sweep.domain.records import Position, StepRecord, to_json
 from sweep.planning.keys import state_keys
+from sweep.run.states import KEPT, STEPS, States, read_steps
 from sweep.system.lease import Lease
 from sweep.system.progress import Progress
 from sweep.system.ranks import ALONE, Ranks
@@ -27,10 +28,6 @@ from sweep.system.stop_signals import ASKED, Stopped, asked
 from sweep.system.store import Store
 from sweep.training.divergence import Diverged, check_losses, highest_sound
 from sweep.training.loop import UpdateRules, anneal, configure_passes
-
-KEPT, INTERIM = "states", "interim"
-"""Kinds of the store: states that are kept, and states that only an interrupted training goes on from."""
-STEPS = "steps.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +54,8 @@ class Training:
     """Updates between two interim states."""
     keep_interval: int | None
     """Updates between two kept states; None: only the last state is kept."""
+    keep: bool = True
+    """Whether the last state is kept; if not, it is an interim state, which is dropped once nobody needs it."""
     device: torch.device
     compute: Compute
     ranks: Ranks = ALONE
@@ -80,11 +79,11 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
     """The training's last state, from the store as far as the store has it; `on_step` sees every record in order.
 
     Raises Diverged where the training fails; then it leaves no interim state. Raises Stopped after the update at which
-    one of the ranks was asked to, its state saved.
+    one of the ranks was asked to; the message says up to which update the work is saved.
     """
-    keys, ranks = state_keys(training.base, training.rates), training.ranks
-    with store.lease(KEPT, keys[-1]) if ranks.leads else contextlib.nullcontext() as lease:
-        done, steps, state = _resume(store, training, keys)
+    ranks, states = training.ranks, States(store, state_keys(training.base, training.rates))
+    with _alone(states) if ranks.leads else contextlib.nullcontext() as lease:
+        done, steps, state = _resume(training, states)
         for record in steps:
             on_step(record)
         if state is not None:
@@ -95,15 +94,32 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
                     check_losses(steps, vocab_size=state.config.model.vocab_size)
                     stop = ranks.any(asked())
                     if _due(training, state, steps, stop=stop):
-                        _save(store, training, state, keys[len(steps)], steps, lease)
+                        _save(training, state, steps, states, lease)
                     if stop:
-                        raise Stopped(ASKED)
+                        raise Stopped(ranks.from_first(lambda: _stopped(states, len(steps))))
             except Diverged:
                 if ranks.leads:
-                    _drop_interim(store, keys)
+                    states.drop_interim()
                 raise
-    final = Path(ranks.from_first(lambda: str(_finish(store, keys))))
-    return Trained(keys[-1], final, tuple(steps), len(training.rates) - done)
+        final = ranks.from_first(lambda: str(states.finished(keep=training.keep)))
+    return Trained(states.keys[-1], Path(final), tuple(steps), len(training.rates) - done)
+
+
+@contextlib.contextmanager
+def _alone(states: States) -> Iterator[Lease]:
+    """The right to make these states, within the block."""
+    with states.store.lease(KEPT, states.keys[-1]) as lease, states.followed():
+        yield lease
+
+
+def _stopped(states: States, updates: int) -> str:
+    """What a training that was asked to stop says of its work."""
+    if (saved := states.last_saved()) == updates:
+        return ASKED
+    return (
+        f"asked to stop after update {updates}, where the loss was too high to go on from: the work is saved up to "
+        f"update {saved}"
+    )
 
 
 def train_with_trunk(
@@ -113,73 +129,50 @@ def train_with_trunk(
     if not trunk_steps:
         return train(store, training, on_step=on_step)
     name, rates = f"{training.name}: hold", training.rates[:trunk_steps]
-    trunk = train(store, dataclasses.replace(training, name=name, rates=rates), on_step=on_step)
+    trunk = train(store, dataclasses.replace(training, name=name, rates=rates, keep=True), on_step=on_step)
     whole = train(store, training, on_step=on_step)
     return dataclasses.replace(whole, updates_done=trunk.updates_done + whole.updates_done)
 
 
-def _resume(store: Store, training: Training, keys: list[str]) -> tuple[int, list[StepRecord], TrainingState | None]:
+def _resume(training: Training, states: States) -> tuple[int, list[StepRecord], TrainingState | None]:
     """(updates, records, state) of the longest stored prefix; the state is None if nothing is left to train.
 
-    Looks again if another run that shares the prefix deletes its interim states meanwhile.
+    Looks again if somebody has deleted the prefix meanwhile.
     """
     ranks = training.ranks
+    steps: list[StepRecord] = []
+    state = None
     while True:
-        done, place = ranks.from_first(lambda: _place(longest_prefix(store, keys)))
+        done, place = ranks.from_first(lambda: _place(*states.furthest()))
         folder = Path(place) if place else None
         try:
             steps = read_steps(folder) if folder else []
-            return done, steps, _start(training, folder) if done < len(training.rates) else None
+            state = _start(training, folder) if done < len(training.rates) else None
+            vanished = False
         except FileNotFoundError:
-            if ranks.size > 1 or folder is None or folder.exists():
+            if folder is None or folder.exists():
                 raise
-
-
-def _finish(store: Store, keys: list[str]) -> Path:
-    """The folder of the last state; the interim states are dropped."""
-    if store.has(INTERIM, keys[-1]):
-        store.move(INTERIM, keys[-1], KEPT)
-    _drop_interim(store, keys)
-    final = store.get(KEPT, keys[-1])
-    assert final is not None, f"state {keys[-1]} vanished from the store"
-    return final
-
-
-def _drop_interim(store: Store, keys: list[str]) -> None:
-    for key in store.keys(INTERIM).intersection(keys):
-        store.drop(INTERIM, key)
-
-
-def longest_prefix(store: Store, keys: list[str]) -> tuple[int, Path | None]:
-    """(updates, folder) of the furthest undamaged state among `keys`; (0, None) if there is none."""
-    present = {key: kind for kind in (INTERIM, KEPT) for key in store.keys(kind)}
-    for updates in range(len(keys) - 1, 0, -1):
-        if keys[updates] in present and (folder := store.get(present[keys[updates]], keys[updates])):
-            return updates, folder
-    return 0, None
-
-
-def _place(prefix: tuple[int, Path | None]) -> tuple[int, str]:
-    """A prefix as `from_first` can send it; the empty text stands for no folder."""
-    updates, folder = prefix
-    return updates, str(folder or "")
-
-
-def read_steps(folder: Path) -> list[StepRecord]:
-    """The records of all updates up to a state."""
-    return [StepRecord(**json.loads(line)) for line in (folder / STEPS).read_text().splitlines()]
-
-
-def _start(training: Training, folder: Path | None) -> TrainingState:
-    """The state in `folder`, or the training's start if that is None; with several ranks, this rank's shard of it."""
-    compute, ranks = training.compute, training.ranks
-    place = loading_device(training.device, ranks)
-    state = load_state(folder, read_config(folder), device=place) if folder else training.start()
-    configure_passes(state.model, activation_checkpointing=compute.activation_checkpointing, compile=compute.compile)
-    if ranks.size > 1:
+            vanished = True
+        if not ranks.any(vanished):  # before the state is shared out, in which all ranks take part
+            break
+    if state is not None and ranks.size > 1:
         from sweep.checkpoints.distributed import shard
 
         shard(state, num_ranks=ranks.size, device=training.device)
+    return done, steps, state
+
+
+def _place(updates: int, folder: Path | None) -> tuple[int, str]:
+    """A prefix as `from_first` can send it; the empty text stands for no folder."""
+    return updates, str(folder or "")
+
+
+def _start(training: Training, folder: Path | None) -> TrainingState:
+    """The state in `folder`, or the training's start if that is None; several ranks have yet to shard it."""
+    compute = training.compute
+    place = loading_device(training.device, training.ranks)
+    state = load_state(folder, read_config(folder), device=place) if folder else training.start()
+    configure_passes(state.model, activation_checkpointing=compute.activation_checkpointing, compile=compute.compile)
     return state
 
 
@@ -220,14 +213,14 @@ def _due(training: Training, state: TrainingState, steps: list[StepRecord], *, s
 
 def _kept(training: Training, updates: int) -> bool:
     every = training.keep_interval
-    return updates == len(training.rates) or (every is not None and updates % every == 0)
+    return (training.keep and updates == len(training.rates)) or (every is not None and updates % every == 0)
 
 
 def _save(
-    store: Store, training: Training, state: TrainingState, key: str, steps: list[StepRecord], lease: Lease | None
+    training: Training, state: TrainingState, steps: list[StepRecord], states: States, lease: Lease | None
 ) -> None:
     """Put the state into the store; of several ranks the first one writes and the others wait."""
-    ranks = training.ranks
+    ranks, updates = training.ranks, len(steps)
     if ranks.size > 1:
         from sweep.checkpoints.distributed import whole
 
@@ -239,7 +232,7 @@ def _save(
         assert lease is not None
         assert saved is not None
         lease.check()
-        with store.writing(KEPT if _kept(training, len(steps)) else INTERIM, key) as folder:
+        with states.saving(updates, kept=_kept(training, updates)) as folder:
             save_state(folder, saved)
             (folder / STEPS).write_text("".join(f"{json.dumps(to_json(step))}\n" for step in steps))
 

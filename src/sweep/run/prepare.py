@@ -77,8 +77,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
         Prepared, choice=choice, checkpoint=checkpoint, plan=plan, scoring=scoring, device=device
     )
     if config.anneal.merge is not None:
-        embedded = functools.partial(_embedded_folder, store, config.model, compute, device)
-        average = functools.partial(averaged_checkpoint, store, config.anneal.merge, checkpoint, choice, embedded)
+        average = functools.partial(_average, store, config, checkpoint, device)
         return prepared(work=of_first_rank(ranks, average), data={})
     if not config.anneal.steps:
         return prepared(work=checkpoint, data={})
@@ -128,6 +127,7 @@ class AnnealSetup:
             masked=_instance_filter(self.checkpoint),
             save_interval=self.anneal.save_interval,
             keep_interval=None,
+            keep=self.anneal.keep,
             device=self.device,
             compute=self.compute,
             ranks=self.ranks,
@@ -192,6 +192,14 @@ def _instance_filter(checkpoint: CheckpointFolder) -> Callable[[np.ndarray], np.
         max_period=chosen.repetition_max_period,
         max_count=chosen.repetition_max_count,
     ).masked
+
+
+def _average(store: Store, config: RunConfig, checkpoint: CheckpointFolder, device: torch.device) -> CheckpointFolder:
+    """The average that stands in for an anneal of this checkpoint."""
+    merge, keep, choice = config.anneal.merge, config.anneal.keep, checkpoint_choice(config)
+    assert merge is not None
+    embedded = functools.partial(_embedded_folder, store, config.model, config.compute, device)
+    return averaged_checkpoint(store, merge, checkpoint, choice, embedded, keep=keep)
 
 
 def _embedded_folder(store: Store, model: Model, compute: Compute, device: torch.device, step: int) -> Path:

@@ -10,11 +10,11 @@ from sweep.config import RunConfig
 from sweep.domain.records import RunResult
 from sweep.planning.names import Identity
 from sweep.run.anneal import anneal
-from sweep.run.prefix import KEPT
 from sweep.run.prepare import prepare
 from sweep.run.record import recorded
 from sweep.run.result import run_cost, run_result
 from sweep.run.score import Scorer, deltas
+from sweep.run.states import INTERIM
 from sweep.system.lease import Lease
 from sweep.system.ranks import ALONE, Ranks
 from sweep.system.store import store_at
@@ -31,7 +31,7 @@ def run(
     one runs it, and the others `follow`.
     """
     store = store_at(folder.parents[1])
-    with recorded(config, identity, folder, command=command, lease=lease, ranks=ranks) as record:
+    with store.claims.within(), recorded(config, identity, folder, command=command, lease=lease, ranks=ranks) as record:
         started = time.perf_counter()
         prepared = prepare(store, config, identity.name, ranks)
         record.inputs(store, identity, prepared)
@@ -55,9 +55,8 @@ def run(
         cost = run_cost(prepared, annealed, scorer.spent, time.perf_counter() - started)
         result = run_result(identity, prepared, annealed, scores, cost)
         record.result(result)
-    if not config.anneal.keep and (annealed.updates_done or config.anneal.merge):  # a state that another run made stays
-        with store.lease(KEPT, result.final_state):
-            store.drop(KEPT, result.final_state)
+    if not config.anneal.keep:  # the last of the runs that share it drops it; if one keeps it, it is of another kind
+        store.drop(INTERIM, result.final_state)
     return result
 
 

@@ -69,7 +69,6 @@ class Lease:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = path.with_name(path.name + LOCK)
         self.token = uuid.uuid4().hex
         self._beaten = 0.0
         self._done = threading.Event()
@@ -79,13 +78,17 @@ class Lease:
     def take(self) -> Holder | None:
         """Take the lease without waiting: None if it is this process's now, else the living holder."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with exclusive(self._lock):
             if (holder := self.holder()) is not None:
                 return holder
             self._write()
         self._beaten = time.time()
         self._beat.start()
         return None
+
+    @property
+    def _lock(self) -> Path:
+        return self.path.with_name(self.path.name + LOCK)
 
     @contextlib.contextmanager
     def waited_for(self, what: str, *, poll_s: float = 0.5) -> Iterator[Lease]:
@@ -109,7 +112,7 @@ class Lease:
         self._done.set()
         self._beat.join()
         try:
-            with self._locked():
+            with exclusive(self._lock):
                 holder = self.named()
                 if holder is not None and holder.token == self.token:
                     self._remove()
@@ -155,7 +158,7 @@ class Lease:
 
     def tidy(self) -> None:
         """Remove the files of a lease that nobody holds."""
-        with self._locked():
+        with exclusive(self._lock):
             if not self.is_held():
                 self._remove()
 
@@ -186,7 +189,7 @@ class Lease:
 
     def _renew(self) -> None:
         """Beat. A file that names nobody was damaged while nobody else took the lease: it is written again."""
-        with self._locked():
+        with exclusive(self._lock):
             holder = self.named()
             if holder is None and self.path.exists():
                 self._write()
@@ -196,26 +199,27 @@ class Lease:
             os.utime(self.path)
             self._beaten = time.time()
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Only one process at a time is within such a block.
 
-        A lock file that was removed while this process waited for it locks nothing any more: the next one is taken.
-        """
-        while True:
-            fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                if _is_file(fd, self._lock):
-                    break
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
+@contextlib.contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Only one process at a time is within such a block of one lock file; whoever is within may remove the file.
+
+    A file that was removed while this process waited for it locks nothing any more: the next one is taken.
+    """
+    while True:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            yield
-        finally:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _is_file(fd, lock):
+                break
+        except BaseException:
             os.close(fd)
+            raise
+        os.close(fd)
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def run_lease(run_folder: Path) -> Lease:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweep.system import stop_signals
+from sweep.system.claims import Claims
 from sweep.system.files import file_digest, fsync, write_durably
 from sweep.system.lease import LOCK, Lease
 from sweep.system.processes import parse_process, this_process
@@ -49,6 +50,7 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).absolute()
+        self.claims = Claims(self.root / LEASES)
         self._verified: set[Path] = set()
 
     def path(self, kind: str, key: str) -> Path:
@@ -94,13 +96,18 @@ class Store:
     @contextlib.contextmanager
     def writing(self, kind: str, key: str) -> Iterator[Path]:
         """A folder to fill: published as the entry when the block ends, deleted if the block raises."""
-        target = self.path(kind, key)
-        part = target.parent / f".{key}.{this_process()}.{uuid.uuid4().hex}.part"
+        with self.unfinished(kind, key) as part:
+            yield part
+            _seal(part)
+            self._publish(part, self.path(kind, key))
+
+    @contextlib.contextmanager
+    def unfinished(self, kind: str, key: str) -> Iterator[Path]:
+        """A folder beside the entry, deleted when the block ends if it is still there."""
+        part = self.path(kind, key).parent / f".{key}.{this_process()}.{uuid.uuid4().hex}.part"
         part.mkdir(parents=True)
         try:
             yield part
-            _seal(part)
-            self._publish(part, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -122,18 +129,19 @@ class Store:
                 stop_signals.pause(poll_s)
         return folders
 
-    def drop(self, kind: str, key: str) -> None:
-        """Remove an entry, if it exists."""
-        if (aside := self._set_aside(self.path(kind, key), DROPPED)) is not None:
+    def drop(self, kind: str, key: str) -> bool:
+        """Remove an entry, if it exists; False if a living process claims its key, so that it stays."""
+        with self.claims.undisputed(key) as free:
+            aside = self._set_aside(self.path(kind, key), DROPPED) if free else None
+        if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)
+        return free
 
-    def move(self, kind: str, key: str, to: str) -> None:
-        """Change the kind of an entry, unless the new kind has the key already."""
-        target = self.path(to, key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError):
-            os.rename(self.path(kind, key), target)
-            self._verified.discard(self.path(kind, key))
+    def link(self, kind: str, key: str, to: str) -> None:
+        """Give an entry a second kind; its files are the same ones, where the file system has hard links."""
+        with self.unfinished(to, key) as part:
+            shutil.copytree(self.path(kind, key), part, copy_function=_linked, dirs_exist_ok=True)
+            self._publish(part, self.path(to, key))
 
     def usage(self) -> tuple[Entry, ...]:
         """All entries with their sizes, largest first."""
@@ -216,6 +224,13 @@ class Store:
 def store_at(multirun: Path) -> Store:
     """The store in the folder that SWEEP_STORE names, else beside the runs."""
     return Store(os.environ.get("SWEEP_STORE") or multirun / "store")
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
 
 
 def _bytes(folder: Path) -> int:
