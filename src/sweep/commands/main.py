@@ -28,7 +28,7 @@ from sweep.sweeps.opening import announce
 from sweep.sweeps.points import typed
 from sweep.sweeps.run_folders import MULTIRUN, is_finished, objective
 from sweep.sweeps.step_completion import offers
-from sweep.system import ranks
+from sweep.system import disk, ranks
 from sweep.system.lease import run_lease
 from sweep.system.terminal import mask_secrets
 
@@ -121,6 +121,8 @@ def explain(error: BaseException) -> str | None:
     for link in chain:
         if isinstance(link, Refusal):
             return f"refused: {link}"
+    if isinstance(error, OSError) and (message := disk.explained(error)) is not None:
+        return message
     if not all(isinstance(link, HydraException | OmegaConfBaseException) for link in chain):
         return None
     for link in chain:

@@ -29,6 +29,7 @@ from sweep.planning.names import run_folder, run_names
 from sweep.planning.plan import planned_peak
 from sweep.planning.run_cost import RANKS, Forecast, forecast
 from sweep.planning.sweep_cost import Bill, bill
+from sweep.planning.sweep_disk import STATE_BYTES, Disk, disk
 from sweep.sweeps.points import Composer, designed
 from sweep.sweeps.run_folders import expected_folder, is_done
 
@@ -42,8 +43,6 @@ sweep preview model=olmo-7b anneal=olmo1 --lrs > rates.txt
 UNKNOWN = "–"
 COLUMNS = ("steps", "current LR", "peak LR", "last LR", "tokens", "of seen", "FLOPs")
 CAPTION = "last LR: of the last step; of seen: share of the tokens that the checkpoint has seen; FLOPs: the anneal's"
-CHECKPOINT_BYTES = 3 * FP32
-"""Bytes a parameter takes in an unsharded checkpoint: the weight and Adam's two moments."""
 
 
 @refusals(explain)
@@ -102,7 +101,9 @@ def draw(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> str:
         table.add_row(name, *_figures(run), "done" if i in done else "")
     text = io.StringIO()
     Console(file=text, width=220, markup=False, emoji=False).print(table)  # names are plain text
-    return text.getvalue() + "".join(_model_lines(forecasts)) + "".join(_sums(bill(forecasts, done)))
+    left = [run.config for i, run in enumerate(forecasts) if i not in done]
+    sums = [*_sums(bill(forecasts, done)), _disk(disk(left))]
+    return text.getvalue() + "".join(_model_lines(forecasts)) + "".join(sums)
 
 
 def _figures(run: Forecast) -> Iterator[str]:
@@ -128,6 +129,25 @@ def _sums(total: Bill) -> Iterator[str]:
     hours = {"core": total.core_hours, "GPU": total.gpu_hours}
     each = [f"{_number(h, ',.2g' if h and h < 10 else ',.0f')} {kind}-hours" for kind, h in hours.items() if h != 0]
     yield f"time      {', '.join(each) or '0 hours'} by model.resources, each task scored whole\n"
+
+
+def _disk(need: Disk) -> str:
+    """What the runs that are not done will write into the store."""
+    if need == Disk(kept=0, passing=0, checkpoints=0, scores=0):
+        return "disk      nothing more\n"
+    parts = {
+        "kept": need.kept,
+        "more for each run under way": need.passing,
+        "of checkpoints if the store has none of them": need.checkpoints,
+        "of scores": need.scores,
+    }
+    return f"disk      {', '.join(f'{_gb(size)} {what}' for what, size in parts.items() if size != 0)}\n"
+
+
+def _gb(size: int | None) -> str:
+    if size is None:
+        return f"{UNKNOWN} GB"
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 
 def _model_lines(forecasts: Sequence[Forecast]) -> Iterator[str]:
@@ -164,7 +184,7 @@ def _origin(config: RunConfig) -> str:
         kept = model.published.hub_optimizer is not None and config.anneal.needs_optimizer
         return f"{size}weights {'and optimizer state' if kept else 'alone'}, from the Hub"
     assert model.parameters
-    text = f"{size}{CHECKPOINT_BYTES * model.parameters / 1e9:.1f} GB to download a checkpoint"
+    text = f"{size}{STATE_BYTES * model.parameters / 1e9:.1f} GB to download a checkpoint"
     if merge is None:
         return text
     return (

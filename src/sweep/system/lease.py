@@ -22,6 +22,7 @@ from pathlib import Path
 
 from sweep.domain.digests import digest
 from sweep.system import stop_signals
+from sweep.system.disk import share_like
 from sweep.system.files import write_durably
 from sweep.system.processes import Process, this_process
 
@@ -171,6 +172,7 @@ class Lease:
         me = this_process()
         holder = Holder(token=self.token, host=socket.gethostname(), place=me.place, pid=me.pid, born=me.born)
         write_durably(self.path, json.dumps({**asdict(holder), "sum": _sum(holder)}))
+        share_like(self.path, self.path.parent)
 
     def _clock(self) -> float:
         """Now, by the clock of the file system, which also stamps the heartbeats: the clocks of hosts differ."""
@@ -209,6 +211,8 @@ def exclusive(lock: Path) -> Iterator[None]:
     while True:
         fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
+            if os.fstat(fd).st_uid == os.geteuid():  # whoever may write to the folder may lock
+                os.fchmod(fd, 0o600 | lock.parent.stat().st_mode & 0o666)
             fcntl.flock(fd, fcntl.LOCK_EX)
             if _is_file(fd, lock):
                 break

@@ -7,6 +7,7 @@ it is whole or absent; damage is noticed when it is read.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from sweep.system import stop_signals
 from sweep.system.claims import Claims
+from sweep.system.disk import is_full, make_shared, share_like
 from sweep.system.files import file_digest, fsync, write_durably
 from sweep.system.lease import LOCK, Lease
 from sweep.system.processes import parse_process, this_process
@@ -97,15 +99,20 @@ class Store:
     def writing(self, kind: str, key: str) -> Iterator[Path]:
         """A folder to fill: published as the entry when the block ends, deleted if the block raises."""
         with self.unfinished(kind, key) as part:
-            yield part
-            _seal(part)
+            try:
+                yield part
+                _seal(part, self.root)
+            except Exception as error:
+                if is_full(part, error):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part.parent)) from error
+                raise
             self._publish(part, self.path(kind, key))
 
     @contextlib.contextmanager
     def unfinished(self, kind: str, key: str) -> Iterator[Path]:
         """A folder beside the entry, deleted when the block ends if it is still there."""
         part = self.path(kind, key).parent / f".{key}.{this_process()}.{uuid.uuid4().hex}.part"
-        part.mkdir(parents=True)
+        make_shared(part, self.root)
         try:
             yield part
         finally:
@@ -199,6 +206,7 @@ class Store:
             lease.release()
 
     def _lease(self, kind: str, key: str) -> Lease:
+        make_shared(self.root / LEASES, self.root)
         return Lease(self.root / LEASES / f"{kind}-{key}")
 
     def _publish(self, part: Path, target: Path) -> None:
@@ -247,12 +255,15 @@ def _abandoned(part: Path) -> bool:
     return True
 
 
-def _seal(folder: Path) -> None:
+def _seal(folder: Path, root: Path) -> None:
+    """Write the manifest, put everything on disk, and let others do with it what they may do with the store."""
     files = sorted(f for f in folder.rglob("*") if f.is_file())
     manifest = {str(f.relative_to(folder)): [f.stat().st_size, file_digest(f)] for f in files}
     for f in files:
         fsync(f)
     write_durably(folder / MANIFEST, json.dumps(manifest, indent=1))
+    for path in folder.rglob("*"):
+        share_like(path, root)
     fsync(folder)
 
 

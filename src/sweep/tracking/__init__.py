@@ -4,6 +4,6 @@ Importing this package does not import MLflow: commands read journals to find ou
 """
 
 from sweep.tracking.events import Events, params_of
-from sweep.tracking.journal import FILE, Journal, outcome, read
+from sweep.tracking.journal import FILE, Journal, last_update, outcome, read
 
-__all__ = ["FILE", "Events", "Journal", "outcome", "params_of", "read"]
+__all__ = ["FILE", "Events", "Journal", "last_update", "outcome", "params_of", "read"]

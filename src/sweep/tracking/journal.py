@@ -42,7 +42,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         os.ftruncate(self._fd, _whole_bytes(self.path))
         _sync_folder(folder)
         self._due = time.monotonic() + SYNC_S
@@ -108,6 +108,17 @@ def outcome(folder: Path) -> dict[str, Any] | None:
         for line in _pieces_from_end(folder / FILE):
             if (_is(line, "outcome") or _is(line, "attempt")) and (event := _parse(line)) is not None:
                 return event if event["event"] == "outcome" else None
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def last_update(folder: Path) -> int | None:
+    """The last update that a run's journal tells of; None if it tells of none, or there is no journal."""
+    try:
+        for line in _pieces_from_end(folder / FILE):
+            if _is(line, "step") and (event := _parse(line)) is not None:
+                return int(event["update"])
     except FileNotFoundError:
         pass
     return None
