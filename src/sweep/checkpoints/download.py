@@ -24,6 +24,7 @@ import yaml
 from sweep.checkpoints.tensors import FILES
 from sweep.domain.errors import Refusal
 from sweep.system import http
+from sweep.system.disk import check_room
 from sweep.system.progress import Progress
 
 MIRROR = "SWEEP_CHECKPOINTS_URL"
@@ -59,7 +60,9 @@ def fetch_folder(
     with http.session() as session:
         served = [f for stem in stems if (f := _located(session, mirrored(url), stem, title, needed=optimizer))]
         have = sum(min(_size(parts / file.name), file.size) for file in served)
-        with Progress(f"downloading {title}", total=sum(file.size for file in served), done=have) as bar:
+        total = sum(file.size for file in served)
+        check_room(parts, total - have, f"downloading {title}")
+        with Progress(f"downloading {title}", total=total, done=have) as bar:
             for file in served:
                 _fetch(session, file, parts, bar)
     for file in served:
