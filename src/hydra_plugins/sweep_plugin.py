@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
@@ -68,11 +67,12 @@ class PlannedSweeper(Sweeper):
         Each batch is validated before it is launched.
         """
         from sweep.planning.controls import expanded
+        from sweep.sweeps.override_errors import parsed
         from sweep.sweeps.points import designed
         from sweep.sweeps.questions import record_questions
 
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        overrides = parsed(self.hydra_context.config_loader, words)
         points = [tuple(point) for point in designed(overrides, **self.design)]
         known: set[tuple[str, str]] = set()
         size = self.max_batch_size or max(1, len(points))

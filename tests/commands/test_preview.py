@@ -157,7 +157,7 @@ def test_a_sweeper_without_designs_is_refused() -> None:
 
 
 def test_a_refusal_is_a_message_and_not_a_traceback(tmp_path: Path) -> None:
-    for words, complaint in {"anneal.stepss=3": "did you mean steps", "model=tiny-xl": "Available options"}.items():
+    for words, complaint in {"anneal.stepss=3": "did you mean steps", "model=tiny-xl": "did you mean tiny-l"}.items():
         refused = sweep("preview", words, "--lrs", cwd=tmp_path)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert complaint in refused.stderr

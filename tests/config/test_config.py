@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,10 +168,10 @@ def test_olmes_name_of_a_metric_is_understood() -> None:
     assert composed("tasks.suites.core8.metrics.piqa=acc_raw").tasks.metrics["piqa"] == "acc"
 
 
-def test_a_task_of_ones_own_is_added_by_name() -> None:
-    config = composed("tasks=custom", "tasks.include=/folder", "+tasks.suites.custom.metrics.mine=acc")
+def test_a_task_of_ones_own_is_added_by_name(tmp_path: Path) -> None:
+    config = composed("tasks=custom", f"tasks.include={tmp_path}", "+tasks.suites.custom.metrics.mine=acc")
     task = config.tasks.tasks()["mine"]
-    assert (task.protocol, task.include, task.num_fewshot, task.split) == ("custom", "/folder", None, None)
+    assert (task.protocol, task.include, task.num_fewshot, task.split) == ("custom", str(tmp_path), None, None)
 
 
 @pytest.mark.parametrize(
@@ -235,10 +236,11 @@ def test_the_configuration_is_frozen() -> None:
         config.anneal.steps = 3
 
 
-def test_a_mixtures_weights_are_params_of_their_own() -> None:
-    shown = params(composed("data=mixture", "+data.sources.math={paths: [x.npy], weight: 0.3}"))
+def test_a_mixtures_weights_are_params_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").touch()
+    shown = params(composed("data=mixture", f"+data.sources.math={{paths: [{tmp_path}/x.npy], weight: 0.3}}"))
     assert (shown["data.sources.original.weight"], shown["data.sources.math.weight"]) == (0.7, 0.3)
-    assert shown["data.sources.math.paths"] == ("x.npy",)
+    assert shown["data.sources.math.paths"] == (f"{tmp_path}/x.npy",)
 
 
 def test_params_carry_the_dotted_names_of_the_overrides() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -147,11 +148,17 @@ def test_every_choice_that_decides_an_anneal_is_in_its_key() -> None:
     assert len(keys) == 4
 
 
-def test_what_an_untrained_run_does_not_have_is_not_in_its_key() -> None:
+def test_what_an_untrained_run_does_not_have_is_not_in_its_key(tmp_path: Path) -> None:
     bare = run_key(composed("anneal=none"))
     for word in ("seed=1", "data.position=fresh", "anneal.shape=sqrt", "anneal.peak_lr=1e-4", "data.dtype=uint32"):
         assert run_key(composed("anneal=none", word)) == bare
-    for word in ("tasks.limit=5", "checkpoint.step=1000", "compute.threads=2", "data.heldout=/x", "data.tokenizer=/x"):
+    for word in (
+        "tasks.limit=5",
+        "checkpoint.step=1000",
+        "compute.threads=2",
+        f"data.heldout={tmp_path}",
+        "data.tokenizer=/x",
+    ):
         assert run_key(composed("anneal=none", word)) != bare
     merges = {
         run_key(composed("anneal=merge", f"anneal.merge.{word}")) for word in ("last=3", "weights=sqrt", "interval=7")

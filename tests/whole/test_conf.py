@@ -24,9 +24,10 @@ EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda x: x)
 def test_an_option_composes_and_plans(group: str, option: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
+    (tmp_path / "tokens.npy").touch()
     needed = {
         ("model", "local"): [f"checkpoint.path={tmp_path}"],
-        ("data", "local"): ["data.paths=[tokens.npy]"],
+        ("data", "local"): [f"data.paths=[{tmp_path}/tokens.npy]"],
         ("tasks", "custom"): ["+tasks.suites.custom.metrics.mine=acc"],
         ("tracking", "server"): ["tracking.uri=http://127.0.0.1:5000"],
     }

@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
@@ -16,15 +17,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from sweep.config import RunConfig
-from sweep.domain.errors import Refusal, unknown
+from sweep.domain.errors import Refusal
 from sweep.domain.redaction import redact
 from sweep.planning.names import Identity, run_identity
 from sweep.sweeps.closing import close
-from sweep.sweeps.hydra_private import extend_completion
+from sweep.sweeps.hydra_private import extend_completion, guard_composing
+from sweep.sweeps.hydra_settings import check_hydra
 from sweep.sweeps.opening import announce
+from sweep.sweeps.override_errors import chain, in_words, reading
 from sweep.sweeps.points import typed
 from sweep.sweeps.run_folders import MULTIRUN, is_finished, objective
 from sweep.sweeps.step_completion import offers
@@ -41,6 +44,7 @@ CONF = next(p for p in (Path(__file__).parents[3] / "conf", Path(__file__).paren
 def main() -> None:
     """Run Hydra; a refusal is printed without a traceback, and the exit code is 1."""
     extend_completion(offers)
+    guard_composing(reading, check_hydra)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra prints tracebacks itself otherwise, also for refusals
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
@@ -113,19 +117,14 @@ def command() -> str:
 
 def explain(error: BaseException) -> str | None:
     """The message for the person where the configuration was at fault; None for our own failures."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    for link in chain:
-        if isinstance(link, Refusal):
-            return f"refused: {link}"
-    if isinstance(error, OSError) and (message := disk.explained(error)) is not None:
-        return message
-    if not all(isinstance(link, HydraException | OmegaConfBaseException) for link in chain):
-        return None
-    for link in chain:
-        if isinstance(link, ConfigKeyError | ConfigAttributeError) and isinstance(link.parent_node, DictConfig):
-            return f"refused: {link.full_key}: {unknown(str(link.key), [str(key) for key in link.parent_node])}"
-    return "\n".join(str(link) for link in reversed(chain))
+    links = chain(error)
+    ours = any(isinstance(link, Refusal) for link in links)
+    if ours or all(isinstance(link, HydraException | OmegaConfBaseException) for link in links) or _of_hydra(error):
+        return f"refused: {in_words(error)}"
+    return disk.explained(error) if isinstance(error, OSError) else None
+
+
+def _of_hydra(error: BaseException) -> bool:
+    """Whether Hydra itself raised it: of flags that contradict each other, and of plugins that can't be made."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).startswith("hydra.")

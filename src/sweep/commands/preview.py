@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Sequence
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +29,8 @@ from sweep.planning.plan import planned_peak
 from sweep.planning.run_cost import RANKS, Forecast, forecast
 from sweep.planning.sweep_cost import Bill, bill
 from sweep.planning.sweep_disk import STATE_BYTES, Disk, disk
+from sweep.sweeps.hydra_settings import check_hydra, words_of
+from sweep.sweeps.override_errors import parsed, reading
 from sweep.sweeps.points import Composer, designed
 from sweep.sweeps.run_folders import expected_folder, is_done
 
@@ -61,17 +62,19 @@ def points(overrides: Sequence[str]) -> list[RunConfig]:
     """What `python -m sweep -m OVERRIDES` runs, controls included; Refusal if one of the runs is not possible."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        master = loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)
+        with reading(loader, overrides):
+            master = loader.load_configuration("config", list(overrides), run_mode=RunMode.MULTIRUN)
+        check_hydra(master)
         sweeper = master.hydra.sweeper
         swept = [f"{key}={values}" for key, values in (sweeper.params or {}).items()]
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides([*swept, *master.hydra.overrides.task])
+        words = parsed(loader, [*swept, *words_of(master, "task")])
         if "design" not in sweeper:
             raise Refusal(
                 f"hydra/sweeper={master.hydra.runtime.choices['hydra/sweeper']}: it chooses runs as it goes, or has no "
                 "designs; allowed: hydra/sweeper=planned"
             )
         design = {key: sweeper[key] for key in ("design", "runs", "seed")}
-        of_each_point = [tuple(point) for point in designed(parsed, **design)]
+        of_each_point = [tuple(point) for point in designed(words, **design)]
         runs = expanded(of_each_point, Composer(loader, master), known=set())
         return list({run_folder(config): config for _, config in runs}.values())
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from sweep.config.architecture import check_architecture
+from sweep.config.architecture import check_architecture, check_fields
 from sweep.config.machine import Resources
 from sweep.config.pretraining import Pretraining
 from sweep.config.published import Published, listed_steps
@@ -58,6 +58,7 @@ class Model:
         if self.source == "published" and self.published is None:
             raise ValueError("model.published=None: a published model needs to say where it is; see conf/model/")
         if self.source != "embedded":
+            check_fields(self.architecture or {}, more=("embedding_size",))
             return self
         for key in ("parameters", "sequence_length", "batch_size", "vocab_size", "architecture", "pretraining"):
             if getattr(self, key) is None:

@@ -18,8 +18,8 @@ from sweep.config.model import Checkpoint, Model, check_on_trajectory, trajector
 from sweep.config.published import check_listed, check_optimizer
 from sweep.config.tasks import Tasks
 from sweep.config.tracking import Tracking
-from sweep.config.types import CHOICES, Name, Seed
-from sweep.domain.errors import Refusal, explain, one_of, unknown
+from sweep.config.types import CHOICES, Name, Seed, each_once
+from sweep.domain.errors import Refusal, explain, one_of, shown, unknown
 from sweep.domain.redaction import secret_refused
 
 RESERVED = ("store", "mlartifacts", "mlflow.db", "mlflow-server", "mlflow-ui.log")
@@ -59,9 +59,9 @@ class RunConfig:
     def _known_controls(cls, chosen: Any) -> Any:
         if chosen == "all":
             return CONTROLS
-        if isinstance(chosen, str):
+        if not isinstance(chosen, list | tuple):
             raise ValueError(f"must be all, or a list of {', '.join(CONTROLS)}; [] adds none")
-        return [one_of(arm, CONTROLS) for arm in chosen or ()]
+        return each_once(tuple(one_of(str(arm), CONTROLS) for arm in chosen))
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -119,10 +119,16 @@ def _message(problem: Mapping[str, Any]) -> str:
     """One of pydantic's problems in our words; of an unknown key, with the keys that its group has."""
     if problem["type"] != "unexpected_keyword_argument":
         return explain(problem)
-    *above, key = problem["loc"]
+    *above, key = map(str, problem["loc"])
     group: Any = RunConfig
-    for name in above:
-        hint = get_type_hints(group)[name]
-        group = next((kind for kind in get_args(hint) if dataclasses.is_dataclass(kind)), hint)
-    allowed = [field.name for field in dataclasses.fields(group)]
-    return f"{'.'.join(problem['loc'])}={problem['input']}: {unknown(key, allowed)}"
+    for name in above:  # the names in a dict, such as those of sources, lead to the type of its values
+        group = _group_in(get_type_hints(group).get(name, group))
+    allowed = [field.name for field in dataclasses.fields(group) if field.name != "files"]
+    return f"{'.'.join([*above, key])}={shown(problem['input'])}: {unknown(key, allowed)}"
+
+
+def _group_in(hint: Any) -> Any:
+    """The dataclass in a type: itself, or within a union or a dict."""
+    if dataclasses.is_dataclass(hint):
+        return hint
+    return next((found for inner in get_args(hint) if (found := _group_in(inner)) is not None), None)

@@ -41,7 +41,12 @@ UNCONDITIONAL = ("acc_uncond",)
 """Metrics for which the choices are also scored without their question."""
 SPELLINGS = {"acc_raw": "acc"}
 """OLMES's name of a metric -> our name, which is lm-eval's."""
-Metric = Annotated[str, Strict(), BeforeValidator(lambda name: SPELLINGS.get(name, name)), among(METRICS)]
+Metric = Annotated[
+    str,
+    Strict(),
+    BeforeValidator(lambda name: SPELLINGS.get(name, name) if isinstance(name, str) else name),
+    among(METRICS),
+]
 Protocol = Literal["core8", "mmlu", "olmo1", "olmes", "custom"]
 DataSource = Literal["auto", "wheel", "hub"]
 

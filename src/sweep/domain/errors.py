@@ -33,12 +33,12 @@ def unknown(value: str, allowed: Collection[str]) -> str:
     near = difflib.get_close_matches(value[:LONGEST], list(allowed), n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     if not allowed:
-        return f"{shown(value)!r} is not one, because there is none"
-    return f"{shown(value)!r} is not one of {', '.join(allowed)}{hint}"
+        return f"'{shown(value)}' is not there, and nothing else is"
+    return f"'{shown(value)}' is not one of {', '.join(allowed)}{hint}"
 
 
 def shown(value: Any) -> str:
-    """A value as a message has it: one line, never long, every character seen."""
+    """A value as a message has it: one line, never long, every character seen, secrets masked."""
     text = redact(str(value))
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}… ({len(text)} characters)"

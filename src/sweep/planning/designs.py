@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from sweep.config.launcher import DESIGNS, DRAWN, LISTED
+from sweep.config.launcher import DESIGNS, DRAWN, LISTED, MAX_RUNS
 from sweep.domain.errors import Refusal, unknown
 from sweep.planning.fractional_design import fraction
 
@@ -101,6 +101,7 @@ def _shares(design: str, axes: int, runs: int, seed: int) -> Floats:
 def _check(axes: Mapping[str, Axis], design: str, runs: int | None) -> None:
     """Refusal where the design can't be made of these axes, or of so many runs."""
     _check_runs(design, runs)
+    _check_number(axes, design)
     for name, axis in axes.items():
         if isinstance(axis, Range):
             _check_range(name, axis, design)
@@ -110,6 +111,13 @@ def _check(axes: Mapping[str, Axis], design: str, runs: int | None) -> None:
         raise Refusal(f"{KEY}.design=zip: pairs need axes of as many values each, or of one; {lengths}")
     if design == "fractional":
         _check_fraction(sizes, runs or 0)
+
+
+def _check_number(axes: Mapping[str, Axis], design: str) -> None:
+    """Refusal where all combinations are more than a sweep takes."""
+    number = prod(len(axis) for axis in axes.values() if not isinstance(axis, Range))
+    if design == "product" and number > MAX_RUNS:
+        raise Refusal(f"these overrides are {number} points: {KEY}.design=product takes at most {MAX_RUNS}")
 
 
 def _check_runs(design: str, runs: int | None) -> None:

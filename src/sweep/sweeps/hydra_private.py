@@ -1,22 +1,44 @@
 """The private parts of Hydra that we use; `tests/sweeps/test_hydra_private.py` fails if they change.
 
-Hydra has no public way to apply overrides to a composed configuration, or to extend its completion by one key.
+Hydra has no public way to apply overrides to a composed configuration, to extend its completion by one key, or to look
+at a configuration before its folders and logs are made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.types import Override
 from hydra.plugins.completion_plugin import CompletionPlugin
 from omegaconf import DictConfig
+
+COMPOSE = Hydra.compose_config
+"""Hydra's own."""
 
 
 def apply_overrides(overrides: Sequence[Override], tree: DictConfig) -> None:
     """Apply overrides of values, not of groups, to a composed configuration, as Hydra does when it composes one."""
     ConfigLoaderImpl._apply_overrides_to_config(list(overrides), tree)
+
+
+def guard_composing(
+    guard: Callable[[Any, Sequence[str]], AbstractContextManager[None]], check: Callable[[DictConfig], None]
+) -> None:
+    """In this process, Hydra composes within `guard(config_loader, overrides)`, and then `check(configuration)`."""
+
+    def compose_config(
+        self: Any, config_name: str | None, overrides: list[str], *arguments: Any, **named: Any
+    ) -> DictConfig:
+        with guard(self.config_loader, overrides):
+            config: DictConfig = COMPOSE(self, config_name, overrides, *arguments, **named)
+        check(config)
+        return config
+
+    Hydra.compose_config = compose_config
 
 
 def extend_completion(offers: Callable[[Any, str | None, str], list[str] | None]) -> None:

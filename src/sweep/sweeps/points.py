@@ -5,24 +5,27 @@ from __future__ import annotations
 import copy
 import dataclasses
 import glob
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sweep.config import RunConfig, load
-from sweep.domain.errors import Refusal
+from sweep.config.launcher import MAX_RUNS
+from sweep.domain.errors import Refusal, shown
 from sweep.planning.designs import Axis, ranged
 from sweep.planning.designs import points as points_of
 from sweep.planning.names import run_folder
 from sweep.planning.pretraining_schedule import check_lr_is_known
+from sweep.sweeps.file_checks import check_files
 from sweep.sweeps.hydra_private import apply_overrides
+from sweep.sweeps.hydra_settings import check_key
+from sweep.sweeps.override_errors import composing, parsed
 from sweep.system import files
-from sweep.system.checkpoint_layouts import check_layout
 
 
 def designed(overrides: Sequence[Override], *, design: str, runs: int | None, seed: int) -> list[list[str]]:
@@ -35,14 +38,30 @@ def designed(overrides: Sequence[Override], *, design: str, runs: int | None, se
 
 
 def _axis(override: Override) -> Axis:
+    check_key(str(override.input_line))
     if not override.is_sweep_override():
         return (str(override.get_value_element_as_str()),)
     if not override.is_interval_sweep():
-        return tuple(override.sweep_string_iterator())
+        return _listed(override)
     interval, key = cast(IntervalSweep, override.value()), override.get_key_element()
     low, high = cast(float, interval.start), cast(float, interval.end)
     whole = isinstance(interval.start, int) or takes_whole(key.lstrip("+"))
     return ranged(key, float(low), float(high), sorted(interval.tags), whole=whole)
+
+
+def _listed(override: Override) -> tuple[str, ...]:
+    """The values of a list or a range; Refusal where there are none, or too many."""
+    word, value = shown(override.input_line), override.value()
+    if isinstance(value, RangeSweep):
+        low, high, step = (float(cast(float, number)) for number in (value.start, value.stop, value.step))
+        if step == 0 or not math.isfinite(low + high + step):
+            raise Refusal(f"{word}: a range needs finite numbers, and a step that is not 0")
+        if (high - low) / step > MAX_RUNS:
+            raise Refusal(f"{word}: has more than {MAX_RUNS} values, which is the most that a sweep takes")
+    values = tuple(override.sweep_string_iterator())
+    if not values:
+        raise Refusal(f"{word}: has no value; a range begins below its end, or has a step below 0")
+    return values
 
 
 def takes_whole(key: str) -> bool:
@@ -56,14 +75,16 @@ def takes_whole(key: str) -> bool:
 
 def typed(tree: DictConfig) -> RunConfig:
     """The validated configuration of a composed tree; Refusal where it can't be run."""
-    plain = {key: OmegaConf.to_container(tree[key], resolve=True) if OmegaConf.is_config(tree[key]) else tree[key]
-             for key in tree if key != "hydra"}  # fmt: skip
+    plain = {}
+    for key in (str(key) for key in tree if key != "hydra"):
+        with composing([key]):
+            plain[key] = (
+                OmegaConf.to_container(tree[key], resolve=True) if OmegaConf.is_config(tree[key]) else tree[key]
+            )
+    if "files" in plain:
+        raise Refusal("files: the files that the choices name are found, and not chosen")
     config = load(plain)
-    if (path := config.checkpoint.path) is not None:
-        try:
-            check_layout(Path(path))
-        except (OSError, ValueError) as error:
-            raise Refusal(f"checkpoint.path={path}: {error}") from error
+    check_files(config)
     check_lr_is_known(config.model, config.checkpoint, config.anneal)
     if config.tracking.name == "server" and not (config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
         raise Refusal(
@@ -100,9 +121,10 @@ class Composer:
 
     def __call__(self, words: Sequence[str]) -> RunConfig:
         """The validated configuration; Refusal, or what Hydra raises, where it can't be run."""
-        chosen = tuple(word for word in words if self._is_option(word))
-        tree = copy.deepcopy(self._of(chosen))
-        apply_overrides([self._override(w) for w in words if w not in chosen], tree)
+        with composing(words):
+            chosen = tuple(word for word in words if self._is_option(word))
+            tree = copy.deepcopy(self._of(chosen))
+            apply_overrides([self._override(w) for w in words if w not in chosen], tree)
         return typed(tree)
 
     def _of(self, chosen: tuple[str, ...]) -> DictConfig:
@@ -115,7 +137,7 @@ class Composer:
 
     def _override(self, word: str) -> Override:
         if word not in self._parsed:
-            (self._parsed[word],) = OverridesParser.create(config_loader=self._loader).parse_overrides([word])
+            (self._parsed[word],) = parsed(self._loader, [word])
         return self._parsed[word]
 
     def _is_option(self, word: str) -> bool:
