@@ -107,17 +107,20 @@ def test_own_data_that_are_not_here_are_named_with_the_way_out(store: Store, sou
 @pytest.mark.parametrize(
     ("paths", "complaint"),
     [
-        ("[/nowhere/*.npy]", r"data\.paths=\['/nowhere/\*\.npy'\].*matches no file"),
+        ("[/nowhere/*.npy]", r"data\.paths=/nowhere/\*\.npy matches no file"),
         ("[s3://mine/x.npy]", r"s3://mine/x\.npy has no known public address; give data\.root"),
         ("[https://127.0.0.1:1/a.jsonl]", "text is read from local files alone: download"),
         ("[a.npy,b.jsonl]", r"a\.npy is a memmap among text"),
         ("[a.parquet]", "is neither a memmap nor one of"),
-        ("[a.jsonl]", r"data\.paths=\['a\.jsonl'\].*No such file"),
+        ("[c.jsonl]", r"data\.paths=c\.jsonl: there is no file c\.jsonl"),
     ],
 )
 def test_files_that_can_not_be_read_are_refused(
-    store: Store, source: CheckpointFolder, paths: str, complaint: str
+    store: Store, source: CheckpointFolder, paths: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.npy", "a.parquet", "b.jsonl"):
+        (tmp_path / name).touch()
     with pytest.raises(Refusal, match=complaint):
         reading(store, source, "data=local", f"data.paths={paths}")
 
@@ -271,5 +274,5 @@ def test_a_mixture_of_ones_own_and_the_checkpoints_data(store: Store, source: Ch
 
 
 def test_a_part_of_a_mixture_is_refused_under_its_own_name(store: Store, source: CheckpointFolder) -> None:
-    with pytest.raises(Refusal, match=r"data\.sources\.math\.paths=\['/nowhere'\].*No such file"):
+    with pytest.raises(Refusal, match=r"data\.sources\.math\.paths=/nowhere: there is no file"):
         reading(store, source, "data=mixture", "+data.sources.math={paths: /nowhere, weight: 1}")
