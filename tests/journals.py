@@ -22,7 +22,6 @@ MACHINE: dict[str, Any] = {
     "user": "ada",
     "machine": {"cpu": "a CPU", "cores": 4, "memory_gb": 16.0, "gpus": []},
     "requirements": "torch==2.13.0\n",
-    "config_yaml": "tracking:\n  enabled: true\n  uri: null\n  experiment: sweep\n",
 }
 """What an attempt says of where it ran."""
 
@@ -52,12 +51,14 @@ def write_run(
     records: bool = False,
     inputs: dict[str, Any] | None = None,
     command: str | None = None,
+    tracked: bool = False,
     **changed: Any,
 ) -> Path:
     """One run's folder: a loss that fell by `gain` and accuracies that rose by it, in a journal; its path.
 
     `records` also writes the documents' records: as many more are right after as the gain says. `inputs` is what it
-    recorded of its checkpoint and data.
+    recorded of its checkpoint and data. The report of a `tracked` run is put into MLflow, whose database takes seconds
+    to make.
     """
     chosen = params(**changed)
     name = f"toy@{chosen['checkpoint.step']} " + " ".join(str(chosen[k]) for k in ("arm", "anneal.steps", "seed"))
@@ -73,6 +74,7 @@ def write_run(
             "sweep": sweep.name,
             "params": chosen,
             "command": command or f"python -m sweep {name}",
+            "config_yaml": f"tracking:\n  enabled: {str(tracked).lower()}\n  uri: null\n  experiment: sweep\n",
         }
         journal.write("attempt", **started, **MACHINE)
         if inputs is not None:

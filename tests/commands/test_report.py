@@ -190,7 +190,7 @@ def test_mlflow_has_the_report_and_gives_the_same_one_back(tmp_path: Path, monke
     for steps in (10, 20):
         for seed in (0, 1):
             chosen = {"anneal.steps": steps, "seed": seed}
-            write_run(folder, gain=steps / 200, noise=0.001 * seed, records=True, **chosen)
+            write_run(folder, gain=steps / 200, noise=0.001 * seed, records=True, tracked=True, **chosen)
     to = Connection(f"sqlite:///{tmp_path}/multirun/mlflow.db", "sweep", tmp_path / "multirun" / "mlartifacts")
     assert [synced.error for synced in sync_runs(to, journals(folder))] == [None] * 4
     main(["grid", "--out", "from-folders"])
