@@ -143,7 +143,8 @@ def test_scores_that_differ_in_a_later_attempt_are_shown_as_they_are_now(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [(["none"], "SWEEP=none is no folder with runs: 'none' is not one of steps"), ([], "no runs in")]
+    ("words", "told"),
+    [(["none"], "SWEEP=none: no such folder, and under multirun 'none' is not one of steps"), ([], "no runs in")],
 )
 def test_what_is_not_there_is_refused(
     multirun: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], told: str

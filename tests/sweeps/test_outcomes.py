@@ -9,7 +9,8 @@ import pytest
 
 from sweep.domain.errors import Refusal
 from sweep.sweeps import outcomes
-from sweep.sweeps.outcomes import TABLE, frame, read_outcomes, sweep_folder
+from sweep.sweeps.outcomes import TABLE, frame, read_outcomes
+from sweep.sweeps.run_folders import sweep_folder
 from sweep.system.lease import run_lease
 from tests.journals import write_run
 

@@ -26,9 +26,10 @@ from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
 from sweep.page.figures import report_figures, table_figures
 from sweep.page.html import Section, page
-from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes, sweep_folder
+from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes
 from sweep.sweeps.paired_documents import paired_documents
 from sweep.sweeps.questions import Part, parts, recorded_questions
+from sweep.sweeps.run_folders import MULTIRUN, sweep_folder
 from sweep.tracking import FILE, read
 from sweep.tracking.place import mlflow_place, recorded_tracking
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif given.mlflow is not None:
         written = report_mlflow(given.mlflow, sweeps, given.out, together=given.together)
     else:
-        folders = [sweep_folder(name, Path("multirun")) for name in sweeps]
+        folders = [sweep_folder(name) for name in sweeps]
         written = report(folders, given.out, attach=True, together=given.together)
     sys.stdout.write(f"report    {written}\n")
 
@@ -123,8 +124,7 @@ def report_mlflow(experiment: str, names: Sequence[str], out: Path | None, *, to
     from sweep.tracking.connection import Connection
     from sweep.tracking.reports import fetch
 
-    multirun, folder = Path("multirun").absolute(), out or Path("multirun", names[0], "report")
-    place = mlflow_place(multirun)
+    folder, place = out or MULTIRUN / names[0] / "report", mlflow_place(MULTIRUN.absolute())
     to = Connection(place.tracking_uri, experiment, place.artifact_root)
     fetched = {name: folder / "from-mlflow" / name for name in names}
     for name, copy in fetched.items():
@@ -168,14 +168,15 @@ def _attach(sweep: Path, folder: Path) -> None:
         return
     from sweep.tracking.connection import Connection
     from sweep.tracking.reports import attach
-    from sweep.tracking.sweeps import in_a_line
+    from sweep.tracking.sweeps import error_of
 
     place = mlflow_place(sweep.absolute().parent, tracking["uri"], tracking["experiment"])
-    try:
-        to = Connection(place.tracking_uri, place.experiment, place.artifact_root, within_s=LOCK_WAIT_S)
-        attach(to, sweep, folder)
-    except Exception as failure:  # the report on disk is complete without MLflow
-        logging.getLogger(__name__).warning("the report is not in MLflow: %s", in_a_line(failure))
+
+    def connect() -> Connection:
+        return Connection(place.tracking_uri, place.experiment, place.artifact_root, within_s=LOCK_WAIT_S)
+
+    if error := error_of(lambda: attach(connect(), sweep, folder)):
+        logging.getLogger(__name__).warning("the report is not in MLflow: %s", error)
 
 
 def _some_steps(answers: Answers) -> dict[str, pd.DataFrame]:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweep.commands.command_line import DEFAULT_SWEEP, command_parser
+from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.launch.cluster import Unreachable
 from sweep.sweeps.run_states import LIVE, Cluster, RunState, look, to_text
 from sweep.sweeps.slurm import cancel_jobs, watch
@@ -28,6 +28,7 @@ sweep status steps --cancel     cancel its jobs of the cluster; the runs record 
 """
 
 
+@refusals()
 def main() -> None:
     """Show, watch, wait for or cancel the runs of one sweep."""
     parser = command_parser("status", __doc__, EXAMPLES)
@@ -45,7 +46,7 @@ def main() -> None:
             sys.exit(_wait(chosen.sweep, chosen.poll))
         else:
             sys.exit(_show(chosen.sweep, chosen.poll if chosen.watch else None))
-    except (FileNotFoundError, Unreachable) as error:
+    except Unreachable as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

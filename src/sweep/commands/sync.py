@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.progress import track
 
 from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
-from sweep.domain.errors import Refusal, unknown
+from sweep.domain.errors import Refusal
 from sweep.domain.redaction import redact
-from sweep.sweeps.run_folders import MULTIRUN
+from sweep.sweeps.run_folders import MULTIRUN, sweep_folder, sweep_names
 from sweep.tracking import FILE, Events, read
 from sweep.tracking.place import Place, mlflow_place, recorded_tracking
 
@@ -80,20 +80,19 @@ def main() -> None:
 
 def all_sweeps() -> list[str]:
     """The names of all sweeps under multirun/; Refusal if there is none."""
-    names = sorted({path.parent.parent.name for path in MULTIRUN.glob(f"*/*/{FILE}")})
-    if not names:
-        raise Refusal(f"there are no runs in {MULTIRUN.absolute()}: give the folder of a sweep")
-    return names
+    if names := sweep_names():
+        return names
+    raise Refusal(f"there are no runs in {MULTIRUN.absolute()}: give the folder of a sweep")
 
 
 def run_folders(name: str) -> list[Path]:
     """The run folders of a sweep, or the one run, that an argument names; Refusal if there is none."""
-    for folder in (Path(name), MULTIRUN / name):
-        if (folder / FILE).is_file():
-            return [folder.absolute()]
-        if runs := sorted(path.parent.absolute() for path in folder.glob(f"*/{FILE}")):
-            return runs
-    raise Refusal(f"SWEEP={name} is no folder with runs: {unknown(name, all_sweeps())}")
+    folder = sweep_folder(name).absolute()
+    if (folder / FILE).is_file():
+        return [folder]
+    if runs := sorted(path.parent for path in folder.glob(f"*/{FILE}")):
+        return runs
+    raise Refusal(f"SWEEP={name}: {folder} holds no run")
 
 
 def parts(run_folders: list[Path]) -> Iterator[Part]:
@@ -110,8 +109,8 @@ def parts(run_folders: list[Path]) -> Iterator[Part]:
         tracking = recorded_tracking(events)
         place = mlflow_place(folder.parent.parent, tracking["uri"], tracking["experiment"])
         grouped.setdefault((folder.parent, place), {})[folder] = events.summary()
-    for (sweep_folder, place), runs in grouped.items():
-        yield Part(sweep_folder, place, runs)
+    for (folder, place), runs in grouped.items():
+        yield Part(folder, place, runs)
 
 
 def sync(part: Part, *, verbose: bool = True) -> bool:

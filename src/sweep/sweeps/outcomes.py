@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.domain.digests import digest
-from sweep.domain.errors import Refusal, unknown
+from sweep.domain.errors import Refusal
 from sweep.planning.names import KEY_CHARS, is_of_checkpoint, label, told_apart
 from sweep.sweeps.task_variants import with_tasks_apart
 from sweep.system import files
@@ -74,15 +74,6 @@ def _with_interrupted(sweep: Path, table: pa.Table) -> pa.Table:
     runs = zip(table["folder"].to_pylist(), statuses, strict=True)
     true = ["interrupted" if status == RUNNING and not is_alive(sweep / run) else status for run, status in runs]
     return table.set_column(table.schema.names.index("status"), "status", pa.array(true))
-
-
-def sweep_folder(sweep: str, multirun: Path) -> Path:
-    """The folder of a sweep that is given as a folder, or by its name under `multirun`; Refusal if there is none."""
-    for folder in (Path(sweep), multirun / sweep):
-        if folder.is_dir():
-            return folder
-    names = [entry.name for entry in multirun.iterdir() if any(entry.glob(f"*/{FILE}"))] if multirun.is_dir() else []
-    raise Refusal(f"SWEEP={sweep}: no such folder, and under {multirun} {unknown(sweep, sorted(names))}")
 
 
 def frame(table: pa.Table) -> pd.DataFrame:

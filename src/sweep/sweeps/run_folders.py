@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweep.config import RunConfig
+from sweep.domain.errors import Refusal, unknown
+from sweep.launch import job_log
 from sweep.planning.names import run_folder, run_key
-from sweep.tracking import outcome
+from sweep.tracking import FILE, outcome
 
 MULTIRUN = Path("multirun")
 
@@ -14,6 +16,21 @@ MULTIRUN = Path("multirun")
 def expected_folder(config: RunConfig) -> Path:
     """The folder where the run of this configuration keeps its files."""
     return MULTIRUN / config.name / run_folder(config)
+
+
+def sweep_names(multirun: Path = MULTIRUN) -> list[str]:
+    """The names of all sweeps, sorted."""
+    return sorted({path.parents[1].name for file in (FILE, job_log.FILE) for path in multirun.glob(f"*/*/{file}")})
+
+
+def sweep_folder(sweep: str, multirun: Path = MULTIRUN) -> Path:
+    """The folder of a sweep that is given as a folder, or by its name under `multirun`; Refusal if there is none."""
+    for folder in (multirun / sweep, Path(sweep)):
+        if folder.is_dir():
+            return folder
+    names = sweep_names(multirun)
+    there = f"under {multirun} {unknown(sweep, names)}" if names else f"there are no runs in {multirun.absolute()}"
+    raise Refusal(f"SWEEP={sweep}: no such folder, and {there}")
 
 
 def is_done(config: RunConfig, folder: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from sweep.launch.cluster import FINAL, Queued, Unreachable, ended, queue
 from sweep.launch.job_log import Submitted, submissions
+from sweep.sweeps.run_folders import sweep_folder
 from sweep.system.lease import is_alive
 from sweep.system.progress import Report, read_progress
 from sweep.tracking import FILE, outcome
@@ -129,11 +130,8 @@ def last_words(job: Submitted) -> str:
 
 
 def look(multirun: Path, name: str, cluster: Cluster) -> list[RunState]:
-    """The states of a sweep's runs now; FileNotFoundError with the names of all sweeps if it doesn't exist."""
-    folder = multirun / name
-    if not folder.is_dir():
-        names = sorted(path.name for path in multirun.glob("*") if submissions(path) or any(path.glob(f"*/{FILE}")))
-        raise FileNotFoundError(f"there is no sweep {name!r} in {multirun}: there is {', '.join(names) or 'none'}")
+    """The states of a sweep's runs now; Refusal with the names of all sweeps if it doesn't exist."""
+    folder = sweep_folder(name, multirun)
     cluster.update(unfinished_jobs(folder))
     return run_states(folder, cluster)
 

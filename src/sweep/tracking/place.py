@@ -37,7 +37,7 @@ def mlflow_place(multirun: Path, configured_uri: str | None = None, experiment: 
 
 def recorded_tracking(events: Events) -> dict[str, Any]:
     """The `tracking` section of a run's configuration, as its last attempt had it."""
-    return _parsed(_section(events.attempts[-1]["config_yaml"], "tracking"))
+    return _parsed(_section(events.attempts[-1]["config_yaml"]))
 
 
 def sqlite_file(tracking_uri: str) -> Path | None:
@@ -51,12 +51,12 @@ def _parsed(section: str) -> dict[str, Any]:
     return yaml.safe_load(section)["tracking"]
 
 
-def _section(config_yaml: str, name: str) -> str:
-    """The lines of one top-level key of a configuration, from its first line to the next top-level key.
+def _section(config_yaml: str) -> str:
+    """The lines of `tracking:` in a configuration, to its next top-level key.
 
     Reading all of a configuration takes PyYAML 20 ms (2 ms with libyaml), and a sweep may have 10,000 of them.
     """
     lines = config_yaml.splitlines()
-    start = next(number for number, line in enumerate(lines) if line.startswith(f"{name}:"))
+    start = next(number for number, line in enumerate(lines) if line.startswith("tracking:"))
     ends = (number for number, line in enumerate(lines) if number > start and line[:1] not in ("", " ", "#"))
     return "\n".join(lines[start : next(ends, None)])

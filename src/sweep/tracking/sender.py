@@ -87,11 +87,7 @@ def follow(run_folder: Path, connect: Connect, *, is_orphan: Callable[[], bool])
             sent_bytes = size
             pause_s = max(EVERY_S, (time.monotonic() - started) / SHARE)
         due = time.monotonic() + pause_s
-    try:
-        project(run_folder, connect(), alive=sweeps.is_alive(run_folder))
-    except Exception as failure:
-        return sweeps.in_a_line(failure)
-    return None
+    return sweeps.error_of(lambda: project(run_folder, connect(), alive=sweeps.is_alive(run_folder)))
 
 
 def project_sweep(sweep_folder: Path, to: Connection) -> None:

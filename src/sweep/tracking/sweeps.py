@@ -103,22 +103,26 @@ def in_a_line(error: Exception) -> str:
     return redact(line, secrets=map(os.environ.get, SECRETS))[:300]
 
 
+def error_of(act: Callable[[], object]) -> str | None:
+    """Why the call failed, in a line; None if it did not.
+
+    It catches every exception: whatever keeps one run out of MLflow, the others are sent, and the journals have all.
+    """
+    try:
+        act()
+    except Exception as failure:
+        return in_a_line(failure)
+    return None
+
+
 def _pool(to: Connection) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(CALLS_AT_ONCE if to.is_server else 1)
 
 
-def _tried(act: Callable[[], str]) -> str | None:
-    """None as soon as the call succeeds, else its last error; a server may restart, or a database be locked.
-
-    It catches every exception: whatever keeps one run out of MLflow, the others are sent.
-    """
-    for wait_s in (*TRY_AGAIN_S, None):
-        try:
-            act()
-        except Exception as failure:
-            if wait_s is None:
-                return in_a_line(failure)
-            time.sleep(wait_s)
-        else:
-            break
-    return None
+def _tried(act: Callable[[], object]) -> str | None:
+    """None as soon as the call succeeds, else its last error; a server may restart, or a database be locked."""
+    for wait_s in TRY_AGAIN_S:
+        if error_of(act) is None:
+            return None
+        time.sleep(wait_s)
+    return error_of(act)
