@@ -23,6 +23,7 @@ from sweep.commands.command_line import refusals
 from sweep.domain.errors import Refusal
 from sweep.evaluate.lm_eval_model import OLMoLM
 from sweep.run.checkpoint_folder import resolve
+from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system.store import store_at
 
 
@@ -47,7 +48,7 @@ class CheckpointLM(OLMoLM):
             config = read_config(folder, optimizer=False)
         except (FileNotFoundError, ValueError) as error:
             raise Refusal(f"checkpoint={checkpoint}: {error}") from error
-        file = Path(tokenizer) if tokenizer else resolve(store_at(Path("multirun")), config.tokenizer.identifier)
+        file = Path(tokenizer) if tokenizer else resolve(store_at(MULTIRUN), config.tokenizer.identifier)
         if not file.is_file():
             raise Refusal(f"tokenizer={file} is not a file; give model_args tokenizer=FILE, a tokenizer.json")
         if not torch.cuda.is_available():  # lm-eval's default is cuda:0

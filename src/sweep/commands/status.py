@@ -11,14 +11,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.launch.cluster import Unreachable
+from sweep.sweeps.run_folders import MULTIRUN
 from sweep.sweeps.run_states import LIVE, Cluster, RunState, look, to_text
 from sweep.sweeps.slurm import cancel_jobs, watch
 
-MULTIRUN = Path("multirun")
 EVERY_S = 10.0
 EXAMPLES = """\
 sweep status                    the sweep called main
