@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sweep.domain.digests import digest
+from sweep.system.store import Store
 from sweep.tracking import Journal
 
 TASKS = {"arc_easy": "acc", "piqa": "acc"}
@@ -110,15 +111,18 @@ def _result(chosen: dict[str, Any], key: str, *scores: list[dict[str, Any]]) -> 
     position = {"step": chosen["checkpoint.step"], "tokens": chosen["checkpoint.step"] * 1000, "lr": 1e-3}
     before, after, delta = scores
     made = {"before": before, "after": after, "delta": delta, "final_state": f"state of {key}", "final_loss": 4.0}
+    made |= {"key": key, "params": chosen}
     return {"position": position, "cost": {**cost, "preparing_s": 0.0, "seconds": 3.0}, **made}
 
 
 def _write_records(journal: Journal, folder: Path, gain: float) -> None:
     for task in TASKS:
         for when, right in (("before", 0.3), ("after", 0.3 + gain)):
-            path = folder / f"{when}-{task}.parquet"
-            pq.write_table(_records(round(right * DOCUMENTS)), path)
-            journal.write("artifact", name=f"records/{when}/{task}.parquet", path=path.name)
+            store, key = Store(folder.parents[1] / "store"), digest(folder.name, when, task)
+            with store.writing("scores", key) as entry:
+                pq.write_table(_records(round(right * DOCUMENTS)), entry / "records.parquet")
+            path = f"../../store/scores/{key}/records.parquet"
+            journal.write("artifact", name=f"records/{when}/{task}.parquet", path=path)
 
 
 def _records(right: int) -> pa.Table:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sweep.commands import sync
-from sweep.tracking import Journal
+from sweep.tracking import FILE, Journal
+from tests.damage import HOW, damage, flip
 from tests.tracking.conftest import ATTEMPT, score, write_run
 
 CONFIG = "tracking: {name: sqlite, enabled: true, uri: null, experiment: anneal}\n"
@@ -140,6 +143,66 @@ def test_scores_that_differ_in_a_later_attempt_are_shown_as_they_are_now(
     (multirun / "mlflow.db").rename(multirun / "old.db")
     assert main(monkeypatch, "--all") == 0
     assert main(monkeypatch, "--all", "--check") == 0, "a fresh MLflow gets what holds now"
+
+
+def test_after_any_damage_to_a_journal_sync_converges(
+    multirun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """First a line of each kind is damaged; then the same runs are made again, as the same command does."""
+    kinds = ("attempt", "scores", "step", "inputs", "system", "artifact", "outcome")
+    folders = {kind: make(multirun, kind) for kind in kinds} | {"cut": make(multirun, "cut")}
+    assert main(monkeypatch, "--all") == 0
+    for kind in kinds:
+        journal = folders[kind] / FILE
+        flip(journal, 8 * (journal.read_bytes().index(f'"event":"{kind}"'.encode()) + 40))
+    damage(folders["cut"] / FILE, "emptied")
+    capsys.readouterr()
+
+    assert main(monkeypatch, "--all") == 1, "two journals hold no attempt"
+    told = capsys.readouterr()
+    assert "not sent" not in told.out and told.err.count("holds no attempt that can be read") == 2
+    assert main(monkeypatch, "--all", "--check") == 1
+    differences = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert len(differences) == 6 and all("can't be read: what was written there is lost" in d for d in differences)
+
+    for kind in folders:
+        make(multirun, kind)
+    assert main(monkeypatch, "--all") == 0
+    assert main(monkeypatch, "--all", "--check") == 0, capsys.readouterr().out
+    points, _ = there(f"sqlite:///{multirun}/mlflow.db")
+    assert points.keys() == {f"point {name}" for name in folders}
+    assert {run.info.status for run in points.values()} == {"FINISHED"}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_after_any_damage_to_what_is_remembered_of_mlflow_nothing_is_there_twice(
+    multirun: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    folder = make(multirun, "a")
+    assert main(monkeypatch, "--all") == 0
+    for file in (folder / "mlflow.json", folder.parent / ".mlflow.began"):
+        damage(file, how)
+    assert main(monkeypatch, "--all") == 0
+    assert main(monkeypatch, "--all", "--check") == 0
+    assert len(there(f"sqlite:///{multirun}/mlflow.db")[0]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lock", ["EXCLUSIVE", "IMMEDIATE"])
+def test_a_locked_database_is_waited_for(multirun: Path, monkeypatch: pytest.MonkeyPatch, lock: str) -> None:
+    folder = make(multirun, "a")
+    assert main(monkeypatch, "--all") == 0
+    with Journal(folder) as journal:
+        journal.write("attempt", **ATTEMPT | {"key": "key-a", "config_yaml": CONFIG})
+        journal.write("outcome", status="failed", error="x", result=None)
+    locked = sqlite3.connect(multirun / "mlflow.db", check_same_thread=False)
+    locked.execute(f"BEGIN {lock}")
+    free = threading.Timer(26, locked.rollback)
+    free.start()
+    assert main(monkeypatch, "--all") == 0
+    free.join()
+    locked.close()
+    assert main(monkeypatch, "--all", "--check") == 0
 
 
 @pytest.mark.parametrize(

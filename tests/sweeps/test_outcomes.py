@@ -9,9 +9,10 @@ import pytest
 
 from sweep.domain.errors import Refusal
 from sweep.sweeps import outcomes
-from sweep.sweeps.outcomes import TABLE, frame, read_outcomes
+from sweep.sweeps.outcomes import SUM, TABLE, frame, read_outcomes, readable
 from sweep.sweeps.run_folders import sweep_folder
 from sweep.system.lease import run_lease
+from tests.damage import flipped
 from tests.journals import write_run
 
 
@@ -59,7 +60,30 @@ def test_a_damaged_table_is_made_anew(sweep: Path, damage: bytes | None) -> None
     table = sweep / TABLE
     table.write_bytes(table.read_bytes()[:-20] if damage is None else damage)
     assert read_outcomes([sweep]).equals(first)
-    assert [path.name for path in sweep.iterdir() if path.is_file()] == [TABLE]
+    assert {path.name for path in sweep.iterdir() if path.is_file()} == {TABLE, SUM}
+
+
+def test_a_flipped_bit_of_the_table_never_becomes_a_number(sweep: Path) -> None:
+    first = read_outcomes([sweep])
+    table, sound = sweep / TABLE, (sweep / TABLE).read_bytes()
+    for bit in range(5, 8 * len(sound), 8 * len(sound) // 40):
+        table.write_bytes(flipped(sound, bit))
+        assert read_outcomes([sweep]).equals(first)
+
+
+def test_a_folder_in_the_place_of_the_table_is_set_aside(sweep: Path) -> None:
+    first = read_outcomes([sweep])
+    (sweep / TABLE).unlink()
+    (sweep / TABLE / "inner").mkdir(parents=True)
+    assert read_outcomes([sweep]).equals(first)
+    assert (sweep / TABLE).is_file() and len([*sweep.glob(f".{TABLE}*.damaged")]) == 1
+
+
+def test_a_run_that_can_not_be_read_is_left_out_and_named(sweep: Path) -> None:
+    unreadable = sorted(path.parent for path in sweep.glob("*/journal.jsonl"))[0]
+    (unreadable / "journal.jsonl").write_bytes(b"\0" * 100 + b"\n")
+    table, left_out = readable(read_outcomes([sweep]))
+    assert len(table) == 1 and len(left_out) == 1 and unreadable.name in left_out[0]
 
 
 def test_a_table_of_other_columns_is_made_anew(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:

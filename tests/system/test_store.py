@@ -15,6 +15,7 @@ import pytest
 
 from sweep.commands import space
 from sweep.domain.digests import digest
+from sweep.system import files
 from sweep.system import lease as lease_module
 from sweep.system import store as store_module
 from sweep.system.files import file_digest
@@ -84,7 +85,7 @@ def test_a_damaged_entry_is_set_aside_and_made_again(store: Store, damage: str) 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE, errno.EACCES])
 def test_an_error_of_the_file_system_is_no_damage(store: Store, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     store.make("states", "k", fill("sound"))
-    monkeypatch.setattr(store_module, "READ_AGAIN_S", (0.0, 0.0))
+    monkeypatch.setattr(files, "READ_AGAIN_S", (0.0, 0.0))
     failures = [OSError(number, "no")] * 2
 
     def digest_of(path: Path) -> str:

@@ -97,6 +97,7 @@ def write_run(
     status: str | None = "finished",
     changed: dict[int, dict[str, Any]] | None = None,
     inputs: dict[str, Any] = INPUTS,
+    result: dict[str, Any] = RESULT,
     **attempt: Any,
 ) -> Path:
     """A run's folder with its journal, records and outcome; `status` None leaves it running."""
@@ -112,7 +113,7 @@ def write_run(
             journal.write("scores", when="delta", scores=SCORES["delta"])
             (folder / "before.parquet").write_bytes(b"PAR1")
             journal.write("artifact", name="records/before.parquet", path="before.parquet")
-            journal.write("outcome", status=status, error=None, result=RESULT)
+            journal.write("outcome", status=status, error=None, result=result)
         elif status is not None:
             journal.write("outcome", status=status, error="Traceback\nValueError: loss is nan", result=None)
     return folder

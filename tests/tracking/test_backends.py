@@ -92,7 +92,7 @@ def test_what_the_backend_has_no_form_for_is_kept_and_told(
         journal.write("scores", when="after", scores=[score("arc,easy " * 40, "acc,none", -1.7976931348623157e308)])
         journal.write("outcome", status="failed", error="RuntimeError: " + "\0\ud800 " * 9000, result=None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", place.uri)
-    (part,) = sync.parts([folder])
+    (part,) = sync.parts([folder])[0]
     assert sync.sync(part), capsys.readouterr().out
     assert sync.check(part), capsys.readouterr().out
     assert stored(place.ask, experiment) == journalled(folder.parent)
@@ -114,9 +114,23 @@ def test_a_stopped_server_has_everything_when_it_starts_again(
     server = lab("postgres")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     folder = make(tmp_path / "main" / "p", experiment)
-    assert all(sync.sync(part) for part in sync.parts([folder]))
+    assert all(sync.sync(part) for part in sync.parts([folder])[0])
     assert server.stop() == 0
     server.start()
     assert server.said == f"export MLFLOW_TRACKING_URI={server.uri}\n"
     assert stored(server.query, experiment) == journalled(tmp_path / "main")
-    assert all(sync.check(part) for part in sync.parts([folder]))
+    assert all(sync.check(part) for part in sync.parts([folder])[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+def test_a_server_that_was_killed_starts_again_by_the_same_command(lab: Callable[[str], Lab], backend: str) -> None:
+    """Its MLflow and its PostgreSQL run on, and hold the port and the database."""
+    server = lab(backend)
+    server.process.kill()
+    server.process.communicate()
+    server.start()
+    assert server.said == f"export MLFLOW_TRACKING_URI={server.uri}\n"
+    assert server.stop() == 0
+    assert not (server.folder / "mlflow.process.json").exists()
+    server.start()

@@ -52,7 +52,7 @@ def at(uri: str, *folders: Path) -> list[sync.Part]:
     """The runs, as they belong into the MLflow at `uri`."""
     return [
         dataclasses.replace(part, place=dataclasses.replace(part.place, tracking_uri=uri))
-        for part in sync.parts(list(folders))
+        for part in sync.parts(list(folders))[0]
     ]
 
 

@@ -17,7 +17,10 @@ import pytest
 
 from sweep.domain.redaction import redact
 from sweep.tracking import Journal, outcome, read
-from sweep.tracking.journal import has_ended
+from sweep.tracking.journal import damage as journal_damage
+from sweep.tracking.journal import has_ended, last_records
+from tests.damage import flipped
+from tests.tracking.conftest import RESULT, SCORES
 
 Run = Callable[..., Path]
 
@@ -37,7 +40,7 @@ def test_what_is_written_is_read(run: Run) -> None:
     assert events.damaged == ()
 
 
-@pytest.mark.parametrize("tail", [b'{"event":"st', b"\0" * 300, b"not json\n", b'{"no event": 1}\n', b'"text"\n'])
+@pytest.mark.parametrize("tail", [b'{"event":"st', b"\0" * 300, b"not json\n", b'"text"\n'])
 def test_a_torn_tail_is_cut_on_opening_and_nothing_else(run: Run, tail: bytes) -> None:
     folder = run(status=None)
     whole = file(folder).read_bytes()
@@ -271,3 +274,64 @@ def test_reading_journals_imports_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+def damage_line(folder: Path, start: str, *, number: int = 0) -> int:
+    """Change a bit in a line that begins so, the first one being number 0; the line's number in the file, from 1."""
+    lines = file(folder).read_bytes().split(b"\n")
+    at = [at for at, line in enumerate(lines) if line.startswith(start.encode())][number]
+    lines[at] = flipped(lines[at], 8 * 40)
+    file(folder).write_bytes(b"\n".join(lines))
+    return at + 1
+
+
+def test_an_outcome_that_a_damaged_line_follows_is_none(run: Run) -> None:
+    """The line may have begun another attempt."""
+    folder = run()
+    file(folder).write_bytes(file(folder).read_bytes() + b'{"event":"attempt"\xff}\n')
+    assert outcome(folder) is None and read(folder).outcome is None
+
+
+def test_samples_of_the_load_after_an_outcome_leave_it_the_last(run: Run) -> None:
+    folder = run()
+    with Journal(folder) as journal:
+        journal.write("system", values={})
+    assert has_ended(folder) and outcome(folder) == read(folder).outcome != None  # noqa: E711
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_scores_whose_line_is_damaged_are_those_of_the_outcome(run: Run, number: int) -> None:
+    folder = run(result=RESULT | SCORES)
+    whole = read(folder)
+    at = damage_line(folder, '{"event":"scores"', number=number)
+    assert read(folder).scores == whole.scores and read(folder).lost == (at,)
+
+
+def test_a_damaged_line_is_lost_until_a_later_attempt_is_finished(run: Run) -> None:
+    folder = run()
+    number = damage_line(folder, '{"event":"step"')
+    assert read(folder).lost == journal_damage(folder) == (number,)
+    run(status=None)
+    assert read(folder).lost == (number,), "the later attempt may not have come so far"
+    run()
+    assert read(folder).damaged == (number,) and read(folder).lost == journal_damage(folder) == ()
+
+
+def test_a_damaged_attempt_makes_all_of_the_journal_the_last_attempt(run: Run) -> None:
+    folder = run()
+    assert journal_damage(folder) == ()
+    damage_line(folder, '{"event":"attempt"')
+    assert journal_damage(folder) == (1,)
+
+
+def test_a_folder_in_the_place_of_a_journal_is_set_aside(tmp_path: Path) -> None:
+    file(tmp_path).mkdir()
+    assert outcome(tmp_path) is None and read(tmp_path).attempts == ()
+    with Journal(tmp_path) as journal:
+        journal.write("attempt", key="k")
+    assert len(read(tmp_path).attempts) == 1 and len([*tmp_path.glob(".journal*.damaged")]) == 1
+
+
+def test_the_files_that_the_last_attempt_recorded(run: Run) -> None:
+    folder = run()
+    assert last_records(folder) == read(folder).artifacts

@@ -26,8 +26,8 @@ from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
 from sweep.page.figures import report_figures, table_figures
 from sweep.page.html import Section, page
-from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes
-from sweep.sweeps.paired_documents import paired_documents
+from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes, readable
+from sweep.sweeps.paired_documents import paired_documents, without_records
 from sweep.sweeps.questions import Part, parts, recorded_questions
 from sweep.sweeps.run_folders import MULTIRUN, sweep_folder
 from sweep.tracking import FILE, read
@@ -79,15 +79,18 @@ def report(sweeps: Sequence[Path], out: Path | None = None, *, attach: bool = Fa
     if there are several sweeps. `attach` also logs the report to the run of each sweep in MLflow, if the sweep is
     tracked and MLflow answers.
     """
-    outcomes = read_outcomes(sweeps)
+    outcomes, left_out = readable(read_outcomes(sweeps))
     runs = frame(outcomes)
     params = [name.removeprefix(PARAM) for name in outcomes.schema.names if name.startswith(PARAM)]
-    listed = [name for name in runs if name not in ("records", "command", "keys") and not name.startswith("stderr/")]
+    unlisted = ("records", "command", "keys", "lost")
+    listed = [name for name in runs if name not in unlisted and not name.startswith("stderr/")]
     folder, title = out or sweeps[0] / "report", f"sweep {', '.join(sweep.name for sweep in sweeps)}"
     whole = together or len(sweeps) > 1
     found = [Part("", runs)] if whole else parts(runs, params, recorded_questions(sweeps[0]))
     sections = [_answered(part, params, number if len(found) > 1 else None) for number, part in enumerate(found, 1)]
-    written = _write(folder, title, list(_introduction(runs, found)), sections)
+    if names := without_records(runs):
+        left_out.append(f"Records are gone, so gains are not tested on all tasks: {', '.join(names)}.")
+    written = _write(folder, title, [*_introduction(runs, found), *left_out], sections)
     runs[listed].to_csv(folder / "runs.csv", index=False)
     for sweep in sweeps if attach else ():
         _attach(sweep, folder)
@@ -113,9 +116,6 @@ def _introduction(runs: pd.DataFrame, found: Sequence[Part]) -> Iterator[str]:
         return
     listed = "; ".join(f"{number}. {part.title} ({len(part.rows)} runs)" for number, part in enumerate(found, 1))
     yield f"{len(runs)} runs of commands that asked different questions, each analysed by itself: {listed}."
-    unreadable = int((runs["status"] == "unreadable").sum())
-    if unreadable:
-        yield f"The journals of {unreadable} runs can't be read."
     yield "With --together all runs are analysed as one design; name=NAME keeps a question in a sweep of its own."
 
 

@@ -23,7 +23,7 @@ from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal
 from sweep.domain.redaction import redact
 from sweep.sweeps.run_folders import MULTIRUN, sweep_folder, sweep_names
-from sweep.tracking import FILE, Events, read
+from sweep.tracking import FILE, Events, lost_lines, read
 from sweep.tracking.place import Place, mlflow_place, recorded_tracking
 
 EXAMPLES = """\
@@ -71,10 +71,11 @@ def main() -> None:
     try:
         if chosen.watch:
             watch(folders)
-        results = [(check if chosen.check else sync)(part) for part in parts(folders)]
+        grouped, unreadable = parts(folders)
+        results = [(check if chosen.check else sync)(part) for part in grouped]
     except KeyboardInterrupt:
         sys.exit("stopped: the same command goes on from here")
-    if not results or not all(results):
+    if unreadable or not all(results):
         sys.exit(1)
 
 
@@ -95,22 +96,27 @@ def run_folders(name: str) -> list[Path]:
     raise Refusal(f"SWEEP={name}: {folder} holds no run")
 
 
-def parts(run_folders: list[Path]) -> Iterator[Part]:
-    """The runs, grouped by sweep and by the MLflow that they belong into.
+def parts(run_folders: list[Path]) -> tuple[list[Part], list[Path]]:
+    """The runs, grouped by sweep and by the MLflow that they belong into; and those whose journal can't be read.
 
-    A run whose journal holds no attempt that can be read is left out, and named on the terminal.
+    The latter are named on the terminal.
     """
     grouped: dict[tuple[Path, Place], dict[Path, Events]] = {}
+    unreadable: list[Path] = []
     for folder in dict.fromkeys(run_folders):
         events = read(folder, steps=False)
         if not events.attempts:
-            console.print(f"[red]{folder / FILE} holds no attempt that can be read", soft_wrap=True)
+            console.print(
+                f"{folder / FILE} holds no attempt that can be read, so the run is left out: "
+                "the command that made it makes it again",
+                style="red", markup=False, soft_wrap=True,
+            )  # fmt: skip
+            unreadable.append(folder)
             continue
         tracking = recorded_tracking(events)
         place = mlflow_place(folder.parent.parent, tracking["uri"], tracking["experiment"])
         grouped.setdefault((folder.parent, place), {})[folder] = events.summary()
-    for (folder, place), runs in grouped.items():
-        yield Part(folder, place, runs)
+    return [Part(folder, place, runs) for (folder, place), runs in grouped.items()], unreadable
 
 
 def sync(part: Part, *, verbose: bool = True) -> bool:
@@ -129,6 +135,8 @@ def sync(part: Part, *, verbose: bool = True) -> bool:
     if verbose or errors:
         sys.stdout.write(f"{part}: {len(part.runs)} runs" + ("" if errors else ", all there") + "\n")
         sys.stdout.write("".join(f"  not sent: {name}: {error}\n" for name, error in errors.items()))
+        lost = {folder.name: lost_lines(events) for folder, events in part.runs.items() if events.lost}
+        sys.stdout.write("".join(f"  {name}: {lines}\n" for name, lines in lost.items()))
         sys.stdout.flush()
     return not errors
 
@@ -166,7 +174,7 @@ def watch(folders: list[Path]) -> Never:
             stat = path.stat()
             versions[path.parent] = stat.st_size, stat.st_mtime_ns, is_alive(path.parent)
         changed = [folder for folder, version in versions.items() if synced.get(folder) != version]
-        for part in parts(changed):
+        for part in parts(changed)[0]:
             if sync(part, verbose=not synced):
                 synced |= {folder: versions[folder] for folder in part.runs}
         time.sleep(EVERY_S)

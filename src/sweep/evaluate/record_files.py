@@ -64,8 +64,11 @@ def write_records(table: pa.Table, path: Path) -> None:
 
 
 def read_records(path: Path) -> pa.Table:
-    """The table that `write_records` wrote; ValueError if its columns are not those of records."""
-    table = pq.read_table(path)
+    """The table that `write_records` wrote; ValueError if the file is none, or its columns are not those of records."""
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise ValueError(f"{path} is no file of records: {error}") from error
     known = [field for field in (*SCHEMA, *MORE) if field.name in table.schema.names]
     if not table.schema.equals(pa.schema(known)) or known[: len(SCHEMA)] != list(SCHEMA):
         raise ValueError(f"{path}: columns {table.schema.names} are not those of records, {SCHEMA.names}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+
+from sweep.system.sealed import append, opened, whole_lines
 
 log = logging.getLogger(__name__)
 
@@ -37,28 +38,26 @@ def record(sweep: Path, jobs: Iterable[Submitted]) -> None:
 
     A last line that a kill or a full disk has cut off is removed first.
     """
-    lines = "".join(f"{json.dumps(dataclasses.asdict(job))}\n" for job in jobs)
     (sweep / FOLDER).mkdir(parents=True, exist_ok=True)
-    with FileLock(sweep / FOLDER / f"{FILE}.lock"), (sweep / FOLDER / FILE).open("ab+") as f:
-        f.seek(0)
-        f.truncate(f.read().rfind(b"\n") + 1)
-        f.write(lines.encode())
-        f.flush()
-        os.fsync(f.fileno())
+    with FileLock(sweep / FOLDER / f"{FILE}.lock"):
+        append(sweep / FOLDER / FILE, [json.dumps(dataclasses.asdict(job)) for job in jobs])
 
 
 def submissions(sweep: Path) -> dict[str, Submitted]:
     """Run -> the last job that it was given to. A damaged line is named and left out."""
     try:
-        lines = (sweep / FOLDER / FILE).read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
+        lines = whole_lines(sweep / FOLDER / FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except IsADirectoryError:
+        log.warning("%s is a folder where a file belongs: which jobs the runs had is unknown", sweep / FOLDER / FILE)
         return {}
     jobs: dict[str, Submitted] = {}
     for number, line in enumerate(lines, 1):
         try:
-            fields = json.loads(line)
+            fields = opened(line) or {}
             job = Submitted(**{**fields, "runs": tuple(map(str, fields["runs"]))})
-        except (ValueError, TypeError, KeyError):
+        except (TypeError, KeyError):
             log.warning("%s: line %d is damaged, and left out", sweep / FOLDER / FILE, number)
             continue
         jobs |= dict.fromkeys(job.runs, job)

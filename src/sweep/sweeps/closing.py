@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from sweep.sweeps.closing_table import draw, row
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system import ranks
 from sweep.system.lease import is_alive
-from sweep.system.store import store_at
+from sweep.system.store import store_at, verified
 from sweep.system.terminal import show
-from sweep.tracking import FILE, read
+from sweep.tracking import FILE, lost_lines, read
 from sweep.tracking.background import bring_up_to_date
 from sweep.tracking.place import mlflow_place
+
+log = logging.getLogger(__name__)
 
 
 def close(configs: list[RunConfig]) -> None:
@@ -29,6 +32,9 @@ def close(configs: list[RunConfig]) -> None:
     by_folder = {multirun / config.name / run_folder(config): config for config in configs}
     journals = {folder: read(folder, steps=False) for folder in by_folder if (folder / FILE).is_file()}
     tracked = {folder.parent: by_folder[folder].tracking for folder in journals if by_folder[folder].tracking.enabled}
+    for folder, events in journals.items():
+        if events.lost:
+            log.warning("%s: %s", folder, lost_lines(events))
     # a run may have ended while MLflow was away, or been killed before MLflow had its outcome
     for sweep, tracking in tracked.items():
         if not bring_up_to_date(sweep, mlflow_place(multirun, tracking.uri, tracking.experiment)):
@@ -63,11 +69,12 @@ def _beyond_control(config: RunConfig, events: Any, multirun: Path) -> list[dict
 
 
 def _records(folder: Path, events: Any) -> dict[str, Path]:
-    """Task -> the file of a finished run's last records, for the tasks whose file the store still has."""
+    """Task -> the file of a finished run's last records, for the tasks whose file the store still has undamaged."""
     if (events.outcome or {}).get("status") != "finished":
         return {}
     after = "records/after/"
     files = {
         name.removeprefix(after): folder / path for name, path in events.artifacts.items() if name.startswith(after)
     }
-    return {name.removesuffix(".parquet"): path for name, path in files.items() if path.is_file()}
+    sound = {name.removesuffix(".parquet"): verified(path) for name, path in files.items()}
+    return {task: file for task, file in sound.items() if file is not None}

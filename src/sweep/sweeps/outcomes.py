@@ -7,6 +7,8 @@ about a second. The table may be deleted at any time.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import json
 import logging
 import os
@@ -17,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sweep.domain.digests import digest
@@ -25,12 +28,14 @@ from sweep.planning.names import KEY_CHARS, is_of_checkpoint, label, told_apart
 from sweep.sweeps.task_variants import with_tasks_apart
 from sweep.system import files
 from sweep.system.lease import is_alive
-from sweep.tracking import FILE, Events, params_of, read
+from sweep.system.sealed import read_sealed, write_sealed
+from sweep.tracking import FILE, Events, lost_lines, params_of, read
 
 log = logging.getLogger(__name__)
 
-TABLE = "outcomes.parquet"
-REVISION = b"4"
+TABLE, SUM = "outcomes.parquet", ".outcomes.json"
+"""The table, and the file that holds its digest and its revision: a damaged table is never read."""
+REVISION = b"5"
 """The version of the columns; a table with another one is made again."""
 CHUNK = 256
 """Journals that are held as Python objects at a time."""
@@ -38,11 +43,11 @@ DIGESTS = ("run", "checkpoint", "data.digest", "tasks.digest")
 """Columns that tell runs, checkpoints, data and task sets apart."""
 TEXTS = (
     *(*DIGESTS, "folder", "name", "checkpoint_name", "task_digests", "status"),
-    *("error", "final_state", "records", "command"),
+    *("error", "final_state", "records", "command", "lost"),
 )
 """Columns of text, besides the params."""
 WHOLES = ("size", "mtime_ns", "position/step", "position/tokens", "cost/updates_done", "cost/tokens")
-RUNNING = "running"
+RUNNING, UNREADABLE = "running", "unreadable"
 PARAM, STDERR, RECORDS = "params/", "stderr/", "records/"
 """Prefixes: of a column with a param's value as JSON, of a column with a score's standard error, and of the name of a
 file of records in the journal."""
@@ -54,8 +59,9 @@ def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:
     Columns: the digests `run` (its key), `checkpoint`, `data.digest` and `tasks.digest`, by which runs are grouped and
     joined; the labels `folder`, `name` and `checkpoint_name`; `status` (finished, failed, interrupted, running or
     unreadable), `error`, `params/NAME` (JSON), `WHEN/METRIC/TASK` and `stderr/WHEN/METRIC/TASK` for WHEN before, after
-    and delta, `position/…`, `cost/…`, `final_state`, `final_loss`, `task_digests`, JSON of TASK -> digest, and
-    `records`, JSON of WHEN/TASK -> path of the records from the run's folder.
+    and delta, `position/…`, `cost/…`, `final_state`, `final_loss`, `task_digests`, JSON of TASK -> digest, `records`,
+    JSON of WHEN/TASK -> path of the records from the run's folder, and `lost`, which lines of the journal are lost, in
+    words.
     """
     tables = []
     for sweep in sweeps:
@@ -74,6 +80,20 @@ def _with_interrupted(sweep: Path, table: pa.Table) -> pa.Table:
     runs = zip(table["folder"].to_pylist(), statuses, strict=True)
     true = ["interrupted" if status == RUNNING and not is_alive(sweep / run) else status for run, status in runs]
     return table.set_column(table.schema.names.index("status"), "status", pa.array(true))
+
+
+def readable(outcomes: pa.Table) -> tuple[pa.Table, list[str]]:
+    """The runs whose journal can be read, and sentences on what can't be; Refusal if there is no such run."""
+    rows = list(zip(*(outcomes[name].to_pylist() for name in ("sweep", "folder", "status", "lost")), strict=True))
+    left_out = [
+        f"{Path(sweep, run)}: its journal can't be read; the command that made the run makes it again."
+        for sweep, run, status, _ in rows
+        if status == UNREADABLE
+    ]
+    if len(left_out) == len(rows):
+        raise Refusal("\n".join(left_out))
+    left_out += [f"{Path(sweep, run)}: {lost}." for sweep, run, status, lost in rows if status != UNREADABLE and lost]
+    return outcomes.filter(pc.not_equal(outcomes["status"], UNREADABLE)), left_out
 
 
 def frame(table: pa.Table) -> pd.DataFrame:
@@ -183,10 +203,17 @@ def _current(sweep: Path) -> pa.Table:
 
 def _stored(path: Path) -> pa.Table:
     """The table in the file; an empty one if the file is absent, damaged or of another revision."""
-    with contextlib.suppress(OSError, pa.ArrowException):
-        table = pq.read_table(path)
-        if (table.schema.metadata or {}).get(b"revision") == REVISION:
-            return table
+    try:
+        content = files.read_bytes(path)
+    except FileNotFoundError:
+        return _table([])
+    except OSError as error:
+        log.warning("%s can't be read: %s; made again from the journals", path, error)
+        return _table([])
+    made_of = read_sealed(path.with_name(SUM), remedy="the table is made again from the journals")
+    if made_of == {"sha256": hashlib.sha256(content).hexdigest(), "revision": REVISION.decode()}:
+        return pq.read_table(io.BytesIO(content))
+    log.info("%s is damaged, or of another version: made again from the journals", path)
     return _table([])
 
 
@@ -195,7 +222,10 @@ def _store(table: pa.Table, path: Path) -> None:
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     texts = [name for name in table.schema.names if pa.types.is_string(table.schema.field(name).type)]
     try:
+        if path.is_dir():
+            log.warning("%s is a folder where a file belongs: set aside as %s", path, files.set_aside(path))
         pq.write_table(table, part, compression="zstd", use_dictionary=texts)
+        write_sealed(path.with_name(SUM), {"sha256": files.file_digest(part), "revision": REVISION.decode()})
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -221,7 +251,7 @@ def _rows(sweep: Path, versions: Mapping[str, tuple[int, int]]) -> Iterator[dict
 def _row(events: Events) -> dict[str, Any]:
     """The columns of one run, with what was recorded before a failure."""
     if not events.attempts:
-        return {"status": "unreadable"}
+        return {"status": UNREADABLE}
     last, outcome = events.attempts[-1], events.outcome
     params = params_of(last)
     row: dict[str, Any] = {"run": last["key"], "name": last["name"], "command": last["command"]}
@@ -242,7 +272,7 @@ def _row(events: Events) -> dict[str, Any]:
         for name, path in events.artifacts.items()
         if name.startswith(RECORDS)
     }
-    return row | {"records": json.dumps(records)}
+    return row | {"records": json.dumps(records), "lost": lost_lines(events) if events.lost else None}
 
 
 def _inputs(events: Events, params: Mapping[str, Any]) -> dict[str, str | None]:

@@ -17,6 +17,7 @@ from sweep.analysis.outcomes import HELDOUT, Outcome
 from sweep.evaluate import read_records
 from sweep.evaluate.metrics import METRICS, choices, values
 from sweep.evaluate.record_files import columns_of
+from sweep.system.store import MANIFEST, verified
 
 
 def paired_documents(
@@ -31,7 +32,8 @@ def paired_documents(
     first = (run, "before") if other is None else (other, "after")
     for task in dict.fromkeys(outcome.task for outcome in outcomes):
         paths = [_records_path(row, when, task) for row, when in (first, (run, "after"))]
-        both = [columns_of(read_records(path)) for path in paths if path is not None and path.is_file()]
+        files = [verified(path) for path in paths if path is not None]
+        both = [columns_of(read_records(file)) for file in files if file is not None]
         if len(both) < 2 or not np.array_equal(both[0]["document"], both[1]["document"]):
             continue
         for outcome in (outcome for outcome in outcomes if outcome.task == task):
@@ -60,4 +62,15 @@ def _records_path(row: pd.Series, when: str, task: str) -> Path | None:
         return None
     folder = Path(row["sweep"], row["folder"])
     fetched = folder / "records" / when / f"{task.partition(':')[0]}.parquet"  # by `tracking.reports.fetch`
-    return fetched if fetched.is_file() else folder / path
+    return fetched if (fetched.parent / MANIFEST).is_file() else folder / path
+
+
+def without_records(runs: pd.DataFrame) -> list[str]:
+    """Names of the runs of which a file of records is gone: it was freed, or set aside as damaged."""
+    gone = []
+    for _, run in runs.iterrows():
+        named = [name.partition("/") for name in json.loads(run["records"] or "{}")]
+        paths = [_records_path(run, when, task) for when, _, task in named]
+        if any(path is None or not (path.is_file() and (path.parent / MANIFEST).is_file()) for path in paths):
+            gone.append(run["name"])
+    return gone

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal, unknown
 from sweep.launch import job_log
 from sweep.planning.names import run_folder, run_key
+from sweep.system.store import Store, store_at
 from sweep.tracking import FILE, outcome
+from sweep.tracking.journal import damage, last_records
 
 MULTIRUN = Path("multirun")
+STATES = "states"
 
 
 def expected_folder(config: RunConfig) -> Path:
@@ -39,9 +43,31 @@ def is_done(config: RunConfig, folder: Path) -> bool:
 
 
 def is_finished(key: str, folder: Path) -> bool:
-    """Whether the run with this key is finished."""
+    """Whether the run with this key is finished, and nothing of it has to be made again."""
     last = outcome(folder)
-    return last is not None and last["status"] == "finished" and last["result"]["key"] == key
+    if last is None or last["status"] != "finished" or last["result"]["key"] != key:
+        return False
+    return damage_to_mend(folder, last["result"]) is None
+
+
+def damage_to_mend(folder: Path, result: dict[str, Any]) -> str | None:
+    """What of a finished run is damaged and can be made again; None if nothing is.
+
+    Weights that were to be kept are trained again. Records, and lines of the journal, are made again if the weights are
+    there, which takes no training. What was deleted on purpose is not missed.
+    """
+    store, state, params = store_at(folder.absolute().parents[1]), result["final_state"], result["params"]
+    if params.get("anneal.keep", True) and store.was_damaged(STATES, state):
+        return "its weights were damaged"
+    if params.get("anneal.steps") and not store.has(STATES, state):
+        return None
+    if lines := damage(folder):
+        return f"line {lines[0]} of its journal is damaged"
+    for name, path in last_records(folder).items():
+        entry = Path(folder, path).parent
+        if not entry.is_dir() and Store(entry.parents[1]).was_damaged(entry.parent.name, entry.name):
+            return f"its {name} was damaged"
+    return None
 
 
 def objective(folder: Path) -> float | None:

@@ -22,20 +22,18 @@ from pathlib import Path
 from sweep.system import stop_signals
 from sweep.system.claims import Claims
 from sweep.system.disk import is_full, make_shared, share_like
-from sweep.system.files import file_digest, fsync, write_durably
+from sweep.system.files import DAMAGED, file_digest, fsync, patiently, read_bytes, write_durably
 from sweep.system.lease import LOCK, Lease
 from sweep.system.processes import parse_process, this_process
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "entry.json"
-DAMAGED, DROPPED = ".damaged", ".dropped"
-"""Endings of folders that were set aside: a person may look at a damaged one, a dropped one is being deleted."""
+DROPPED = ".dropped"
+"""Ending of a folder that is being deleted."""
 LEASES = "leases"
 ABANDONED_S = 24 * 3600.0
 """An unfinished folder of another host, or of a container, is left alone for this long after its last change."""
-READ_AGAIN_S = (0.5, 2.0)
-"""Waits before an entry that the file system could not read is read again."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Store:
         if path in self._verified:
             return path
         try:
-            damage = _patiently(lambda: _damage(path))
+            damage = patiently(lambda: _damage(path))
         except FileNotFoundError:  # deleted meanwhile
             return None
         if damage is None:
@@ -90,9 +88,14 @@ class Store:
         log.warning("%s is damaged (%s): set aside as %s, and made again if it can be", path, damage, aside)
         return None
 
+    def was_damaged(self, kind: str, key: str) -> bool:
+        """Whether the entry was set aside as damaged, and has not been made again."""
+        folder = self.root / kind
+        return not self.has(kind, key) and any(folder.glob(f".{key}.*{DAMAGED}"))
+
     def digests(self, kind: str, key: str) -> dict[str, str]:
         """File -> SHA-256 of an entry that `get` has returned."""
-        manifest = json.loads((self.path(kind, key) / MANIFEST).read_text())
+        manifest = json.loads(read_bytes(self.path(kind, key) / MANIFEST))
         return {name: sha for name, (_, sha) in manifest.items()}
 
     @contextlib.contextmanager
@@ -101,7 +104,7 @@ class Store:
         with self.unfinished(kind, key) as part:
             try:
                 yield part
-                _seal(part, self.root)
+                seal(part, self.root)
             except Exception as error:
                 if is_full(part, error):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part.parent)) from error
@@ -215,7 +218,8 @@ class Store:
         except OSError:
             if (target / MANIFEST).is_file():
                 return  # somebody published the same content first
-            self._set_aside(target, DAMAGED)
+            aside = self._set_aside(target, DAMAGED)
+            log.warning("%s is damaged (it has no manifest): set aside as %s, and made again", target, aside)
             os.rename(part, target)
         fsync(target.parent)
 
@@ -227,6 +231,16 @@ class Store:
             os.rename(path, aside)
             return aside
         return None
+
+
+def verified(file: Path) -> Path | None:
+    """A file of an entry of any store, by its path; None if the entry is absent, or damaged and set aside.
+
+    For paths that were written down elsewhere, as those of records in journals.
+    """
+    folder = file.parent
+    entry = Store(folder.parents[1]).get(folder.parent.name, folder.name)
+    return None if entry is None else entry / file.name
 
 
 def store_at(multirun: Path) -> Store:
@@ -255,9 +269,12 @@ def _abandoned(part: Path) -> bool:
     return True
 
 
-def _seal(folder: Path, root: Path) -> None:
-    """Write the manifest, put everything on disk, and let others do with it what they may do with the store."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file())
+def seal(folder: Path, root: Path) -> None:
+    """Write the manifest, put everything on disk, and let others do with it what they may do with the folder `root`.
+
+    From now on `Store.get` and `verified` check the folder.
+    """
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST)
     manifest = {str(f.relative_to(folder)): [f.stat().st_size, file_digest(f)] for f in files}
     for f in files:
         fsync(f)
@@ -267,26 +284,15 @@ def _seal(folder: Path, root: Path) -> None:
     fsync(folder)
 
 
-def _patiently(read: Callable[[], str | None]) -> str | None:
-    """The result of `read`, tried again after a passing error of a shared file system."""
-    for wait_s in READ_AGAIN_S:
-        try:
-            return read()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            log.warning("%s; trying again in %g s", error, wait_s)
-            stop_signals.pause(wait_s)
-    return read()
-
-
 def _damage(folder: Path) -> str | None:
     """What is wrong with an entry; None if nothing is. OSError if it can't be read."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         files = {str(name): (int(size), str(sha)) for name, (size, sha) in manifest.items()}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return "its manifest is unreadable"
+    if not files:
+        return "its manifest is empty"
     for name, (size, sha) in files.items():
         f = folder / name
         if not f.is_file():

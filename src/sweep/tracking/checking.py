@@ -10,8 +10,8 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from sweep.tracking import mlflow_values
-from sweep.tracking.connection import Connection
-from sweep.tracking.events import Events
+from sweep.tracking.connection import Connection, as_begun
+from sweep.tracking.events import Events, lost_lines
 from sweep.tracking.journal import read
 from sweep.tracking.mlflow_inputs import artifacts
 
@@ -26,6 +26,9 @@ def differences(run_folder: Path, to: Connection, runs: list[Run], *, alive: boo
         yield f"{len(runs)} runs in MLflow instead of 1"
         return
     (run,) = runs
+    events = as_begun(events, run)
+    if events.lost:
+        yield lost_lines(events)
     if (status := mlflow_values.status(events, alive=alive)) != run.info.status:
         yield f"status {run.info.status}, journal {status}"
     yield from _named("param", run.data.params, mlflow_values.params(events))
@@ -54,9 +57,9 @@ def _points(to: Connection, run: Run, events: Events) -> Iterator[str]:
         for metric in to.client.get_metric_history(run.info.run_id, name)
     )
     missing, extra = _without_earlier(journal - sent, sent - journal, events)
-    if events.damaged:  # a damaged line may have held an update that MLflow got
-        places = set(map(_place, journal))
-        extra = Counter({value: n for value, n in extra.items() if _place(value) in places})
+    if events.damaged or events.is_cut:  # MLflow keeps what it got of lines that are damaged now
+        sent_places = set(map(_place, extra))
+        missing, extra = Counter({v: n for v, n in missing.items() if _place(v) not in sent_places}), Counter()
     for kind, points in (("missing", missing), ("not in the journal", extra)):
         for name, count in sorted(Counter(value[0] for value in points.elements()).items()):
             total = sum(n for value, n in journal.items() if value[0] == name)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -36,9 +39,13 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 for _name in ("alembic", "mlflow", "urllib3.connectionpool"):  # errors become one line of ours
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
+T = TypeVar("T")
+
 LOCK = ".mlflow.lock"
 PATIENT_S = 600.0
 """Seconds to wait for a lock, at most."""
+LOCKED_S = 60.0
+"""Seconds to wait for a SQLite file that another program has locked."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 PAGE = 1000
@@ -58,7 +65,7 @@ class Connection:
         artifact_root.mkdir(parents=True, exist_ok=True)
         with FileLock(artifact_root / LOCK, timeout=within_s):
             _make_database(tracking_uri)
-            self.client = MlflowClient(tracking_uri)
+            self.client = cast(MlflowClient, _Waiting(while_locked(MlflowClient, tracking_uri)))
             opened = self.client.get_experiment_by_name(experiment) or self._new_experiment(artifact_root)
             if opened.lifecycle_stage == "deleted":
                 self.client.restore_experiment(opened.experiment_id)
@@ -83,7 +90,7 @@ class Connection:
         """
         first = events.attempts[0]
         identity = {"sweep.key": first["key"], "sweep.name": first["sweep"]}
-        existing = own(events, self._found(identity)) if known is None else known
+        existing = own(events, self._found(identity), prefer) if known is None else known
         run = self._only(existing, prefer=prefer)
         return run or self._create(milliseconds(first), tags | identity, first["name"])
 
@@ -138,12 +145,52 @@ class Connection:
                 return runs
 
 
-def own(events: Events, runs: Iterable[Run]) -> list[Run]:
+def own(events: Events, runs: Iterable[Run], remembered: str | None = None) -> list[Run]:
     """Of MLflow runs with this journal's key, those that began in the same millisecond as the journal.
 
+    If there is none, the `remembered` one to which the journal was sent: its first line may have been damaged since.
     Others are of somebody else, who made the same run in a sweep of the same name.
     """
-    return [run for run in runs if run.info.start_time == milliseconds(events.attempts[0])]
+    runs = list(runs)
+    began = [run for run in runs if run.info.start_time == milliseconds(events.attempts[0])]
+    return began or [run for run in runs if run.info.run_id == remembered]
+
+
+def as_begun(events: Events, run: Run) -> Events:
+    """The journal with the beginning of its MLflow run, by which its points are dated.
+
+    The two differ only if the journal's first line is damaged.
+    """
+    first, *later = events.attempts
+    if milliseconds(first) == run.info.start_time:
+        return events
+    return replace(events, attempts=({**first, "time": (run.info.start_time + 0.5) / 1000}, *later), is_cut=True)
+
+
+class _Waiting:
+    """MLflow's client, each call of which waits while another program has locked the SQLite file."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return functools.partial(while_locked, getattr(self._client, name))
+
+
+def while_locked(call: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """The call's result; made again for LOCKED_S seconds while the database is locked.
+
+    A locked database has taken nothing of a call. MLflow 3.17 waits up to 20 s by itself, and not at all where SQLite
+    thinks that waiting could be a deadlock.
+    """
+    until = time.monotonic() + LOCKED_S
+    while True:
+        try:
+            return call(*arguments, **named)
+        except MlflowException as error:
+            if "database is locked" not in str(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.5)
 
 
 def _make_database(tracking_uri: str) -> None:

@@ -36,6 +36,10 @@ class Events:
     """The outcome of the last attempt; None: it has none yet."""
     damaged: tuple[int, ...]
     """Numbers, from 1, of the lines that can't be read."""
+    lost: tuple[int, ...] = ()
+    """Those of them that no later attempt of a finished run has written again."""
+    is_cut: bool = False
+    """Whether lines of its beginning are known to be gone, because MLflow has them."""
     inputs: dict[str, Any] | None = None
     """Checkpoint, data and held-out text of the last attempt that came so far; None: older journals lack it."""
     system: tuple[dict[str, Any], ...] = ()
@@ -107,6 +111,12 @@ def run_names(runs: Sequence[Events]) -> list[str]:
 def _attempt_summary(attempt: dict[str, Any]) -> dict[str, Any]:
     params = {sys.intern(name): value for name, value in params_of(attempt).items()}
     return {**{name: attempt[name] for name in ("time", "key", "name", "sweep", "host")}, "params": params}
+
+
+def lost_lines(events: Events) -> str:
+    """Which lines of the journal are lost, in words."""
+    numbers = ", ".join(map(str, events.lost))
+    return f"line{'s' * (len(events.lost) > 1)} {numbers} of its journal can't be read: what was written there is lost"
 
 
 def milliseconds(event: dict[str, Any]) -> int:

@@ -1,18 +1,14 @@
-"""A run's journal: JSON lines that are only appended to. It is the truth, and MLflow is made from it.
-
-Non-finite numbers are written as Python's JSON writes them (NaN, Infinity), so that they are read back as floats. Each
-line ends with the CRC-32 of what is before it: with a flipped bit inside a number it is damaged, not another number.
-"""
+"""A run's journal: sealed JSON lines that are only appended to. It is the truth, and MLflow is made from it."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import json
+import logging
 import os
 import threading
 import time
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
@@ -21,7 +17,11 @@ from types import TracebackType
 from typing import Any
 
 from sweep.domain.redaction import redact
+from sweep.system.files import fsync, set_aside
+from sweep.system.sealed import is_sound, opened, pieces_from_end, sealed, whole_bytes, whole_lines
 from sweep.tracking.events import Events, milliseconds
+
+log = logging.getLogger(__name__)
 
 FILE = "journal.jsonl"
 DURABLE = {"attempt", "outcome"}
@@ -30,10 +30,7 @@ SYNC_S = 1.0
 """Seconds between two fsyncs of the other events, more on a slow disk; a power cut may cost what came since."""
 SHARE = 0.005
 """The part of the time that those fsyncs may take."""
-BLOCK_BYTES = 1 << 18
-"""Read at once when a journal is read from its end; an outcome with 500 scores takes about 50 kB."""
-
-CRC_BYTES = len(',"crc":"01234567"}')
+WHENS = ("before", "after", "delta")
 
 
 class Journal:
@@ -42,16 +39,18 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE
+        if self.path.is_dir():
+            log.warning("%s is a folder where a file belongs: set aside as %s", self.path, set_aside(self.path))
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        os.ftruncate(self._fd, _whole_bytes(self.path))
-        _sync_folder(folder)
+        os.ftruncate(self._fd, whole_bytes(self.path))
+        fsync(folder)
         self._due = time.monotonic() + SYNC_S
         self._lock = threading.Lock()
 
     def write(self, event: str, **fields: Any) -> None:
         """Append one event, with secrets in URIs masked; raises OSError if the disk does not take the whole line."""
         text = json.dumps({"event": event, "time": time.time(), **fields}, separators=(",", ":"), default=os.fspath)
-        line = _sealed(redact(text).encode()) + b"\n"
+        line = sealed(redact(text)) + b"\n"
         with self._lock:
             end = os.fstat(self._fd).st_size
             if os.write(self._fd, line) != len(line):
@@ -77,16 +76,25 @@ class Journal:
 
 
 def read(folder: Path, *, steps: bool = True) -> Events:
-    """The journal of a run. Without `steps`, step and system events are skipped, which is many times faster."""
-    lines = enumerate(_lines((folder / FILE).read_bytes()), 1)
-    parsed = {n: _parse(line) for n, line in lines if steps or not (_is(line, "step") or _is(line, "system"))}
+    """The journal of a run. Without `steps`, step and system events are skipped, which is many times faster.
+
+    Scores whose line is damaged are taken from the outcome.
+    """
+    lines = _lines(folder)
+    parsed = {n: _parse(line) for n, line in enumerate(lines, 1) if steps or not _is_frequent(line)}
+    damaged = tuple(number for number, event in parsed.items() if event is None)
     events = [event for event in parsed.values() if event is not None]
     kinds: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for event in events:
         kinds[event["event"]].append(event)
     updates, redone = _updates(kinds["step"])
-    scored, rescored = _scores(kinds["scores"])
-    last_outcome, earlier_outcomes = _outcomes([event for event in events if event["event"] in DURABLE])
+    decisive = [
+        {"event": "damaged"} if event is None else event
+        for number, event in parsed.items()
+        if (event is None and not _is_frequent(lines[number - 1])) or (event is not None and event["event"] in DURABLE)
+    ]
+    last_outcome, earlier_outcomes = _outcomes(decisive)
+    scored, rescored = _scores([*kinds["scores"], *(_scores_of(last_outcome) if damaged else ())])
     return Events(
         attempts=tuple(kinds["attempt"]),
         steps=updates,
@@ -94,7 +102,8 @@ def read(folder: Path, *, steps: bool = True) -> Events:
         scores={when: event["scores"] for when, event in scored.items()},
         artifacts={event["name"]: event["path"] for event in kinds["artifact"]},
         outcome=last_outcome,
-        damaged=tuple(number for number, event in parsed.items() if event is None),
+        damaged=damaged,
+        lost=_lost(parsed, damaged, last_outcome),
         inputs=next(reversed(kinds["inputs"]), None),
         system=tuple(kinds["system"]),
         scored_ms={when: milliseconds(event) for when, event in scored.items()},
@@ -103,32 +112,70 @@ def read(folder: Path, *, steps: bool = True) -> Events:
 
 
 def outcome(folder: Path) -> dict[str, Any] | None:
-    """The outcome event of the run's last attempt; None if it has none yet, or there is no journal."""
-    try:
-        for line in _pieces_from_end(folder / FILE):
-            if (_is(line, "outcome") or _is(line, "attempt")) and (event := _parse(line)) is not None:
-                return event if event["event"] == "outcome" else None
-    except FileNotFoundError:
-        pass
+    """The outcome event of the run's last attempt; None if it has none yet, or there is no journal.
+
+    If a damaged line follows it, which may have begun another attempt, there is none.
+    """
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        for line in _from_end(folder):
+            if _is_frequent(line):
+                continue
+            event = _parse(line)
+            if event is None or event["event"] in DURABLE:
+                return event if event is not None and event["event"] == "outcome" else None
     return None
 
 
 def last_update(folder: Path) -> int | None:
     """The last update that a run's journal tells of; None if it tells of none, or there is no journal."""
-    try:
-        for line in _pieces_from_end(folder / FILE):
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        for line in _from_end(folder):
             if _is(line, "step") and (event := _parse(line)) is not None:
                 return int(event["update"])
-    except FileNotFoundError:
-        pass
     return None
 
 
+def last_records(folder: Path) -> dict[str, str]:
+    """Name -> path of the files that were recorded just before the outcome at the journal's end."""
+    paths: dict[str, str] = {}
+    for line in _from_end(folder):
+        event = _parse(line)
+        if event is not None and event["event"] == "artifact":
+            paths.setdefault(event["name"], event["path"])
+        elif paths:
+            break
+    return paths
+
+
 def has_ended(folder: Path) -> bool:
-    """Whether the journal's last whole line is an outcome: the last attempt has ended."""
-    pieces = _pieces_from_end(folder / FILE)
-    next(pieces)
-    return _is(next(pieces, b""), "outcome")
+    """Whether the last attempt has ended: an outcome is the journal's last whole line but for samples of the load."""
+    return _is(next((line for line in _from_end(folder) if not _is(line, "system")), b""), "outcome")
+
+
+def damage(folder: Path) -> tuple[int, ...]:
+    """Numbers, from 1, of the damaged lines of the last attempt; much faster than `read`."""
+    lines = _lines(folder)
+    attempts = [n for n, line in enumerate(lines, 1) if _is(line, "attempt") and is_sound(line)]
+    start = max(attempts, default=0)
+    return tuple(n for n, line in enumerate(lines[start:], start + 1) if not is_sound(line))
+
+
+def _lost(
+    parsed: dict[int, dict[str, Any] | None], damaged: tuple[int, ...], last_outcome: dict[str, Any] | None
+) -> tuple[int, ...]:
+    """The damaged lines whose content no later attempt has written again."""
+    if last_outcome is None or last_outcome["status"] != "finished":
+        return damaged
+    start = max((n for n, event in parsed.items() if event is not None and event["event"] == "attempt"), default=0)
+    return tuple(number for number in damaged if number > start)
+
+
+def _scores_of(last_outcome: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """The scores in the result of a finished run as events, the way `scores` events have them."""
+    if last_outcome is not None and (result := last_outcome["result"]) is not None:
+        for when in WHENS:
+            if result.get(when):
+                yield {"event": "scores", "time": last_outcome["time"], "when": when, "scores": result[when]}
 
 
 def _updates(events: list[dict[str, Any]]) -> tuple[tuple[dict[str, Any], ...], tuple[dict[str, Any], ...]]:
@@ -154,8 +201,8 @@ def _scores(events: list[dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], li
 
 
 def _outcomes(events: list[dict[str, Any]]) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """Of attempts and outcomes in order: the last attempt's outcome, None if it has none; and those of earlier ones."""
-    earlier = [event for event, following in pairwise(events) if following["event"] == "attempt"]
+    """Of attempts, outcomes and damaged lines in order: the outcome, if it is the last; and the earlier ones."""
+    earlier = [event for event, following in pairwise(events) if following["event"] != "outcome"]
     last = events[-1] if events and events[-1]["event"] == "outcome" else None
     return last, [event for event in earlier if event["event"] == "outcome"]
 
@@ -165,58 +212,27 @@ def _is(line: bytes, event: str) -> bool:
     return line.startswith(f'{{"event":"{event}"'.encode())
 
 
-def _lines(data: bytes) -> list[bytes]:
-    """The whole lines; what follows the last newline is still being written, or was cut off."""
-    return data.split(b"\n")[:-1]
-
-
-def _sealed(line: bytes) -> bytes:
-    """The line of an event with its checksum as the last field."""
-    return b'%s,"crc":"%08x"}' % (line[:-1], zlib.crc32(line[:-1]))
+def _is_frequent(line: bytes) -> bool:
+    """Whether it is a line of the many that no decision needs: of an update, or of the machine's load."""
+    return _is(line, "step") or _is(line, "system")
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     """The event; None if the line is not what was written."""
-    body = line[:-CRC_BYTES]
-    if line[len(body) :].startswith(b',"crc":"') and line != _sealed(body + b"}"):
-        return None
-    return _event(line)
+    event = opened(line)
+    return event if event is not None and isinstance(event.get("event"), str) else None
 
 
-def _event(line: bytes) -> dict[str, Any] | None:
-    """The event, whether or not its checksum is right; None if the line is none."""
-    with contextlib.suppress(ValueError):
-        event = json.loads(line)
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
-            event.pop("crc", None)
-            return event
-    return None
-
-
-def _whole_bytes(path: Path) -> int:
-    """Length of the journal without a torn end: bytes after the last newline, or a last line that is no event."""
-    pieces = _pieces_from_end(path)
-    whole = path.stat().st_size - len(next(pieces))
-    last = next(pieces, None)
-    return whole if last is None or _event(last) is not None else whole - len(last) - 1
-
-
-def _pieces_from_end(path: Path) -> Iterator[bytes]:
-    """The file cut at its newlines, the last piece first: what follows the last newline, then whole lines."""
-    with path.open("rb") as f:
-        position, rest = f.seek(0, os.SEEK_END), b""
-        while position > 0:
-            size = min(BLOCK_BYTES, position)
-            position = f.seek(position - size)
-            rest, *pieces = (f.read(size) + rest).split(b"\n")
-            yield from reversed(pieces)
-        yield rest
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file survive a power cut: its folder must be on the disk too."""
-    fd = os.open(folder, os.O_RDONLY)
+def _lines(folder: Path) -> list[bytes]:
+    """The whole lines of a journal; none if a folder is in its place."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        return whole_lines(folder / FILE)
+    except IsADirectoryError:
+        return []
+
+
+def _from_end(folder: Path) -> Iterator[bytes]:
+    """The whole lines of a journal, the last one first."""
+    pieces = pieces_from_end(folder / FILE)
+    next(pieces)
+    return pieces

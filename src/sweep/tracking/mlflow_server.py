@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.domain.errors import Refusal
+from sweep.system.processes import born, place
+from sweep.system.sealed import read_sealed, write_sealed
 
 LOOPBACK = "127.0.0.1"
 STARTING_S, STOPPING_S = 120.0, 30.0
@@ -33,9 +35,12 @@ def mlflow_server(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """`mlflow server` on that database, from when it answers until the block ends; Refusal if it can't start.
 
-    `settings` are MLflow's variables for the server; one that the person has set already is left as it is.
+    `settings` are MLflow's variables for the server; one that the person has set already is left as it is. A server
+    that was started with the same `log`, and whose starter was killed, is ended first.
     """
     host, port = address
+    started = log.with_suffix(".process.json")
+    end_orphan(started)
     try:
         socket.create_server(address).close()
     except OSError as error:
@@ -48,6 +53,7 @@ def mlflow_server(
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
     try:
+        write_sealed(started, {"place": place(), "pid": process.pid, "born": born(process.pid)})
         deadline = time.monotonic() + STARTING_S
         while not _is_healthy(f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/health"):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -61,6 +67,24 @@ def mlflow_server(
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        started.unlink(missing_ok=True)
+
+
+def end_orphan(started: Path) -> None:
+    """End the server that this file names, with its workers, if it is still running; the file is gone then."""
+    fields = read_sealed(started, remedy="a server that it names is not looked for")
+    if fields is None or fields["place"] != place():
+        return
+    group = int(fields["pid"])  # the server leads a process group of its own
+    if born(group) in (None, fields["born"]):  # else its number belongs to another process by now
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + STOPPING_S
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
+                while time.monotonic() < deadline:
+                    os.killpg(group, 0)
+                    time.sleep(0.1)
+    started.unlink(missing_ok=True)
 
 
 def _is_healthy(address: str) -> bool:

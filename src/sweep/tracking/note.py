@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.tracking.axes import axes
-from sweep.tracking.events import Events, run_names
+from sweep.tracking.events import Events, lost_lines, run_names
 from sweep.tracking.markdown import block, code, text
 from sweep.tracking.mlflow_values import score_points
 from sweep.tracking.shown_scores import ELSEWHERE, WHENS, shown
@@ -31,6 +31,8 @@ def run_note(events: Events, folder: Path) -> str:
     rows = list(_score_rows(events))
     if rows:
         lines += [*_table(("task", "metric", "documents", "before", "after", "delta"), rows), ELSEWHERE, ""]
+    if events.lost:
+        lines += [f"{lost_lines(events)}.", ""]
     lines += [f"Files: {code(folder)} on {text(last['host'])}", "", "Again:", block(last["command"])]
     return "\n".join(lines)
 
@@ -63,9 +65,9 @@ def _summary(events: Events) -> list[str]:
     values = {point.name: point.value for point in score_points(events)}
     lines = []
     for title in dict.fromkeys(name.partition("/")[2] for name in outcomes([events])):
-        if f"delta/{title}" in values:
-            before, after, delta = (values[f"{when}/{title}"] for when in WHENS)
-            error = values[f"stderr/delta/{title}"]
+        names = [*(f"{when}/{title}" for when in WHENS), f"stderr/delta/{title}"]
+        if all(name in values for name in names):  # a damaged line of the journal may have held some
+            before, after, delta, error = (values[name] for name in names)
             lines += [f"{code(title)}: {before:.4f} → {after:.4f}, {delta:+.4f} ± {error:.4f}", ""]
     return lines
 
@@ -125,7 +127,7 @@ def _point_row(run: Events, name: str, measured: Named, titles: Sequence[str]) -
 def _cells(values: dict[str, float], error: float | None) -> tuple[str, str, str]:
     """Before, after, and delta with its standard error, which is the paired one."""
     before, after = (f"{values[when]:.4f}" if when in values else "" for when in WHENS[:2])
-    return before, after, "" if "delta" not in values else f"{values['delta']:+.4f} ± {error:.4f}"
+    return before, after, "" if "delta" not in values or error is None else f"{values['delta']:+.4f} ± {error:.4f}"
 
 
 def _rank(measured: Named, columns: Sequence[str]) -> float:

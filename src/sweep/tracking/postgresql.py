@@ -15,6 +15,8 @@ from typing import Any
 from sweep.domain.errors import Refusal
 
 DEBIAN = Path("/usr/lib/postgresql")
+SOCKETS = "sweep-postgres-"
+"""How the names of the temporary folders for the socket begin."""
 USER = "postgres"
 """The user of Debian's package. PostgreSQL refuses to run as root, so root runs it as this user."""
 
@@ -34,7 +36,7 @@ def postgresql(data: Path) -> Iterator[tuple[str, int]]:
             command = [str(pg_ctl), action, "-D", str(folder), *options]
             return subprocess.run(command, stdout=output, stderr=output, check=False, **user).returncode == 0
 
-    with tempfile.TemporaryDirectory(prefix="sweep-postgres-") as sockets:  # a socket's path has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix=SOCKETS) as sockets:  # a socket's path has at most 107 bytes
         if user:
             shutil.chown(sockets, USER, USER)  # and nobody else gets in: its mode is 0700
         if not data.exists():  # whole or not at all
@@ -47,7 +49,11 @@ def postgresql(data: Path) -> Iterator[tuple[str, int]]:
                 raise Refusal(f"PostgreSQL could not make its files: {log} says why")
             part.rename(data)
         elif (data / "postmaster.pid").exists():  # left by a server that was killed; one that is alive is stopped
-            ctl("stop", data, "-m", "fast")
+            left = _sockets(data)
+            if not ctl("stop", data, "-m", "fast", "-t", "30"):
+                ctl("stop", data, "-m", "immediate")
+            if left is not None:
+                shutil.rmtree(left, ignore_errors=True)
         try:
             if not ctl(
                 "start", data, "-w", "-t", "120", "-o", f"-k {sockets} -c listen_addresses= -c max_connections=300"
@@ -58,6 +64,13 @@ def postgresql(data: Path) -> Iterator[tuple[str, int]]:
         finally:  # "fast" ends all sessions and writes everything to the disk
             if not ctl("stop", data, "-m", "fast", "-t", "30"):
                 ctl("stop", data, "-m", "immediate")
+
+
+def _sockets(data: Path) -> Path | None:
+    """The temporary folder of the server whose starter was killed; None if the file that names it is damaged."""
+    lines = (data / "postmaster.pid").read_text(errors="replace").splitlines()
+    folder = Path(lines[4]) if len(lines) > 4 else None
+    return folder if folder is not None and folder.name.startswith(SOCKETS) else None
 
 
 def _pg_ctl(data: Path) -> Path:

@@ -17,8 +17,9 @@ from typing import Any
 from filelock import FileLock
 from mlflow.entities import Metric, Param, Run, RunTag
 
+from sweep.system.store import MANIFEST, verified
 from sweep.tracking import mlflow_inputs, mlflow_values
-from sweep.tracking.connection import LOCK, PATIENT_S, Connection, own
+from sweep.tracking.connection import LOCK, PATIENT_S, Connection, as_begun, own
 from sweep.tracking.events import Events, milliseconds, run_names
 from sweep.tracking.journal import FILE, read
 from sweep.tracking.log_batches import Batch, batches
@@ -64,7 +65,7 @@ def project(
         if not memory.holds(run.info.run_id, run.info.status):
             memory = Memory(to.server, to.experiment, run.info.run_id, _last_update(to, run))
             memory.save(run_folder)
-        delivery = _Delivery(run_folder, events, to, run, memory, deadline)
+        delivery = _Delivery(run_folder, as_begun(events, run), to, run, memory, deadline)
         delivery.send_values(tags)
         _settle(to, run, status, events.outcome)  # before the files, for which a server may have no place
         mlflow_inputs.send_inputs(to.client, run, events)
@@ -92,10 +93,14 @@ class _Delivery:
         have, memory = self.run.data.metrics, self.memory
         scores = [point for point in mlflow_values.score_points(self.events) if have.get(point.name) != point.value]
         samples = mlflow_values.system_points(self.events, after=memory.samples)
-        points = chain(scores, samples, mlflow_values.step_points(self.events, after=memory.update))
+        curves = mlflow_values.step_points(self.events, after=memory.update)
+        if self.events.damaged or self.events.is_cut:  # updates before the last one sent may have come since
+            sent = _updates_sent(self.to, self.run)
+            curves = (point for point in mlflow_values.step_points(self.events) if point.step not in sent)
+        points = chain(scores, samples, curves)
         for batch in _send(self.to, self.run, tags, mlflow_values.params(self.events), points):
             for point in batch.points:
-                memory.update = point.step if mlflow_values.is_curve(point) else memory.update
+                memory.update = max(point.step, memory.update) if mlflow_values.is_curve(point) else memory.update
                 memory.samples = point.step if mlflow_values.is_sample(point) else memory.samples
             self._save()
 
@@ -103,7 +108,7 @@ class _Delivery:
         """Send the files that are new or have changed."""
         self.to.check_place(self.run.info.artifact_uri)
         for name, source in mlflow_inputs.artifacts(self.folder, self.events, note):
-            if self.memory.artifacts.get(name) != (fingerprint := _fingerprint(source)):
+            if self.memory.artifacts.get(name) != (fingerprint := _fingerprint(source)) and _is_sound(source):
                 _upload(self.to, self.run, name, source)
                 self.memory.artifacts[name] = fingerprint
                 self._save()
@@ -195,12 +200,15 @@ def _send(
 
 
 def _last_update(to: Connection, run: Run) -> int:
-    """The last update that MLflow has, asked from MLflow: it got the updates in order and stores whole batches."""
+    """The last update that MLflow has: it got the updates in order and stores whole batches."""
+    return max(_updates_sent(to, run), default=0)
+
+
+def _updates_sent(to: Connection, run: Run) -> set[int]:
+    """The updates that MLflow has, asked from MLflow."""
     if mlflow_values.COUNTED not in run.data.metrics:
-        return 0
-    return max(
-        (metric.step for metric in to.client.get_metric_history(run.info.run_id, mlflow_values.COUNTED)), default=0
-    )
+        return set()
+    return {metric.step for metric in to.client.get_metric_history(run.info.run_id, mlflow_values.COUNTED)}
 
 
 def _fingerprint(source: Path | str) -> str:
@@ -208,6 +216,13 @@ def _fingerprint(source: Path | str) -> str:
         return hashlib.sha256(source.encode(errors="replace")).hexdigest()
     stat = source.stat()
     return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def _is_sound(source: Path | str) -> bool:
+    """Whether a file may be sent: one of an entry of the store is checked, and set aside if it is damaged."""
+    if isinstance(source, str) or not (source.parent / MANIFEST).is_file():
+        return True
+    return verified(source.resolve()) is not None
 
 
 def _upload(to: Connection, run: Run, name: str, source: Path | str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from sweep.system.store import seal
 from sweep.tracking.connection import LOCK, Connection
 from sweep.tracking.journal import FILE
 from sweep.tracking.sweeps import first_attempt, journals
@@ -31,5 +32,7 @@ def fetch(to: Connection, sweep: str, folder: Path) -> int:
         for name in names & {FILE, "records"}:
             (folder / run_id).mkdir(parents=True, exist_ok=True)
             to.client.download_artifacts(run_id, name, str(folder / run_id))
+        for records in (folder / run_id / "records").glob("[!.]*"):
+            seal(records, folder)
         count += FILE in names
     return count

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from mlflow.entities import Run
 
 from sweep.domain.redaction import SECRETS, redact
 from sweep.system.lease import is_alive
@@ -19,6 +20,7 @@ from sweep.tracking.connection import LOCK, Connection, own
 from sweep.tracking.events import Events
 from sweep.tracking.journal import FILE, read
 from sweep.tracking.projection import Known, project, project_parent
+from sweep.tracking.sync_state import recall
 
 CALLS_AT_ONCE = 8
 """Runs that are sent to a server at the same time; a SQLite file takes one."""
@@ -64,7 +66,7 @@ def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
         if failures >= GIVEN_UP_AFTER:
             return Synced(folder, f"not tried, because {failures} runs before it failed")
         events = runs[folder]
-        known = Known(own(events, existing.get(events.attempts[0]["key"], ())), parent_id, events)
+        known = Known(_own(folder, to, events, existing), parent_id, events)
         error = _tried(lambda: project(folder, to, alive=is_alive(folder), known=known))
         failures = failures + 1 if error else 0
         return Synced(folder, error)
@@ -79,11 +81,17 @@ def compared(to: Connection, runs: Mapping[Path, Events]) -> Iterator[tuple[Path
 
     def compare(folder: Path) -> tuple[Path, list[str]]:
         events = runs[folder]
-        mlflow_runs = own(events, existing.get(events.attempts[0]["key"], ()))
+        mlflow_runs = _own(folder, to, events, existing)
         return folder, list(differences(folder, to, mlflow_runs, alive=is_alive(folder)))
 
     with _pool(to) as pool:
         yield from pool.map(compare, runs)
+
+
+def _own(folder: Path, to: Connection, events: Events, existing: Mapping[str, list[Run]]) -> list[Run]:
+    """The MLflow runs that stand for the run in this folder."""
+    remembered = recall(folder, server=to.server, experiment=to.experiment).run_id
+    return own(events, existing.get(events.attempts[0]["key"], ()), remembered)
 
 
 def sync_parent(to: Connection, sweep_folder: Path, runs: dict[Path, Events]) -> str | None:

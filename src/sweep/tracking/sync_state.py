@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import re
-import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sweep.system.files import read_bytes
+from sweep.system.sealed import opened, read_sealed, write_sealed
 from sweep.tracking import journal
 from sweep.tracking.events import milliseconds
 
@@ -41,14 +39,15 @@ class Memory:
 
     def save(self, run_folder: Path) -> None:
         """Replace the file, whole or not at all."""
-        _replace(run_folder / FILE, json.dumps(asdict(self)))
+        write_sealed(run_folder / FILE, asdict(self))
 
 
 def recall(run_folder: Path, *, server: str, experiment: str) -> Memory:
     """The memory of this server and experiment; an empty one if there is none, so that everything is sent."""
+    fields = read_sealed(run_folder / FILE, remedy="MLflow is asked what it has")
     try:
-        known = Memory(**json.loads((run_folder / FILE).read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        known = Memory(**(fields or {}))
+    except TypeError:
         return Memory(server, experiment)
     return known if (known.server, known.experiment) == (server, experiment) else Memory(server, experiment)
 
@@ -61,19 +60,24 @@ def beginnings(sweep_folder: Path) -> set[int]:
             began = BEGINNING.match(f.read(64))
         if began is not None:
             times.add(milliseconds({"time": float(began[1])}))
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        times.add(int((sweep_folder / BEGAN).read_text()))
+    if (began_ms := _remembered(sweep_folder)) is not None:
+        times.add(began_ms)
     return times
 
 
 def remember_beginning(sweep_folder: Path, began: int) -> None:
     """Keep when a sweep began, in ms since 1970: its first run, which says so too, may be deleted."""
-    file = sweep_folder / BEGAN
-    if not file.exists() or file.read_text() != str(began):
-        _replace(file, str(began))
+    if _remembered(sweep_folder) != began:
+        write_sealed(sweep_folder / BEGAN, {"began": began})
 
 
-def _replace(file: Path, text: str) -> None:
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    part.write_text(text)
-    os.replace(part, file)
+def _remembered(sweep_folder: Path) -> int | None:
+    """What `remember_beginning` has kept; older versions kept a plain number."""
+    try:
+        content = read_bytes(sweep_folder / BEGAN).strip()
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+    if content.isdigit():
+        return int(content)
+    began = (opened(content) or {}).get("began")
+    return began if isinstance(began, int) else None
