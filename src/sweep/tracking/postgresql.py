@@ -36,6 +36,9 @@ def postgresql(data: Path) -> Iterator[tuple[str, int]]:
             command = [str(pg_ctl), action, "-D", str(folder), *options]
             return subprocess.run(command, stdout=output, stderr=output, check=False, **user).returncode == 0
 
+    def stop() -> bool:
+        return ctl("stop", data, "-m", "fast", "-t", "30") or ctl("stop", data, "-m", "immediate")
+
     with tempfile.TemporaryDirectory(prefix=SOCKETS) as sockets:  # a socket's path has at most 107 bytes
         if user:
             shutil.chown(sockets, USER, USER)  # and nobody else gets in: its mode is 0700
@@ -49,28 +52,25 @@ def postgresql(data: Path) -> Iterator[tuple[str, int]]:
                 raise Refusal(f"PostgreSQL could not make its files: {log} says why")
             part.rename(data)
         elif (data / "postmaster.pid").exists():  # left by a server that was killed; one that is alive is stopped
-            left = _sockets(data)
-            if not ctl("stop", data, "-m", "fast", "-t", "30"):
-                ctl("stop", data, "-m", "immediate")
-            if left is not None:
-                shutil.rmtree(left, ignore_errors=True)
+            with _sockets_removed(data):
+                stop()
         try:
-            if not ctl(
-                "start", data, "-w", "-t", "120", "-o", f"-k {sockets} -c listen_addresses= -c max_connections=300"
-            ):
+            options = f"-k {sockets} -c listen_addresses= -c max_connections=300"
+            if not ctl("start", data, "-w", "-t", "120", "-o", options):
                 raise Refusal(f"PostgreSQL did not start: {log} says why")
             process_id = int((data / "postmaster.pid").read_text().partition("\n")[0])
             yield f"postgresql+psycopg://{USER}@/postgres?host={sockets}", process_id
         finally:  # "fast" ends all sessions and writes everything to the disk
-            if not ctl("stop", data, "-m", "fast", "-t", "30"):
-                ctl("stop", data, "-m", "immediate")
+            stop()
 
 
-def _sockets(data: Path) -> Path | None:
-    """The temporary folder of the server whose starter was killed; None if the file that names it is damaged."""
+@contextlib.contextmanager
+def _sockets_removed(data: Path) -> Iterator[None]:
+    """Remove the temporary folder of a server whose starter was killed, which the block stops."""
     lines = (data / "postmaster.pid").read_text(errors="replace").splitlines()
-    folder = Path(lines[4]) if len(lines) > 4 else None
-    return folder if folder is not None and folder.name.startswith(SOCKETS) else None
+    yield
+    if len(lines) > 4 and Path(lines[4]).name.startswith(SOCKETS):
+        shutil.rmtree(lines[4], ignore_errors=True)
 
 
 def _pg_ctl(data: Path) -> Path:
