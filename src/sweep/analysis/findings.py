@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from sweep.analysis.answers import Answers, settings_text
 from sweep.analysis.effects import MATTERS, UNDER, UNSURE
 from sweep.analysis.factors import Axis
 from sweep.analysis.gains import BETTER, WORSE, Gain
-from sweep.planning.names import is_of_checkpoint
+from sweep.planning.commands import command, key_of, override, replaced, words_of
 
 MOST_SUGGESTED = 3
 CHANCE = 0.025
 """The part of comparisons without a true difference that a test at 5 % calls better, or worse."""
 PROMISING = 0.1
 """Least expected improvement of a suggested run on the best setting, in standard deviations between seeds."""
+GROUPS = ("model", "data")
+"""Axes whose levels are options of a group."""
 MATCHED_CONTROL = "the matched control (the same updates at the constant current LR)"
 ENDED = {"failed": "failed", "interrupted": "was interrupted"}
 
@@ -39,19 +44,18 @@ def findings(answers: Answers) -> dict[str, list[str]]:
 
 def next_commands(answers: Answers) -> list[tuple[str, str]]:
     """The runs worth making next: why, and the command."""
-    commands = answers.runs[answers.runs["arm"] == "decay"]["command"] if "arm" in answers.runs else pd.Series()
-    if commands.empty:
+    anneals = answers.runs[answers.runs["arm"] == "decay"] if "arm" in answers.runs else answers.runs[:0]
+    anneals = anneals.dropna(subset=["command"])
+    if anneals.empty:
         return []
     unfinished = _unfinished(answers).head(MOST_SUGGESTED)
     suggested = [(f"{row['name']} {ENDED[row['status']]}.", row["command"]) for _, row in unfinished.iterrows()]
-    template = str(next(iter(commands.dropna()), "python -m sweep"))
     best = next((setting for setting in answers.settings if setting.best), None)
     if best is not None and answers.noise and all(noise.sd is None for noise in answers.noise):
-        row = answers.runs[answers.runs["checkpoint"] == best.checkpoint_digest].iloc[0]
-        checkpoint = [(axis.name, row[axis.name]) for axis in answers.axes if is_of_checkpoint(axis.name)]
-        command = with_overrides(template, [*checkpoint, *best.settings, ("seed", "1,2")])
+        alike = anneals[anneals["checkpoint"] == best.checkpoint_digest]
+        words = words_of(_nearest(alike if len(alike) else anneals, best.settings)["command"])
         why = "This measures the noise between seeds, without which no axis can be said to matter."
-        suggested.append((why, command.replace("python -m sweep", "python -m sweep -m", 1)))
+        suggested.append((why, command(replaced(words, ["seed"], ["seed=1,2"]), multirun=True)))
     for outcome in answers.primary:
         if {e.verdict for e in answers.effects if e.outcome == outcome.name} == {UNDER}:
             continue  # all differences may be noise, so no prediction is of use
@@ -60,19 +64,49 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
         promising = [p for p, improvement in improvements if improvement and improvement >= PROMISING * sd]
         for p in promising[:MOST_SUGGESTED]:
             why = f"{outcome.name}: the expected delta is {p.value:+.4g} (95 % interval {p.low:+.4g} to {p.high:+.4g})."
-            suggested.append((why, with_overrides(template, p.settings)))
+            suggested.append((why, command(suggested_words(anneals, answers.axes, dict(p.settings)))))
     return suggested
 
 
-def with_overrides(command: str, settings: Sequence[tuple[str, object]]) -> str:
-    """The command with these overrides in place of those with the same keys."""
-    values = {
-        name: f"{value:g}" if isinstance(value, float) else str(value)
-        for name, value in settings
-        if not name.endswith(".digest")  # no choice: what a file held
-    }
-    kept = [word for word in command.split(" ") if word.lstrip("+~").partition("=")[0] not in values]
-    return " ".join([*kept, *(f"{name}={value}" for name, value in values.items())])
+def suggested_words(anneals: pd.DataFrame, axes: Sequence[Axis], settings: Mapping[str, object]) -> list[str]:
+    """The overrides of a setting that was not run: those of the run nearest to it, and what it has otherwise.
+
+    A level that some run has is taken from that run, with the choices that move with it.
+    """
+    nearest = _nearest(anneals, tuple(settings.items()))
+    words = words_of(nearest["command"])
+    for axis in sorted(axes, key=lambda axis: axis.name not in GROUPS):
+        if axis.name not in settings or nearest[axis.name] == settings[axis.name]:
+            continue
+        same = anneals[anneals[axis.name] == settings[axis.name]]
+        together = (axis.name, *axis.moves_with) if len(same) else (axis.name,)
+        groups = [name for name in together if name in GROUPS]
+        for name in groups:  # an option brings many leaves, so all its words are the other run's
+            theirs = [w for w in words_of(same.iloc[0]["command"]) if f"{key_of(w)}.".startswith(f"{name}.")]
+            words = replaced(words, [name], theirs)
+        for name in together:
+            if name.partition(".")[0] in groups or name.endswith(".digest"):  # a digest is no choice: what a file held
+                continue
+            level = same.iloc[0][name] if len(same) else settings[name]
+            words = replaced(words, [name], [override(name, _value(level))])
+    return words
+
+
+def _nearest(anneals: pd.DataFrame, settings: Sequence[tuple[str, object]]) -> pd.Series:
+    """The run with the most of these levels; options of groups count before all else."""
+    shared = [sum((2 * len(settings) if name in GROUPS else 1) * (row[name] == level) for name, level in settings)
+              for _, row in anneals.iterrows()]  # fmt: skip
+    return anneals.iloc[int(np.argmax(shared))]
+
+
+def _value(level: object) -> object:
+    """A level of the table as a plain value: the table has null, and lists, as text, and numbers as numpy has them."""
+    if isinstance(level, np.generic):
+        return level.item()
+    if isinstance(level, str) and (level == "null" or level.startswith(("[", "{"))):
+        with contextlib.suppress(ValueError):
+            return json.loads(level)
+    return level
 
 
 def _unfinished(answers: Answers) -> pd.DataFrame:

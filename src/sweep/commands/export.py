@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sweep.commands.command_line import command_parser, refusals
 from sweep.domain.errors import Refusal
+from sweep.planning.commands import command, replaced, words_of
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system.store import Store, store_at
 from sweep.tracking import outcome, read
@@ -100,9 +101,10 @@ def _annealed(run: Path, store: Store) -> Path:
     attempt = read(run, steps=False).attempts[-1]
     if attempt["params"].get("arm") == "none":  # journals of before there were controls have no such param
         raise Refusal(f"nothing was annealed in {run.name}: export its checkpoint, which the run only scored")
+    again = replaced(words_of(attempt["command"]), ("name", "anneal.keep"), ("name=kept", "anneal.keep=true"))
     raise Refusal(
         f"the annealed state {key} of {run.name} is not in {store.root}: it was not kept, or it was freed. "
-        f"To have it again:\n  {attempt['command']} name=kept anneal.keep=true"
+        f"To have it again:\n  {command(again)}"
     )
 
 

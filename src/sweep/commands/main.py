@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -22,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal
 from sweep.domain.redaction import redact
+from sweep.planning.commands import command
 from sweep.planning.names import Identity, run_identity
 from sweep.sweeps.closing import close
 from sweep.sweeps.hydra_private import extend_completion, guard_composing
@@ -29,6 +29,7 @@ from sweep.sweeps.hydra_settings import check_hydra
 from sweep.sweeps.opening import announce
 from sweep.sweeps.override_errors import chain, in_words, reading
 from sweep.sweeps.points import typed
+from sweep.sweeps.repeating import options_of, repeating
 from sweep.sweeps.run_folders import MULTIRUN, is_finished, objective
 from sweep.sweeps.step_completion import offers
 from sweep.system import disk, ranks
@@ -82,14 +83,14 @@ def task(tree: DictConfig) -> float | None:
                 follow(config, identity, folder, ranks=group)
             return None
         try:
-            _run(config, identity, folder, group)
+            _run(tree, config, identity, folder, group)
         finally:
             if HydraConfig.get().mode == RunMode.RUN:
                 close([config])
     return objective(folder)
 
 
-def _run(config: RunConfig, identity: Identity, folder: Path, group: ranks.Ranks) -> None:
+def _run(tree: DictConfig, config: RunConfig, identity: Identity, folder: Path, group: ranks.Ranks) -> None:
     """The first rank's part; the other ranks learn whether there is anything to do."""
     if is_finished(identity.key, folder):
         group.from_first(lambda: False)
@@ -103,16 +104,12 @@ def _run(config: RunConfig, identity: Identity, folder: Path, group: ranks.Ranks
         todo = not is_finished(identity.key, folder)
         group.from_first(lambda: todo)
         if todo:
-            run(config, identity, folder, command=command(), lease=lease, ranks=group)
+            run(config, identity, folder, command=again(tree), lease=lease, ranks=group)
 
 
-def command() -> str:
-    """The command that repeats this one run: of an experiment's run, without its sweep."""
-    hydra_config = HydraConfig.get()
-    words = [o for o in hydra_config.overrides.task if not o.startswith(("experiment=", "+experiment="))]
-    if len(words) < len(hydra_config.overrides.task) and not any(o.startswith("name=") for o in words):
-        words.append(f"name={Path(hydra_config.runtime.output_dir).parent.name}")
-    return shlex.join(["python", "-m", "sweep", *words])
+def again(tree: DictConfig) -> str:
+    """The command that repeats this one run, of a sweep or an experiment too."""
+    return command(repeating(tree, options_of(HydraConfig.get()), CONF))
 
 
 def explain(error: BaseException) -> str | None:

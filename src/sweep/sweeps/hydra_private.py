@@ -1,17 +1,19 @@
 """The private parts of Hydra that we use; `tests/sweeps/test_hydra_private.py` fails if they change.
 
-Hydra has no public way to apply overrides to a composed configuration, to extend its completion by one key, or to look
-at a configuration before its folders and logs are made.
+Hydra has no public way to apply overrides to a composed configuration, to compose one while another is in use, to
+extend its completion by one key, or to look at a configuration before its folders and logs are made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.types import Override
 from hydra.plugins.completion_plugin import CompletionPlugin
 from omegaconf import DictConfig
@@ -23,6 +25,11 @@ COMPOSE = Hydra.compose_config
 def apply_overrides(overrides: Sequence[Override], tree: DictConfig) -> None:
     """Apply overrides of values, not of groups, to a composed configuration, as Hydra does when it composes one."""
     ConfigLoaderImpl._apply_overrides_to_config(list(overrides), tree)
+
+
+def loader_of(conf: Path) -> ConfigLoaderImpl:
+    """A loader of the options in one folder alone, whatever other folders the running command has."""
+    return ConfigLoaderImpl(create_config_search_path(str(conf)))
 
 
 def guard_composing(

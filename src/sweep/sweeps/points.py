@@ -25,6 +25,7 @@ from sweep.sweeps.file_checks import check_files
 from sweep.sweeps.hydra_private import apply_overrides
 from sweep.sweeps.hydra_settings import check_key
 from sweep.sweeps.override_errors import composing, parsed
+from sweep.sweeps.repeating import plain
 from sweep.system import files
 
 
@@ -75,15 +76,10 @@ def takes_whole(key: str) -> bool:
 
 def typed(tree: DictConfig) -> RunConfig:
     """The validated configuration of a composed tree; Refusal where it can't be run."""
-    plain = {}
-    for key in (str(key) for key in tree if key != "hydra"):
-        with composing([key]):
-            plain[key] = (
-                OmegaConf.to_container(tree[key], resolve=True) if OmegaConf.is_config(tree[key]) else tree[key]
-            )
-    if "files" in plain:
+    chosen = plain(tree)
+    if "files" in chosen:
         raise Refusal("files: the files that the choices name are found, and not chosen")
-    config = load(plain)
+    config = load(chosen)
     check_files(config)
     check_lr_is_known(config.model, config.checkpoint, config.anneal)
     if config.tracking.name == "server" and not (config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):

@@ -9,6 +9,7 @@ import json
 import logging
 import random
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,5 +159,5 @@ def _kept(events: Events) -> tuple[dict[str, Any], dict[str, Any]] | None:
 def _description(result: dict[str, Any], folder: str, host: str) -> str:
     return (
         f"{text(result['name'])}\n\nAn OLMo checkpoint folder: {code(folder)} on {text(host)}. For transformers:\n\n"
-        f"    sweep export {folder} OUT"
+        f"    sweep export {shlex.quote(folder)} OUT"
     )
