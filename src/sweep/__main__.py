@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
 import sys
+from collections.abc import Iterator
 
 from sweep.domain.errors import unknown
 from sweep.system.terminal import accept_any_encoding, discard_output, mask_secrets
@@ -20,10 +23,19 @@ COMMANDS = {
     "harness": "run lm-eval's own command line on a checkpoint",
 }
 """Module in `sweep.commands` -> its line in `sweep --help`."""
+INTERRUPTED = 130
+"""The exit code that shells give a command after Ctrl-C."""
 
 
 def main() -> None:
-    """Run the command that the first argument names, or Hydra."""
+    """Run the command that the first argument names, or Hydra; an interrupt that it leaves to us ends it quietly."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _run() -> None:
     accept_any_encoding()
     mask_secrets()
     arguments = sys.argv[1:]
@@ -31,7 +43,9 @@ def main() -> None:
     if first in COMMANDS:
         sys.argv = [f"sweep {first}", *arguments[1:]]
         try:
-            importlib.import_module(f"sweep.commands.{first}").main()
+            with _interrupt_ends():
+                command = importlib.import_module(f"sweep.commands.{first}")
+            command.main()
         except BrokenPipeError:  # nobody reads any more: `| head`
             discard_output()
         return
@@ -41,9 +55,24 @@ def main() -> None:
         lines = (f"  sweep {name:8} {line}\n" for name, line in COMMANDS.items())
         sys.stdout.write(f"Commands (`sweep COMMAND --help` says more):\n{''.join(lines)}\n")
         sys.stdout.flush()
-    from sweep.commands.main import main as hydra_main
+    with _interrupt_ends():
+        from sweep.commands.main import main as hydra_main
 
     hydra_main()
+
+
+@contextlib.contextmanager
+def _interrupt_ends() -> Iterator[None]:
+    """Within the block, Ctrl-C ends the process at once: nothing has begun, and imports would answer by a traceback."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, or another's
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

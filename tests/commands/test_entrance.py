@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +17,7 @@ from sweep.commands.main import CONF
 from tests.doors import sweep
 
 HEAVY = {"torch", "olmo", "mlflow", "lm_eval", "transformers"}
-SHARED = {"__init__", "command_line", "main"}
+SHARED = {"__init__", "command_line", "harness_model", "main"}
 """Modules of `sweep.commands` that are no command of their own: `main` is Hydra's."""
 OF_SWEEPS = ("status", "report", "sync")
 
@@ -49,9 +51,7 @@ def test_help_of_a_command_has_its_name_and_examples_and_loads_nothing_heavy(nam
     assert not list(tmp_path.iterdir()), "help leaves nothing behind"
 
 
-@pytest.mark.slow
 def test_help_of_harness_is_lm_evals_after_our_example(tmp_path: Path) -> None:
-    """It loads torch: the model is made known to lm-eval when its class is defined."""
     shown = sweep("harness", "--help", cwd=tmp_path)
     assert shown.returncode == 0
     ours, _, lm_evals = shown.stdout.partition("usage:")
@@ -118,6 +118,48 @@ def test_a_folder_without_a_store_has_nothing_to_show(tmp_path: Path) -> None:
     shown = sweep("space", cwd=tmp_path)
     assert shown.returncode == 0 and "the first run makes it" in shown.stdout
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["server", "--workers=-1"], "-1 is not a number of processes: 1 to 256"),
+        (["server", "--folder=/proc/x"], "refused: --folder=/proc/x can't be made"),
+        (["status", "--poll=-1"], "-1 is not a time"),
+        (["status", "--poll=nan"], "nan is not a time"),
+        (["report", "--csv=empty.csv", "--axes=a", "--outcome=b"], "refused: --csv=empty.csv: has no rows"),
+        (["report", "--csv=odd.csv", "--axes=a", "--outcome=b"], "refused: --csv=odd.csv is no table"),
+        (["report", "--csv=zero.csv", "--axes=a", "--outcome=b"], "refused: --csv=zero.csv is no table"),
+    ],
+)
+def test_a_senseless_argument_is_one_message(words: list[str], complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("a,b\n")
+    (tmp_path / "odd.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "zero.csv").touch()
+    ended = sweep(*words, cwd=tmp_path)
+    assert ended.returncode != 0
+    assert complaint in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_interrupt_is_quiet_from_the_first_import_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a command is imported, Ctrl-C ends the process without Python's traceback; then it is the command's."""
+    monkeypatch.setattr(sys, "argv", ["sweep", "status"])
+    seen: list[object] = []
+
+    def interrupted() -> None:
+        seen.append(signal.getsignal(signal.SIGINT))
+        raise KeyboardInterrupt
+
+    def imported(name: str) -> SimpleNamespace:
+        seen.append(signal.getsignal(signal.SIGINT))
+        return SimpleNamespace(main=interrupted)
+
+    monkeypatch.setattr(importlib, "import_module", imported)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert seen == [signal.SIG_DFL, signal.default_int_handler]
 
 
 def test_a_port_is_a_number_up_to_65535(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from sweep.checkpoints import TrainingState
 from sweep.config import Task
+from sweep.domain.errors import Refusal
 from sweep.evaluate.lm_eval_model import OLMoLM
 from sweep.evaluate.lm_eval_tasks import wheel_task
 from sweep.evaluate.wheel import SOURCES
@@ -98,9 +99,17 @@ def test_generation_is_refused(ours: LM) -> None:
         ours.generate_until([])
 
 
+def test_a_chat_template_is_refused_in_words(ours: LM) -> None:
+    asked = (lambda: ours.chat_template(True), lambda: ours.apply_chat_template([]), lambda: ours.tokenizer_name)
+    for ask in asked:
+        with pytest.raises(Refusal, match=r"--apply_chat_template: .* have no chat template"):
+            ask()
+    assert ours.chat_template(False) is None
+
+
 def test_the_command_line_knows_the_model(state: TrainingState, tokenizer: Tokenizer, tmp_path: Path) -> None:
     from sweep.checkpoints import save_state
-    from sweep.commands.harness import CheckpointLM
+    from sweep.commands.harness_model import CheckpointLM
 
     assert get_model("sweep") is CheckpointLM
     state.model(torch.tensor([[1, 2, 3]])).logits.sum().backward()
@@ -125,7 +134,8 @@ def test_the_command_line_knows_the_model(state: TrainingState, tokenizer: Token
 )
 def test_the_command_line_refuses_in_words(given: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from sweep.commands import harness
+    from sweep.commands.harness_model import CheckpointLM
 
-    monkeypatch.setattr(harness, "cli_evaluate", lambda: harness.CheckpointLM.create_from_arg_string(given, {}))
+    monkeypatch.setattr(harness, "cli_evaluate", lambda: CheckpointLM.create_from_arg_string(given, {}))
     with pytest.raises(SystemExit, match=says):
         harness.main()

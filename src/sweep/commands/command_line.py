@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -29,6 +30,24 @@ def port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f"{text} is not a port: 1 to 65535")
     return int(text)
+
+
+def workers(text: str) -> int:
+    """A number of processes, 1 to 256; argparse's error for anything else."""
+    if not text.isdecimal() or not 0 < int(text) <= 256:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of processes: 1 to 256")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time between two questions, above 0 and at most an hour; argparse's error for anything else."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not a time: above 0 and at most 3600 s")
+    return number
 
 
 def refused(error: BaseException) -> str | None:

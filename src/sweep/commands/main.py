@@ -116,7 +116,12 @@ def explain(error: BaseException) -> str | None:
     """The message for the person where the configuration was at fault; None for our own failures."""
     links = chain(error)
     ours = any(isinstance(link, Refusal) for link in links)
-    if ours or all(isinstance(link, HydraException | OmegaConfBaseException) for link in links) or _of_hydra(error):
+    if (
+        ours
+        or isinstance(error, OmegaConfBaseException)
+        or all(isinstance(link, HydraException | OmegaConfBaseException) for link in links)
+        or _of_hydra(error)
+    ):
         return f"refused: {in_words(error)}"
     return disk.explained(error) if isinstance(error, OSError) else None
 

@@ -137,7 +137,12 @@ def report_csv(file: Path, names: Sequence[str], outcome: str, out: Path | None)
     """Write effects, levels and figures of any table of results; the path of the page."""
     if not file.is_file():
         raise Refusal(f"--csv={file}: no such file")
-    runs = pd.read_csv(file)
+    try:
+        runs = pd.read_csv(file)
+    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
+        raise Refusal(f"--csv={file} is no table of comma-separated values: {error}") from error
+    if runs.empty:
+        raise Refusal(f"--csv={file}: has no rows")
     for option, value in [*(("--axes", name) for name in names or [""]), ("--outcome", outcome)]:
         if value not in runs:
             raise Refusal(f"{option}={value}: {unknown(value, [str(c) for c in runs])}")

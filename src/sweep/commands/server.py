@@ -15,7 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sweep.commands.command_line import command_parser, port, refusals
+from sweep.commands.command_line import command_parser, port, refusals, workers
+from sweep.domain.errors import Refusal
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system.processes import born
 from sweep.tracking.mlflow_server import LOOPBACK, Address, mlflow_server
@@ -40,11 +41,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=MULTIRUN / "mlflow-server", help="where everything is kept")
     parser.add_argument("--backend", choices=("postgres", "sqlite"), default="postgres", help="the database")
     parser.add_argument("--host", default=LOOPBACK, help="0.0.0.0 lets the network in; MLflow asks for no password")
-    parser.add_argument("--workers", type=int, default=2, help="processes of MLflow, about 300 MB each; default: 2")
+    parser.add_argument("--workers", type=workers, default=2, help="processes of MLflow, about 300 MB each; default: 2")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder, address = chosen.folder.absolute(), Address(chosen.host, chosen.port)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refusal(f"--folder={folder} can't be made: {error.strerror}") from error
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as running:
         try:
             running.enter_context(FileLock(folder / LOCK, timeout=0))

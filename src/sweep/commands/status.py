@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
+from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals, seconds
 from sweep.launch.cluster import Unreachable
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.sweeps.run_states import LIVE, Cluster, RunState, look, to_text
@@ -36,7 +36,7 @@ def main() -> None:
     how.add_argument("--watch", action="store_true", help="show the runs again and again, until no run is live")
     how.add_argument("--wait", action="store_true", help="print nothing until no run is live")
     how.add_argument("--cancel", action="store_true", help="cancel the jobs of its live runs")
-    parser.add_argument("--poll", type=float, default=EVERY_S, help=f"seconds between two questions; {EVERY_S:.0f}")
+    parser.add_argument("--poll", type=seconds, default=EVERY_S, help=f"seconds between two questions; {EVERY_S:.0f}")
     chosen = parser.parse_args()
     try:
         if chosen.cancel:

@@ -12,10 +12,13 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer
 
 from sweep.config.tasks import Task
+from sweep.domain.errors import Refusal
 from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.heldout import TextDocuments, heldout_pack
 from sweep.evaluate.pack import make_pack
 from sweep.evaluate.requests import ChoiceRequest, task_requests
+
+NO_CHAT = "--apply_chat_template: checkpoints of a pretraining have no chat template; leave it out"
 
 
 class OLMoLM(LM):
@@ -63,6 +66,21 @@ class OLMoLM(LM):
         for request, answer in zip(requests, answers.tolist(), strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, answer)
         return answers.tolist()
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """None, as without a chat; Refusal where a chat template is asked for."""
+        if chat_template:
+            raise Refusal(NO_CHAT)
+        return None
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> NoReturn:
+        """Refused: checkpoints of a pretraining have no chat template."""
+        raise Refusal(NO_CHAT)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Asked for only with a chat template; Refusal."""
+        raise Refusal(NO_CHAT)
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> NoReturn:
         """Not supported."""
