@@ -24,9 +24,19 @@ log = logging.getLogger(__name__)
 
 
 def close(configs: list[RunConfig]) -> None:
-    """Update the sweep in MLflow and print the table of these runs; only the first of several ranks does."""
+    """Update the sweep in MLflow and print the table of these runs; only the first of several ranks does.
+
+    It can't fail what the runs have done: the exit code is theirs alone.
+    """
     if ranks.rank() > 0:
         return
+    try:
+        _close(configs)
+    except Exception as error:  # whatever it is, the runs are finished or not without it
+        log.error("the table can't be shown (%s: %s); the same command shows it again", type(error).__name__, error)
+
+
+def _close(configs: list[RunConfig]) -> None:
     store_at(MULTIRUN).tidy()
     multirun = MULTIRUN.absolute()
     by_folder = {multirun / config.name / run_folder(config): config for config in configs}

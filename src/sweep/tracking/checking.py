@@ -11,7 +11,7 @@ from mlflow.entities import Run
 
 from sweep.tracking import mlflow_values
 from sweep.tracking.connection import Connection, as_begun
-from sweep.tracking.events import Events, lost_lines
+from sweep.tracking.events import Events, lost_lines, milliseconds
 from sweep.tracking.journal import read
 from sweep.tracking.mlflow_inputs import artifacts
 
@@ -57,9 +57,7 @@ def _points(to: Connection, run: Run, events: Events) -> Iterator[str]:
         for metric in to.client.get_metric_history(run.info.run_id, name)
     )
     missing, extra = _without_earlier(journal - sent, sent - journal, events)
-    if events.damaged or events.is_cut:  # MLflow keeps what it got of lines that are damaged now
-        sent_places = set(map(_place, extra))
-        missing, extra = Counter({v: n for v, n in missing.items() if _place(v) not in sent_places}), Counter()
+    missing, extra = _without_lost(missing, extra, set(map(_place, journal)), events)
     for kind, points in (("missing", missing), ("not in the journal", extra)):
         for name, count in sorted(Counter(value[0] for value in points.elements()).items()):
             total = sum(n for value, n in journal.items() if value[0] == name)
@@ -82,6 +80,28 @@ def _without_earlier(
     still_missing = {v: n for v, n in missing.items() if (v[0], *v[2:]) not in unchanged and _place(v) not in redone}
     still_extra = {v: n for v, n in (extra - Counter(earlier)).items() if _place(v) not in redone}
     return Counter(still_missing), Counter(still_extra)
+
+
+def _without_lost(
+    missing: Counter[Value], extra: Counter[Value], places: set[tuple[str, int]], events: Events
+) -> tuple[Counter[Value], Counter[Value]]:
+    """The differences, without those that are right because the journal has lost lines since MLflow got them.
+
+    `places` are those of the journal. A run that was made again may have lost the end of an earlier attempt without a
+    trace. Of updates and samples MLflow keeps what came first, and a value that came out the same is not sent again.
+    """
+    again = milliseconds(events.attempts[-1]) if len(events.attempts) > 1 else 0
+
+    def is_lost(value: Value) -> bool:
+        name, timestamp, *_ = value
+        is_earlier = timestamp < again and (name.startswith("system/") or _place(value) in places)
+        return bool(events.damaged) or events.is_cut or (is_earlier and not name.startswith("train/"))
+
+    lost = {value for value in extra if is_lost(value)}
+    kept_first = {_place(value) for value in lost if value[0].startswith(("train/", "system/"))}
+    unchanged = {(name, step, value) for name, _, step, value in lost}
+    still = {v: n for v, n in missing.items() if _place(v) not in kept_first and (v[0], *v[2:]) not in unchanged}
+    return Counter(still), Counter({value: n for value, n in extra.items() if value not in lost})
 
 
 def _place(value: Value) -> tuple[str, int]:
