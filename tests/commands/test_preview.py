@@ -66,7 +66,7 @@ def test_controls_have_rows_of_their_own() -> None:
     np.testing.assert_array_equal(forecast(constant).learning_rates[:9], forecast(decay).learning_rates[:9])
     assert set(forecast(constant).learning_rates[9:]) == {1e-3}
     kept, _ = points(["anneal.peak_scale=2", "anneal.warmup_steps=9", "controls=[constant]"])
-    assert set(forecast(kept).learning_rates) == {4e-3}, "the rate in force, which needs no way up"
+    assert set(forecast(kept).learning_rates) == {4e-3}, "the current LR, which needs no way up"
 
 
 def test_the_published_recipe_costs_what_the_paper_says() -> None:
@@ -129,7 +129,7 @@ def test_what_only_a_checkpoint_knows_is_a_dash(tmp_path: Path) -> None:
             "model=olmo2-1b checkpoint.step=1000 checkpoint.source=hub anneal.optimizer=fresh anneal.warmup_steps=9",
             "give anneal.peak_lr, e.g. .* which the schedule of olmo2-1b says for this step",
         ),
-        ("anneal.peak_scale=100", "anneal.peak_scale=100.0 times the learning rate in force"),
+        ("anneal.peak_scale=100", "anneal.peak_scale=100.0 times the current LR"),
         ("anneal.sequence_length=512 data.position=fresh", "the model has 384 positions, so at most 384"),
         ("anneal.sequence_length=128", "data.position=continue goes on .* allowed: data.position=fresh"),
     ],

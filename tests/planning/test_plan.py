@@ -38,8 +38,8 @@ def test_the_peak_is_what_was_given_or_scaled() -> None:
         ("step", 1000, "checkpoint.step=2000, but the checkpoint itself says 1000"),
         ("batch_size", 8, "model.batch_size=1, but the checkpoint itself says 8"),
         ("sequence_length", 64, "model.sequence_length=384, but the checkpoint itself says 64"),
-        ("lr", 0.0, "anneal.peak_lr=null takes the learning rate in force, which the checkpoint says is 0.0"),
-        ("lr", 1e-3, "says the learning rate in force is 0.001, the schedule of tiny-s says 0.004"),
+        ("lr", 0.0, "anneal.peak_lr=null takes the current LR, which the checkpoint says is 0.0"),
+        ("lr", 1e-3, "says that the current LR is 0.001, the schedule of tiny-s says 0.004"),
     ],
 )
 def test_a_checkpoint_that_contradicts_the_configuration_is_refused(field: str, value: float, complaint: str) -> None:

@@ -97,7 +97,7 @@ def test_the_stated_size_is_the_models(name: str) -> None:
     [
         (
             {"lr": 3.6e-4},
-            r"says the learning rate in force is 0.00036, the schedule of olmo2-7b says 6.15e-05 .*OLMo#849",
+            r"says that the current LR is 0.00036, the schedule of olmo2-7b says 6.15e-05 .*OLMo#849",
         ),
         ({"tokens": 10**12}, r"says 1,000,000,000,000 tokens were seen, 928000 steps of olmo2-7b are 3,892,3.*#865"),
         ({"step": 927000}, "checkpoint.step=928000, but the checkpoint itself says 927000"),

@@ -175,7 +175,7 @@ def test_without_an_optimizer_it_is_refused_before_anything_runs(store: Store, s
     without_optimizer(source)
     with pytest.raises(Refusal, match=r"checkpoint\.path=.* has no optimizer state.*OLMo#796.*anneal\.optimizer=fresh"):
         prepared(store, source)
-    with pytest.raises(Refusal, match=r"anneal\.peak_lr=null takes the learning rate in force, .* is 0\.0: give"):
+    with pytest.raises(Refusal, match=r"anneal\.peak_lr=null takes the current LR, .* is 0\.0: give"):
         prepared(store, source, *FRESH, "anneal.peak_lr=null")
 
 

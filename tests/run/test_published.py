@@ -90,7 +90,7 @@ def test_the_optimizer_comes_along_where_it_is_gone_on_with(store: Store, hub: l
     assert read_position(folder, found).lr == 3e-4, "its own word, as no schedule is known"
     assert (found.optimizer.decay_embeddings, found.optimizer.decay_norm_and_bias) == (True, False), "here too"
     assert published_checkpoint(store, checkpoint_choice(composed(*chosen, *FRESH))) != folder
-    with pytest.raises(Refusal, match=r"anneal\.peak_lr=null takes the learning rate in force"):
+    with pytest.raises(Refusal, match=r"anneal\.peak_lr=null takes the current LR"):
         composed(*chosen, "anneal.optimizer=fresh", "anneal.warmup_steps=3")
 
 

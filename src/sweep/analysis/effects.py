@@ -170,7 +170,7 @@ def _error(model: _Model, variance: Floats) -> tuple[Floats, Floats]:
     """(M,) variance that the terms are judged by, usually that between seeds, and its degrees of freedom.
 
     If the settings are not a whole grid with equally many runs each, what the model fails to explain (a bend, a missing
-    interaction) leaks into inert terms. Where that is more than noise, the terms are judged by it.
+    interaction) leaks into inert terms. If that is more than noise, the terms are judged by it.
     """
     weight, noise_df = model.data.weight, model.data.within_df
     df = np.full(len(variance), float(noise_df))

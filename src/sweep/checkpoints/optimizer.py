@@ -68,7 +68,7 @@ def _group_fault(group: Any) -> str:
 
 
 def hyperparameters(folder: Path, config: TrainConfig) -> list[dict[str, Any]]:
-    """Betas and weight decay of each param group, as saved, or of config.yaml where nothing was saved."""
+    """Betas and weight decay of each param group, as saved, or of config.yaml if nothing was saved."""
     groups = saved_groups(folder) if has_optimizer(folder) else [dataclasses.asdict(config.optimizer)]
     return [{"betas": tuple(group["betas"]), "weight_decay": group["weight_decay"]} for group in groups]
 

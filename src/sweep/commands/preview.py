@@ -1,7 +1,7 @@
 """`sweep preview OVERRIDES`: show what each run of a sweep will do and cost, before anything is loaded.
 
 OVERRIDES are those of `python -m sweep`; several values make several runs, as with -m there. The current LR, the
-learning rate in force at the checkpoint, is taken from the schedule of the published or embedded model. Where none is
+learning rate at the checkpoint, is taken from the schedule of the published or embedded model. If none is
 known (model=local, most steps of olmo-7b, datadecide), give anneal.peak_lr.
 """
 

@@ -108,7 +108,7 @@ def _check_peak(anneal: Anneal) -> None:
 
 
 def _check_option(anneal: Anneal) -> None:
-    """ValueError where anneal=none trains, or anneal=constant decays."""
+    """ValueError if anneal=none trains, or anneal=constant decays."""
     if anneal.name == "none" and anneal.steps:
         raise ValueError(
             f"anneal.steps={anneal.steps} is not for anneal=none, which trains nothing: only 0 is allowed; beside "
@@ -122,7 +122,7 @@ def _check_option(anneal: Anneal) -> None:
 
 
 def _check_phases(anneal: Anneal) -> None:
-    """ValueError where nothing is left to decay over, or an average is trained."""
+    """ValueError if nothing is left to decay over, or an average is trained."""
     if anneal.merge is not None:
         raise ValueError(f"anneal.merge goes with anneal.steps=0, not {anneal.steps}: an average isn't trained further")
     if anneal.warmup_steps + anneal.hold_steps >= anneal.steps:
@@ -133,7 +133,7 @@ def _check_phases(anneal: Anneal) -> None:
 
 
 def _check_warmup(anneal: Anneal) -> None:
-    """ValueError where a fresh optimizer has no warmup, or a warmup has nowhere to go."""
+    """ValueError if a fresh optimizer has no warmup, or a warmup has nowhere to go."""
     if anneal.optimizer == "fresh" and not anneal.warmup_steps:
         raise ValueError(
             "anneal.optimizer=fresh starts Adam from zero moments, whose first updates would go at the full rate "

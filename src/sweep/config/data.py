@@ -36,8 +36,8 @@ class Data:
     sources: dict[Name, Source] | None
     """Name -> a part of a mixture; replaces `paths`."""
     position: Literal["continue", "fresh"]
-    """continue: the checkpoint's data order, from where its training stopped; fresh: a new order of all instances,
-    drawn by `seed`."""
+    """continue: go on in the checkpoint's own data order, from the instance at which its training stopped.
+    fresh: read all instances in a new order, which `seed` draws."""
     root: PathText | None
     """Folder or address of the checkpoint's own data; it replaces the scheme and host of their paths."""
     dtype: Literal["uint16", "uint32"] | None

@@ -135,7 +135,7 @@ def settings(kind: type[Settings], plain: Mapping[str, Any]) -> Settings:
 
 
 def check_settings(launcher: Mapping[str, Any], sweeper: Mapping[str, Any]) -> None:
-    """Refusal where a setting of a launcher or sweeper of ours is not allowed; others are left to their authors."""
+    """Refusal if a setting of a launcher or sweeper of ours is not allowed; others are left to their authors."""
     for plain in (launcher, sweeper):
         if (target := str(plain.get("_target_"))) in OURS:
             settings(OURS[target][1], {name: value for name, value in plain.items() if name != "_target_"})

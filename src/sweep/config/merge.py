@@ -29,7 +29,7 @@ class Merge:
 def merged_steps(merge: Merge, name: str, step: int, available: Iterable[int]) -> tuple[int, ...]:
     """Steps of the averaged checkpoints of model `name`, ascending, the last one `step`.
 
-    `available` are the steps at which the model has checkpoints. ValueError where it lacks one that is needed.
+    `available` are the steps at which the model has checkpoints. ValueError if it lacks one that is needed.
     """
     steps = {s for s in available if s < step} | {step}
     wanted = sorted(steps)[-merge.last :]

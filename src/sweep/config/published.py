@@ -47,7 +47,7 @@ class Published:
     recipes: tuple[Name, ...]
     """All recipes of the suite."""
     run: Name | None
-    """Name of the training run, where there are several seeds."""
+    """Name of the training run, if there are several seeds."""
     instance_filter: dict[Name, Annotated[Whole, Field(ge=0, le=10**6)]] | None = None
     """Fields of ai2-olmo's `InstanceFilterConfig`; None: no instance was kept out of the loss."""
     size: Name | None = None
@@ -65,7 +65,7 @@ class Published:
 
 
 def folder_of(published: Published, step: int) -> str | None:
-    """The {folder} of the checkpoint at `step`; None where the list has no such checkpoint."""
+    """The {folder} of the checkpoint at `step`; None if the list has no such checkpoint."""
     for first, last, every, folder in published.steps:
         if first <= step <= last and (step - first) % every == 0:
             return folder
@@ -90,7 +90,7 @@ def from_hub(published: Published, source: str) -> bool:
 
 
 def check_optimizer(name: str, published: Published, step: int, source: str) -> None:
-    """ValueError where the checkpoint has no optimizer state for an anneal to keep (allenai/OLMo#796)."""
+    """ValueError if the checkpoint has no optimizer state for an anneal to keep (allenai/OLMo#796)."""
     if not from_hub(published, source) or published.hub_optimizer is not None:
         return
     assert published.hub and published.revision

@@ -79,7 +79,7 @@ class RunConfig:
 
 
 def _check_checkpoint(model: Model, checkpoint: Checkpoint) -> None:
-    """ValueError where a choice of the checkpoint goes with models of another source."""
+    """ValueError if a choice of the checkpoint goes with models of another source."""
     if model.source == "local" and checkpoint.path is None:
         raise ValueError("model=local needs checkpoint.path, the folder of an OLMo unsharded checkpoint")
     if model.source != "local" and checkpoint.path is not None:
@@ -92,7 +92,7 @@ def _check_checkpoint(model: Model, checkpoint: Checkpoint) -> None:
 
 
 def _check_merge(config: RunConfig) -> None:
-    """ValueError where the model lacks a checkpoint that is to be averaged."""
+    """ValueError if the model lacks a checkpoint that is to be averaged."""
     merge, model = config.anneal.merge, config.model
     assert merge is not None
     if (model.source == "local") != (merge.paths is not None):

@@ -127,7 +127,7 @@ class Suite:
 
 
 def _check_task(task: str, metric: str, allowed: Collection[str] | None) -> None:
-    """ValueError where the protocol has no such task, or the task has no such metric."""
+    """ValueError if the protocol has no such task, or the task has no such metric."""
     if task == HELDOUT:
         raise ValueError(f"metrics.{HELDOUT} names a task as the held-out text is named: give it another name")
     if allowed is not None and task not in allowed:
@@ -153,7 +153,7 @@ class Tasks:
 
     @property
     def name(self) -> str:
-        """The names of the suites; "loss" where there is only held-out text."""
+        """The names of the suites; "loss" if there is only held-out text."""
         return "+".join(self.suites) or "loss"
 
     @property

@@ -61,7 +61,7 @@ def whole(value: Any) -> Any:
 
 
 def plain(text: str) -> str:
-    """`text` itself; ValueError where a character of it is not seen, or changes how the others are read."""
+    """`text` itself; ValueError if a character of it is not seen, or changes how the others are read."""
     for character in text:
         kind = unicodedata.category(character)
         if kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and character not in JOINERS):
@@ -87,7 +87,7 @@ def at_most_bytes(most: int) -> AfterValidator:
 
 
 def path_names(path: str) -> str:
-    """`path` itself; ValueError where a file system takes no such name. Addresses have no such limit."""
+    """`path` itself; ValueError if a file system takes no such name. Addresses have no such limit."""
     longest = max(len(name.encode("utf-8", "surrogatepass")) for name in path.split("/"))
     if "://" not in path and longest > NAME_BYTES:
         raise ValueError(f"has a name of {longest} bytes in it: at most {NAME_BYTES} are allowed")
@@ -95,7 +95,7 @@ def path_names(path: str) -> str:
 
 
 def each_once(values: tuple[T, ...]) -> tuple[T, ...]:
-    """The values; ValueError where one comes twice."""
+    """The values; ValueError if one comes twice."""
     if again := [value for i, value in enumerate(values) if value in values[:i]]:
         raise ValueError(f"has {shown(again[0])} twice: each is allowed once")
     return values

@@ -52,7 +52,7 @@ class Instances:
         return any(isinstance(file, RemoteFile) for file in self.files)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Token ids int64 (N, T) of the instances `indices` (N,); IndexError where one is outside [0, len)."""
+        """Token ids int64 (N, T) of the instances `indices` (N,); IndexError if one is outside [0, len)."""
         tokens = np.empty((len(indices), self.sequence_length), dtype=self.dtype)
         self.read_into(tokens, indices)
         return tokens.astype(np.int64)

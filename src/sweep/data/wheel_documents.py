@@ -34,7 +34,7 @@ class Content(NamedTuple):
     main: tuple[str, ...]
     """What identifies it: question, passage, context, goal or sentence."""
     rest: tuple[str, ...]
-    """The answers, or main and answer together where they are one running text."""
+    """The answers, or main and answer together if they are one running text."""
 
 
 class Document(NamedTuple):

@@ -13,7 +13,7 @@ CORPUS = 1
 NUMERICS = 2
 """From a checkpoint and learning rates to weights."""
 Z_LOSS = 2
-"""From logits to the gradient of the z-loss, where there is one."""
+"""From logits to the gradient of the z-loss, if there is one."""
 REQUESTS = 2
 """From a task's documents to requests."""
 PACK = 3

@@ -22,7 +22,7 @@ class Refusal(ValueError):
 
 
 def one_of(value: str, allowed: Collection[str]) -> str:
-    """`value` itself; ValueError listing the allowed values where it is not one of them."""
+    """`value` itself; ValueError listing the allowed values if it is not one of them."""
     if value not in allowed:
         raise ValueError(unknown(value, allowed))
     return value

@@ -125,7 +125,7 @@ class RunResult:
     before: tuple[Score, ...]
     after: tuple[Score, ...]
     delta: tuple[Score, ...]
-    """after - before, with the paired standard error over documents; empty where nothing is done to the checkpoint."""
+    """after - before, with the paired standard error over documents; empty if nothing is done to the checkpoint."""
     final_state: str
     """Store key of the annealed or averaged state, or else of the checkpoint itself."""
     final_loss: float | None

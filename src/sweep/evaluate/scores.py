@@ -28,10 +28,12 @@ Floats = NDArray[np.float64]
 
 
 class Ratio(NamedTuple):
-    """A metric before it is summed over D documents."""
+    """A metric of D documents, as the fraction sum(numerator) / sum(denominator); for perplexity, of its logarithm."""
 
     numerator: Floats
+    """(D,) each document's part, such as 1 for a right answer or the bits of its text."""
     denominator: Floats
+    """(D,) what a document counts: 1 for a mean over documents, its bytes for bits per byte."""
     subject: NDArray[Any] | None
     """(D,) the subject of each document; None: the metric is not a mean over subjects."""
 

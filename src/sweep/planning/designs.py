@@ -54,7 +54,7 @@ Axis = tuple[str, ...] | Range
 
 
 def points(axes: Mapping[str, Axis], *, design: str, runs: int | None, seed: int) -> list[tuple[str, ...]]:
-    """The points, each once, with a value of each axis in the order of `axes`; Refusal where the design can't be made.
+    """The points, each once, with a value of each axis in the order of `axes`; Refusal if the design can't be made.
 
     `runs` is the number of points that a design draws, or takes as a fraction, before they are crossed with CROSSED.
     """
@@ -99,7 +99,7 @@ def _shares(design: str, axes: int, runs: int, seed: int) -> Floats:
 
 
 def _check(axes: Mapping[str, Axis], design: str, runs: int | None) -> None:
-    """Refusal where the design can't be made of these axes, or of so many runs."""
+    """Refusal if the design can't be made of these axes, or of so many runs."""
     _check_runs(design, runs)
     _check_number(axes, design)
     for name, axis in axes.items():
@@ -114,7 +114,7 @@ def _check(axes: Mapping[str, Axis], design: str, runs: int | None) -> None:
 
 
 def _check_number(axes: Mapping[str, Axis], design: str) -> None:
-    """Refusal where all combinations are more than a sweep takes."""
+    """Refusal if all combinations are more than a sweep takes."""
     number = prod(len(axis) for axis in axes.values() if not isinstance(axis, Range))
     if design == "product" and number > MAX_RUNS:
         raise Refusal(f"these overrides are {number} points: {KEY}.design=product takes at most {MAX_RUNS}")
@@ -155,7 +155,7 @@ def log_by_rule(low: float, high: float) -> bool:
 
 
 def ranged(name: str, low: float, high: float, tags: Sequence[str], *, whole: bool) -> Range:
-    """The axis of Hydra's `interval(low,high)`, which may have the tag log or linear; Refusal where it is no range."""
+    """The axis of Hydra's `interval(low,high)`, which may have the tag log or linear; Refusal if it is no range."""
     interval = f"interval({low:g},{high:g})"
     override = f"{name}={interval}" if not tags else f"{name}=tag({','.join(tags)},{interval})"
     if not low < high:

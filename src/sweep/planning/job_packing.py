@@ -39,7 +39,7 @@ class PackedJob:
 
 
 def run_minutes(config: RunConfig, *, updates: int | None = None, scorings: int = 2) -> float | None:
-    """Estimated minutes of a run, from `model.resources`; None where the model states none.
+    """Estimated minutes of a run, from `model.resources`; None if the model states none.
 
     `updates` are those that it has to do itself; None: all of its anneal.
     """

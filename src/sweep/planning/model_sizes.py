@@ -39,7 +39,7 @@ class Sizes:
 
 
 def stated_sizes(model: Model) -> Sizes | None:
-    """The sizes that a model's option states; None where only its checkpoint has them."""
+    """The sizes that a model's option states; None if only its checkpoint has them."""
     stated = model.architecture
     if stated is None or model.vocab_size is None:
         return None

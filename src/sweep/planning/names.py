@@ -163,7 +163,7 @@ def _alike(names: Sequence[str], keys: Sequence[str]) -> list[list[int]]:
 
 
 def _endings(members: Sequence[int], choices: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
-    """For each member the choices that tell it from those with other keys, and its key where none does."""
+    """For each member the choices that tell it from those with other keys, and its key if none does."""
     telling: list[str] = []
     groups = [""] * len(members)
     for choice in dict.fromkeys(name for i in members for name in choices[i]):

@@ -47,7 +47,7 @@ class Plan:
 
 
 def make_plan(config: RunConfig, position: Position) -> Plan:
-    """The plan of a run whose checkpoint is at `position`; Refusal where configuration and checkpoint contradict."""
+    """The plan of a run whose checkpoint is at `position`; Refusal if configuration and checkpoint contradict."""
     check(config, position)
     anneal = config.anneal
     batch_size, length = anneal.batch_size or position.batch_size, anneal.sequence_length or position.sequence_length
@@ -83,7 +83,7 @@ def planned_peak(anneal: Anneal, lr: float) -> float:
     peak = anneal.peak_lr if anneal.peak_lr is not None else lr * (anneal.peak_scale or 1.0)
     if peak > MAX_LR:
         raise Refusal(
-            f"anneal.peak_scale={anneal.peak_scale} times the learning rate in force, {lr:g}, is {peak:g}: "
+            f"anneal.peak_scale={anneal.peak_scale} times the current LR, {lr:g}, is {peak:g}: "
             f"at most {MAX_LR} is allowed"
         )
     return peak

@@ -85,7 +85,7 @@ def check_peak(model: Model, anneal: Anneal, step: int, why: str) -> None:
         return
     lr = pretraining_lr(model, step)
     known = "" if lr is None else f", e.g. {lr:.4g}, which the schedule of {model.name} says for this step"
-    raise Refusal(f"anneal.peak_lr=null takes the learning rate in force, which {why}: give anneal.peak_lr{known}")
+    raise Refusal(f"anneal.peak_lr=null takes the current LR, which {why}: give anneal.peak_lr{known}")
 
 
 def check_lr_is_known(model: Model, checkpoint: Checkpoint, anneal: Anneal) -> None:
@@ -107,7 +107,7 @@ def check_trained(model: Model, position: Position) -> None:
     lr, tokens = pretraining_lr(model, step), tokens_seen(model, step)
     if lr is not None and position.lr > 0 and not math.isclose(position.lr, lr, rel_tol=tolerance):
         raise Refusal(
-            f"the checkpoint itself says the learning rate in force is {position.lr:.4g}, "
+            f"the checkpoint itself says that the current LR is {position.lr:.4g}, "
             f"the schedule of {model.name} says {lr:.4g} at step {step}{why}"
         )
     if tokens is not None and not math.isclose(position.tokens, tokens, rel_tol=tolerance):

@@ -18,7 +18,7 @@ RANKS = (1, 2, 4, 8)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What one run will do; a field is None where only the checkpoint knows it."""
+    """What one run will do; a field is None if only the checkpoint knows it."""
 
     config: RunConfig
     lr: float | None
@@ -32,11 +32,11 @@ class Forecast:
     flops: float | None = None
     """Model FLOPs of the anneal."""
     memory: tuple[int | None, ...] | None = None
-    """Bytes of an update on each of RANKS; an element is None where so many ranks can't share the batch."""
+    """Bytes of an update on each of RANKS; an element is None if so many ranks can't share the batch."""
 
 
 def forecast(config: RunConfig) -> Forecast:
-    """What this run will do; Refusal where it can't be run, or where only its checkpoint knows the current LR."""
+    """What this run will do; Refusal if it can't be run, or if only its checkpoint knows the current LR."""
     model, step = config.model, config.checkpoint.step
     lr = known_lr(model, config.checkpoint)
     if lr is None and _depends_on_current_lr(config.anneal):
@@ -66,7 +66,7 @@ def _depends_on_current_lr(anneal: Anneal) -> bool:
 
 
 def pretraining_flops(model: Model, tokens: int | None) -> float | None:
-    """Model FLOPs of pretraining on so many tokens; None where the model's option doesn't state its sizes."""
+    """Model FLOPs of pretraining on so many tokens; None if the model's option doesn't state its sizes."""
     if model.sequence_length is None or tokens is None:
         return None
     return _flops(stated_sizes(model), model.sequence_length, tokens)

@@ -20,7 +20,7 @@ BOOKKEEPING = ("save_interval", "keep", "merge")
 
 @dataclass(frozen=True, kw_only=True)
 class Bill:
-    """Sums over the runs that are not done; None where a model doesn't state what it takes."""
+    """Sums over the runs that are not done; None if a model doesn't state what it takes."""
 
     points: int
     """All of the sweep, the done ones too."""
@@ -142,7 +142,7 @@ def _base_key(config: RunConfig) -> str:
 
 
 def _after_key(forecast: Forecast) -> tuple[str, bytes] | None:
-    """The annealed or averaged state and what it is scored on; None where nothing is done to the checkpoint."""
+    """The annealed or averaged state and what it is scored on; None if nothing is done to the checkpoint."""
     merge = forecast.config.anneal.merge
     if not len(forecast.learning_rates) and merge is None:
         return None
@@ -159,6 +159,6 @@ def _pretraining(forecasts: Sequence[Forecast]) -> Iterable[float | None]:
 
 
 def _sum(parts: Iterable[float | None]) -> float | None:
-    """The sum; None where a part is not known."""
+    """The sum; None if a part is not known."""
     known = list(parts)
     return None if None in known else sum((part for part in known if part is not None), 0.0)

@@ -26,7 +26,7 @@ AFTER_THE_HOLD = ("steps", "shape", "final_fraction")
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """Bytes that runs will write, roughly; None where a model's number of parameters isn't known."""
+    """Bytes that runs will write, roughly; None if a model's number of parameters isn't known."""
 
     kept: int | None
     """Annealed and averaged states that stay, and the shared beginnings of anneals."""

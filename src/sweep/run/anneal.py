@@ -1,4 +1,4 @@
-"""The anneal of a run: its training, or what stands in its place where nothing is trained."""
+"""The anneal of a run: its training, or what stands in its place if nothing is trained."""
 
 from __future__ import annotations
 

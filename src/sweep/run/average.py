@@ -36,7 +36,7 @@ def averaged_checkpoint(
 
     One that isn't to be kept is an interim state, claimed by this process.
 
-    `embedded` makes the checkpoint of an embedded trajectory at another step. Refusal where the checkpoints aren't
+    `embedded` makes the checkpoint of an embedded trajectory at another step. Refusal if the checkpoints aren't
     there, or aren't of one model.
     """
     folders = _folders(store, merge, last, choice, embedded)

@@ -37,7 +37,7 @@ def open_checkpoint(
 ) -> CheckpointFolder:
     """The chosen checkpoint: pretrained on first use if it is embedded, downloaded if it is published.
 
-    Refusal where it isn't a checkpoint that the anneal can go on from.
+    Refusal if it isn't a checkpoint that the anneal can go on from.
     """
     if choice.model.source == "embedded":
         assert choice.checkpoint.step is not None

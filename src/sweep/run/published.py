@@ -25,7 +25,7 @@ WEIGHT_FILES = (".json", ".safetensors", ".bin")
 
 
 def published_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
-    """The folder of the chosen checkpoint, in ai2-olmo's format; Refusal where it can't be had."""
+    """The folder of the chosen checkpoint, in ai2-olmo's format; Refusal if it can't be had."""
     published, step = _published(choice)
     if from_hub(published, choice.checkpoint.source):
         return _from_hub(store, choice.model, published, step, optimizer=choice.needs_optimizer)
@@ -81,7 +81,7 @@ def _downloaded(store: Store, url: str, key: str, title: str, stems: tuple[str, 
 
 
 def _from_hub(store: Store, model: Model, published: Published, step: int, *, optimizer: bool = False) -> Path:
-    """A revision as an OLMo checkpoint, its optimizer where that is asked for; how it was trained its option says."""
+    """A revision as an OLMo checkpoint, its optimizer if that is asked for; how it was trained its option says."""
     assert published.hub and published.revision
     tokens = tokens_seen(model, step)
     if tokens is None:

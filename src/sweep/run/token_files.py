@@ -62,7 +62,7 @@ class TokenFileReader:
         return self._memmaps(paths)
 
     def given(self, paths: Sequence[str]) -> TokenFiles:
-        """The files that a person named, all memmaps or all text; ValueError where there are none, or both kinds."""
+        """The files that a person named, all memmaps or all text; ValueError if there are none, or both kinds."""
         paths = [found for path in paths for found in _matching(path)]
         text = [data.is_text(path) for path in paths]
         if not any(text):

@@ -63,7 +63,7 @@ def check_data_is_named(choice: CheckpointChoice, chosen: Data) -> None:
 def read_data(
     store: Store, chosen: Data, checkpoint: CheckpointFolder, plan: Plan, *, seed: int, tokenizer: Path
 ) -> TrainingData:
-    """The batches of the plan's updates; Refusal where files are missing or don't fit the checkpoint's position."""
+    """The batches of the plan's updates; Refusal if files are missing or don't fit the checkpoint's position."""
     model, updates = checkpoint.config.model, len(plan.learning_rates)
     dtype = chosen.dtype or checkpoint.config.data.memmap_dtype
     _check_dtype(dtype, model.vocab_size)
@@ -100,7 +100,7 @@ def _check_dtype(dtype: str, vocab_size: int) -> None:
 def _source(
     reader: TokenFileReader, chosen: Data, checkpoint: CheckpointFolder, position: Position, name: str, *, seed: int
 ) -> _Source:
-    """The files and the order of one source; Refusal naming its key where it can't be read."""
+    """The files and the order of one source; Refusal naming its key if it can't be read."""
     if chosen.sources is None:
         paths, weight = chosen.paths, 1.0
     else:

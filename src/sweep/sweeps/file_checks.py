@@ -18,7 +18,7 @@ STORED = "store://"
 
 
 def check_files(config: RunConfig) -> None:
-    """Refusal where a file or folder that the run reads is not there, or can't be read."""
+    """Refusal if a file or folder that the run reads is not there, or can't be read."""
     for key, path, kind in _read(config):
         try:
             _check(key, path, kind)
@@ -59,7 +59,7 @@ def _check(key: str, path: str, kind: str) -> None:
     elif kind == "folder":
         if not Path(path).is_dir():
             raise Refusal(f"{key}={shown(path)} is not a folder")
-        next(Path(path).iterdir(), None)  # raises where it can't be read
+        next(Path(path).iterdir(), None)  # raises if it can't be read
     elif not (found := files.expanded(path)):
         raise Refusal(f"{key}={shown(path)} matches no file")
     elif missing := [one for one in found if not Path(one).exists()]:

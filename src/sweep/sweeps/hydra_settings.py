@@ -19,7 +19,7 @@ FIXED: Mapping[str, Mapping[str, Any]] = {
 
 
 def check_hydra(config: DictConfig) -> None:
-    """Refusal where a setting of Hydra's is changed that is not for changing, or has no allowed value."""
+    """Refusal if a setting of Hydra's is changed that is not for changing, or has no allowed value."""
     for group, fixed in FIXED.items():
         given = _plain(config.hydra.get(group), resolve=False)
         for name, value in fixed.items():
@@ -41,7 +41,7 @@ def words_of(config: DictConfig, kind: str) -> list[str]:
 
 
 def check_key(word: str) -> None:
-    """Refusal where an override sets what places runs."""
+    """Refusal if an override sets what places runs."""
     key = word.lstrip("+~").partition("=")[0]
     if any(key == f"hydra.{group}" or key.startswith(f"hydra.{group}.") for group in FIXED):
         raise _not_for_changing(word)

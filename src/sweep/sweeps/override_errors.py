@@ -27,7 +27,7 @@ PAIRS = {"[": "]", "{": "}", "(": ")"}
 
 
 def parsed(loader: ConfigLoader, words: Sequence[str]) -> list[Override]:
-    """The overrides; Refusal where one is not Hydra's grammar, or chooses an option that its group doesn't have."""
+    """The overrides; Refusal if one is not Hydra's grammar, or chooses an option that its group doesn't have."""
     parser, overrides = OverridesParser.create(config_loader=loader), []
     for word in words:
         try:
@@ -55,7 +55,7 @@ def composing(words: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(loader: ConfigLoader, words: Sequence[str]) -> Iterator[None]:
-    """Refusal where the overrides can't be parsed; then as `composing`."""
+    """Refusal if the overrides can't be parsed; then as `composing`."""
     parsed(loader, words)
     with composing(words):
         yield
@@ -95,7 +95,7 @@ def chain(error: BaseException) -> list[BaseException]:
 
 
 def _check_options(loader: ConfigLoader, override: Override, word: str) -> None:
-    """Refusal where a group is given what is no option of it, or one option twice."""
+    """Refusal if a group is given what is no option of it, or one option twice."""
     value: Any = override.value()
     if override.is_delete() or isinstance(value, dict):
         return

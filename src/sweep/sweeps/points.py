@@ -51,7 +51,7 @@ def _axis(override: Override) -> Axis:
 
 
 def _listed(override: Override) -> tuple[str, ...]:
-    """The values of a list or a range; Refusal where there are none, or too many."""
+    """The values of a list or a range; Refusal if there are none, or too many."""
     word, value = shown(override.input_line), override.value()
     if isinstance(value, RangeSweep):
         low, high, step = (float(cast(float, number)) for number in (value.start, value.stop, value.step))
@@ -75,7 +75,7 @@ def takes_whole(key: str) -> bool:
 
 
 def typed(tree: DictConfig) -> RunConfig:
-    """The validated configuration of a composed tree; Refusal where it can't be run."""
+    """The validated configuration of a composed tree; Refusal if it can't be run."""
     chosen = plain(tree)
     if "files" in chosen:
         raise Refusal("files: the files that the choices name are found, and not chosen")
@@ -116,7 +116,7 @@ class Composer:
         self._parsed: dict[str, Override] = {}
 
     def __call__(self, words: Sequence[str]) -> RunConfig:
-        """The validated configuration; Refusal, or what Hydra raises, where it can't be run."""
+        """The validated configuration; Refusal, or what Hydra raises, if it can't be run."""
         with composing(words):
             chosen = tuple(word for word in words if self._is_option(word))
             tree = copy.deepcopy(self._of(chosen))

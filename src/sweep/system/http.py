@@ -72,7 +72,7 @@ def ask(session: Session, url: str, *, method: str = "GET", **headers: str) -> R
 
 
 def read_body(reply: Response, write: Callable[[bytes], object]) -> None:
-    """Give the body of a reply to `write`, piece by piece as it comes; raises BrokenBody where it is cut."""
+    """Give the body of a reply to `write`, piece by piece as it comes; raises BrokenBody if it is cut."""
     pieces = reply.iter_content(CHUNK)
     while True:
         try:

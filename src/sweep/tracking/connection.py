@@ -56,7 +56,7 @@ class Connection:
     """A client and the experiment, which is made if absent; several threads may share it."""
 
     def __init__(self, tracking_uri: str, experiment: str, artifact_root: Path, *, within_s: float = PATIENT_S) -> None:
-        """Make schema and experiment where absent, one process at a time: MLflow fails if two do.
+        """Make schema and experiment if absent, one process at a time: MLflow fails if two do.
 
         Without a server, artifacts go to `artifact_root`. `within_s` is the longest wait for a lock, in seconds.
         """

@@ -136,7 +136,7 @@ def _usable(known: Known | None, memory: Memory) -> list[Run] | None:
 
 
 def _parent_id(sweep_folder: Path, to: Connection, events: Events, within_s: float) -> str:
-    """The MLflow run of the sweep, made where absent, together with a view of the sweep."""
+    """The MLflow run of the sweep, made if absent, together with a view of the sweep."""
     with FileLock(sweep_folder / LOCK, timeout=within_s):
         parent = to.parent(sweep_folder, events.attempts[0])
         mlflow_inputs.show(to.client, to.experiment_id, [events], anew=False)
