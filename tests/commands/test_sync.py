@@ -49,6 +49,14 @@ def there(uri: str) -> tuple[dict[str, Run], Run]:
     return {str(name): run for name, run in points.items()}, parent
 
 
+def all_runs(uri: str) -> list[Run]:
+    """The points' runs and the parent."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("anneal")
+    assert experiment is not None
+    return client.search_runs([experiment.experiment_id])
+
+
 @pytest.fixture
 def multirun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -172,6 +180,10 @@ def test_after_any_damage_to_a_journal_sync_converges(
         make(multirun, kind)
     assert main(monkeypatch, "--all") == 0
     assert main(monkeypatch, "--all", "--check") == 0, capsys.readouterr().out
+    damage(folders["emptied"] / "mlflow.json", "emptied")
+    assert main(monkeypatch, "--all") == 0, "MLflow's run is known without it"
+    assert main(monkeypatch, "--all", "--check") == 0, capsys.readouterr().out
+    assert len(all_runs(f"sqlite:///{multirun}/mlflow.db")) == len(folders) + 1
     points, _ = there(f"sqlite:///{multirun}/mlflow.db")
     assert points.keys() == {f"point {name}" for name in folders}
     assert {run.info.status for run in points.values()} == {"FINISHED"}

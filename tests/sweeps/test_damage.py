@@ -92,6 +92,12 @@ def test_a_run_whose_records_were_damaged_is_made_again(run: Path, multirun: Pat
     assert is_finished(key, run)
 
 
+@pytest.mark.parametrize("how", ["removed", "a folder"])
+def test_records_without_a_manifest_are_damaged(run: Path, how: str) -> None:
+    damage(records_of(run).with_name("entry.json"), how)
+    assert not is_finished(result(run)["key"], run)
+
+
 def test_records_that_were_freed_are_not_missed(run: Path, multirun: Path) -> None:
     Store(multirun / "store").drop("scores", records_of(run).parent.name)
     assert is_finished(result(run)["key"], run)

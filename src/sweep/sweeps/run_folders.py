@@ -65,7 +65,7 @@ def damage_to_mend(folder: Path, result: dict[str, Any]) -> str | None:
         return f"line {lines[0]} of its journal is damaged"
     for name, path in last_records(folder).items():
         entry = Path(folder, path).parent
-        if not entry.is_dir() and Store(entry.parents[1]).was_damaged(entry.parent.name, entry.name):
+        if Store(entry.parents[1]).was_damaged(entry.parent.name, entry.name):
             return f"its {name} was damaged"
     return None
 

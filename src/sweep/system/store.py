@@ -89,9 +89,10 @@ class Store:
         return None
 
     def was_damaged(self, kind: str, key: str) -> bool:
-        """Whether the entry was set aside as damaged, and has not been made again."""
-        folder = self.root / kind
-        return not self.has(kind, key) and any(folder.glob(f".{key}.*{DAMAGED}"))
+        """Whether the entry was set aside as damaged or has lost its manifest, and has not been made again."""
+        if self.has(kind, key):
+            return False
+        return self.path(kind, key).exists() or any((self.root / kind).glob(f".{key}.*{DAMAGED}"))
 
     def digests(self, kind: str, key: str) -> dict[str, str]:
         """File -> SHA-256 of an entry that `get` has returned."""

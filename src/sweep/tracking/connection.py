@@ -46,6 +46,8 @@ PATIENT_S = 600.0
 """Seconds to wait for a lock, at most."""
 LOCKED_S = 60.0
 """Seconds to wait for a SQLite file that another program has locked."""
+BEGAN = "sweep.began"
+"""Tag of a run whose journal has lost its beginning: when it begins now, in ms since 1970."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXISTS = "RESOURCE_ALREADY_EXISTS"
 PAGE = 1000
@@ -149,10 +151,11 @@ def own(events: Events, runs: Iterable[Run], remembered: str | None = None) -> l
     """Of MLflow runs with this journal's key, those that began in the same millisecond as the journal.
 
     If there is none, the `remembered` one to which the journal was sent: its first line may have been damaged since.
-    Others are of somebody else, who made the same run in a sweep of the same name.
+    The tag BEGAN says from then on when the journal begins now. Others are of somebody else, who made the same run in a
+    sweep of the same name.
     """
-    runs = list(runs)
-    began = [run for run in runs if run.info.start_time == milliseconds(events.attempts[0])]
+    runs, ms = list(runs), milliseconds(events.attempts[0])
+    began = [run for run in runs if run.info.start_time == ms or run.data.tags.get(BEGAN) == str(ms)]
     return began or [run for run in runs if run.info.run_id == remembered]
 
 

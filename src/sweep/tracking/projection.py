@@ -19,7 +19,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from sweep.system.store import MANIFEST, verified
 from sweep.tracking import mlflow_inputs, mlflow_values
-from sweep.tracking.connection import LOCK, PATIENT_S, Connection, as_begun, own
+from sweep.tracking.connection import BEGAN, LOCK, PATIENT_S, Connection, as_begun, own
 from sweep.tracking.events import Events, milliseconds, run_names
 from sweep.tracking.journal import FILE, read
 from sweep.tracking.log_batches import Batch, batches
@@ -65,7 +65,9 @@ def project(
         if not memory.holds(run.info.run_id, run.info.status):
             memory = Memory(to.server, to.experiment, run.info.run_id, _last_update(to, run))
             memory.save(run_folder)
-        delivery = _Delivery(run_folder, as_begun(events, run), to, run, memory, deadline)
+        if (begun := as_begun(events, run)).is_cut:
+            tags[BEGAN] = str(milliseconds(events.attempts[0]))
+        delivery = _Delivery(run_folder, begun, to, run, memory, deadline)
         delivery.send_values(tags)
         _settle(to, run, status, events.outcome)  # before the files, for which a server may have no place
         mlflow_inputs.send_inputs(to.client, run, events)
