@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from sweep.config import Task
 from sweep.domain.errors import Refusal
 from sweep.evaluate import custom, load_task, protocol
+from sweep.planning.names import run_key
+from tests.composing import composed
 
 ROWS = [
     {"question": f"What is {n} and {n}?", "choices": [str(2 * n), str(2 * n + 1), "many"], "answer": 0}
@@ -167,3 +170,33 @@ def test_a_data_file_that_is_cut_is_named_with_its_line(
     (include / "cut.yaml").write_text(definition)
     with pytest.raises(Refusal, match=rf"metrics\.cut: its data can't be read: .*{complaint}"):
         protocol(Task(name="cut", protocol="custom", split=None, num_fewshot=0, include=str(include)))
+
+
+def rewritten(file: Path, old: str, new: str) -> None:
+    """The file with other content, and another time of change."""
+    file.write_text(file.read_text().replace(old, new))
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000))
+
+
+def test_every_file_that_decides_a_score_is_in_the_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    defs, beside = tmp_path / "defs", tmp_path / "shared"
+    defs.mkdir(), beside.mkdir()
+    (beside / "base.yaml").write_text(CHOICE.format(name="base", data="rows.jsonl"))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (defs / "asked.py").write_text("def text(doc):\n    return 'Q: ' + doc['question']\n")
+    (defs / "sums.yaml").write_text("include: ../shared/base.yaml\ntask: sums\ndoc_to_text: !function asked.text\n")
+    words = ("tasks=custom", f"tasks.include={defs}", "+tasks.suites.custom.metrics.sums=acc", "anneal=none")
+    keys, asked = [run_key(composed(*words))], [protocol(own("sums", defs))]
+    for file, old, new in (
+        (tmp_path / "rows.jsonl", '"answer": 0', '"answer": 1'),
+        (beside / "base.yaml", "doc_to_target: answer", "doc_to_target: 1"),
+        (defs / "asked.py", "Q: ", "Now: "),
+    ):
+        rewritten(file, old, new)
+        keys.append(run_key(composed(*words)))
+        asked.append(protocol(own("sums", defs)))
+        assert len(set(keys)) == len(keys), f"{file.name}: another run"
+    (tmp_path / "unrelated.jsonl").touch()
+    assert run_key(composed(*words)) == keys[-1]
+    assert len(set(asked)) == 3, "in one process: new answers and new questions are other requests"

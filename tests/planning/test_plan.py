@@ -10,6 +10,7 @@ import pytest
 
 from sweep.domain import cache_versions
 from sweep.domain.errors import Refusal
+from sweep.planning.commands import override
 from sweep.planning.keys import anneal_numerics, numerics, pretraining_base
 from sweep.planning.names import label, run_folder, run_key, run_name, run_names, told_apart
 from sweep.planning.plan import launch_order, make_plan, training_flops
@@ -104,16 +105,45 @@ def test_a_choice_that_changes_no_number_keeps_the_key(override: str) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("compute.threads=1", "cpu fp32 1 threads"),
-        ("compute.activation_checkpointing=true", "cpu fp32 1 threads"),
-        ("compute.micro_batch_size=8", "cpu fp32 1 threads"),
-        ("compute.micro_batch_size=4", "cpu fp32 1 threads micro batch 4"),
-        ("compute.precision=bf16", "cpu bf16 1 threads"),
-        ("compute.compile=true", "cpu fp32 1 threads compiled"),
+        ("compute.threads=1", "cpu fp32 1 threads by torch 2 CPU"),
+        ("compute.activation_checkpointing=true", "cpu fp32 1 threads by torch 2 CPU"),
+        ("compute.micro_batch_size=8", "cpu fp32 1 threads by torch 2 CPU"),
+        ("compute.micro_batch_size=4", "cpu fp32 1 threads by torch 2 CPU micro batch 4"),
+        ("compute.precision=bf16", "cpu bf16 1 threads by torch 2 CPU"),
+        ("compute.compile=true", "cpu fp32 1 threads by torch 2 CPU compiled"),
+        ("compute.reuse=any", "cpu fp32 1 threads by torch 2 CPU"),
     ],
 )
 def test_state_keys_say_what_decides_the_bits_and_nothing_else(override: str, words: str) -> None:
-    assert anneal_numerics(composed(override).compute, "cpu", batch_size=8) == words
+    assert anneal_numerics(composed(override).compute, "cpu", "torch 2 CPU", batch_size=8) == words
+
+
+def test_on_a_gpu_threads_decide_no_bits() -> None:
+    one, two = (composed(f"compute.threads={n}", "compute.device=cuda") for n in (1, 2))
+    assert numerics(one.compute, "cuda", "torch 2 GPU") == numerics(two.compute, "cuda", "torch 2 GPU")
+    assert run_key(one) == run_key(two)
+
+
+def test_what_is_only_told_of_a_published_model_keeps_the_key() -> None:
+    words = ("model=olmo2-1b", "anneal.peak_lr=1e-4")
+    key = run_key(composed(*words))
+    for told in ("model.published.cite=corrected", "model.published.data='another text'", "model.resources.mem_gb=9"):
+        assert run_key(composed(*words, told)) == key
+    published = composed(*words).model.published
+    assert published is not None
+    more = [*map(list, published.steps), [999, 999, 1000, "peteish1"]]
+    assert run_key(composed(*words, override("model.published.steps", more))) == key, "one more published step"
+    moved = [[*step[:3], "elsewhere"] for step in published.steps]
+    for decides in (override("model.published.steps", moved), "model.published.data_seed=1", "model.batch_size=8"):
+        assert run_key(composed(*words, decides)) != key
+
+
+def test_keys_of_the_release_before_stay_for_runs_whose_choices_are_the_same() -> None:
+    """Run keys that stores of that release hold; they change with a number in cache_versions."""
+    assert (run_key(composed()), run_key(composed("anneal=none"))) == (
+        "67699033b8c4ab30c0d66a443e46e705",
+        "d575253b460425dd898ed6f719bb6b72",
+    )
 
 
 def test_the_published_recipe_is_its_settings() -> None:
@@ -194,11 +224,11 @@ def test_a_raised_revision_makes_another_run(revision: str, monkeypatch: pytest.
 
 def test_the_embedded_trajectory_is_named_by_what_its_numbers_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     model, compute = composed().model, composed().compute
-    keys = [pretraining_base(model, numerics(compute, device)) for device in ("cpu", "cuda")]
-    keys.append(pretraining_base(model, numerics(composed("compute.threads=2").compute, "cpu")))
-    keys.append(pretraining_base(composed("model=tiny-m").model, numerics(compute, "cpu")))
+    keys = [pretraining_base(model, numerics(compute, device, "torch 2 CPU")) for device in ("cpu", "cuda")]
+    keys.append(pretraining_base(model, numerics(composed("compute.threads=2").compute, "cpu", "torch 2 CPU")))
+    keys.append(pretraining_base(composed("model=tiny-m").model, numerics(compute, "cpu", "torch 2 CPU")))
     monkeypatch.setattr(cache_versions, "CORPUS", -1)
-    keys.append(pretraining_base(model, numerics(compute, "cpu")))
+    keys.append(pretraining_base(model, numerics(compute, "cpu", "torch 2 CPU")))
     assert len(set(keys)) == 5
 
 

@@ -15,12 +15,13 @@ from sweep.checkpoints import load_model, read_config, read_position
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.keys import state_keys
+from sweep.run.builds import this_build
 from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.prefix import train
 from sweep.run.prepare import Prepared, prepare
 from sweep.system.ranks import ALONE, Ranks
 from sweep.system.store import Store
-from tests.conftest import LENGTH
+from tests.conftest import COMPUTE, LENGTH
 from tests.run.test_prepare import configured
 
 CPU = torch.device("cpu")
@@ -42,11 +43,13 @@ def without_optimizer(source: CheckpointFolder) -> CheckpointFolder:
 
 
 def test_the_defaults_keep_the_name_they_had(store: Store, source: CheckpointFolder) -> None:
-    training = prepared(store, source).work
+    training = prepared(store, source, "compute.reuse=any").work
     data = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in map(Path, source.config.data.paths)]
     decides = {"weight_decay": None, "max_grad_norm": 1.0, "seed": 0}
     key = prepared(store, source).checkpoint.key
-    assert training.base == digest("anneal", key, data, "uint16", decides, "cpu fp32 1 threads")
+    assert training.others[-1] == digest("anneal", key, data, "uint16", decides, "cpu fp32 1 threads"), "before builds"
+    by = f"cpu fp32 1 threads by {this_build(COMPUTE, torch.device('cpu'))}"
+    assert training.base == digest("anneal", key, data, "uint16", decides, by)
 
 
 def test_a_weight_decay_that_no_parameter_would_get_is_refused(store: Store, source: CheckpointFolder) -> None:

@@ -22,7 +22,7 @@ from sweep.domain.records import Position, StepRecord
 from sweep.domain.schedule import learning_rates
 from sweep.planning.keys import state_keys
 from sweep.run import prefix as rooms
-from sweep.run.prefix import Training, train
+from sweep.run.prefix import Training, train, train_with_trunk
 from sweep.run.states import INTERIM, KEPT
 from sweep.system import stop_signals
 from sweep.system.store import Store
@@ -120,6 +120,23 @@ def test_a_finished_training_is_not_done_again(store: Store, training: Training)
 
     again = train(store, dataclasses.replace(training, start=refuse))
     assert (again.updates_done, again.steps, again.key) == (0, first.steps, first.key)
+
+
+def test_another_builds_last_state_is_taken_whole_where_that_is_asked_for(
+    store: Store, training: Training, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = train(store, dataclasses.replace(training, base="theirs"))
+    caplog.set_level(logging.INFO)
+    seen: list[StepRecord] = []
+    taken = train_with_trunk(store, dataclasses.replace(training, others=("no", "theirs")), 10, on_step=seen.append)
+    assert (taken.key, taken.updates_done, taken.steps) == (theirs.key, 0, theirs.steps)
+    assert tuple(seen) == theirs.steps, "recorded as if it had been trained here"
+    assert f"compute.reuse=any: state {theirs.key} was made by another build" in caplog.text
+    longer = dataclasses.replace(training, rates=np.append(RATES, 1e-4))
+    assert train(store, dataclasses.replace(longer, others=("theirs",))).updates_done == 31, "none is gone on from"
+    own = train(store, training)
+    assert own.updates_done and own.key != theirs.key, "by default it is trained"
+    assert train(store, dataclasses.replace(training, others=("theirs",))).key == own.key, "one's own comes first"
 
 
 def test_runs_that_share_their_hold_share_its_states(store: Store, training: Training) -> None:
@@ -318,7 +335,7 @@ from sweep.checkpoints import fresh_state
 from sweep.data import Continued, Instances, Window
 from sweep.domain.schedule import learning_rates
 from sweep.system.store import Store
-from sweep.run.prefix import Training, train
+from sweep.run.prefix import Training, train, train_with_trunk
 config = TrainConfig.load({config!r})
 cpu = torch.device("cpu")
 position = fresh_state(config, device=cpu).position

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+from copy import deepcopy as copy_of
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,12 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer, models
 
 from sweep import evaluate
+from sweep.checkpoints import TrainingState, save_state
 from sweep.config import CORE8
 from sweep.domain.errors import Refusal
 from sweep.evaluate import protocols
-from sweep.run.score import Scorer, Scoring, _pack_key, deltas, record_files, scores
+from sweep.run.checkpoint_folder import CheckpointFolder
+from sweep.run.score import Scorer, Scoring, _pack_key, deltas, record_files, scored_weights, scores
 from sweep.system.store import Store
 from tests.composing import composed
 from tests.evaluate.conftest import MAX_LENGTH, core8, make_olmo, scoring_of, tokenizer
@@ -135,3 +140,36 @@ def test_a_pack_is_shared_by_devices_and_threads(scoring: Scoring) -> None:
 def test_the_core_tasks_are_defined_once() -> None:
     assert set(CORE8) == set(protocols.SOURCES)
     assert not hasattr(protocols, "CORE8") and not hasattr(evaluate, "CORE8")
+
+
+def test_scores_of_another_build_are_taken_only_where_that_is_asked_for(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, tokenizer: Tokenizer
+) -> None:
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    theirs = scoring_of(tmp_path, "tasks.limit=2", "tasks.heldout=false", numerics="theirs")
+    made = record_files(scorer(store, theirs), "former", make_olmo, when="before")
+    caplog.set_level("INFO")
+
+    def gone() -> OLMo:
+        raise AssertionError("nothing is to be computed")
+
+    taking = scorer(store, with_(theirs, numerics="ours", others=("no", "theirs")))
+    assert record_files(taking, "weights", gone, when="before", former="former") == made
+    assert "compute.reuse=any: score" in caplog.text
+    with pytest.raises(AssertionError):
+        record_files(scorer(store, with_(theirs, numerics="ours")), "former", gone, when="before")
+
+
+def test_a_copy_of_a_state_has_its_scores_and_another_architecture_has_not(
+    store: Store, state: TrainingState, tmp_path: Path
+) -> None:
+    with store.writing("states", "0" * 32) as folder:
+        save_state(folder, state)
+    kept = CheckpointFolder(key="0" * 32, folder=store.path("states", "0" * 32), config=state.config)
+    copied = tmp_path / "copy"
+    shutil.copytree(kept.folder, copied)
+    copy = dataclasses.replace(kept, key="of the folder", folder=copied)
+    assert scored_weights(store, copy) == scored_weights(store, kept)
+    changed = copy_of(state.config)
+    changed.model.rope_theta = 7
+    assert scored_weights(store, dataclasses.replace(copy, config=changed)) != scored_weights(store, kept)

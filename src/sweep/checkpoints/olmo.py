@@ -193,8 +193,13 @@ def identity(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
 
     The files are not read if `known` gives their SHA-256.
     """
-    names = sorted(f.name for f in folder.iterdir() if f.stem in FILES)
+    names = named_files(folder)
     return digest("checkpoint", {name: known[name] if known else file_digest(folder / name) for name in names})
+
+
+def named_files(folder: Path) -> list[str]:
+    """The names of a checkpoint's own files."""
+    return sorted(f.name for f in folder.iterdir() if f.stem in FILES)
 
 
 def weights_key(folder: Path, *, known: Mapping[str, str] | None = None) -> str:

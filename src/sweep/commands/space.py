@@ -18,6 +18,7 @@ sweep space --free damaged         delete the entries that were set aside as dam
 DAMAGED, INTERIM = "damaged", "interim"
 POLL_S = 1.0
 KINDS = {
+    "builds": "names of the versions of torch and kinds of processors that made the rest",
     "checkpoints": "published checkpoints: downloaded again when needed",
     "corpus": "embedded corpora: rebuilt in half a minute",
     "examined": "that a checkpoint or data were found sound: examined again when needed",

@@ -27,6 +27,9 @@ class Compute:
     gives the same numbers."""
     compile: Flag
     """Compile each block with torch.compile."""
+    reuse: Literal["same", "any"] = "same"
+    """Which states and scores of the store are taken. same: those of this build, the version of torch and the kind of
+    CPU or GPU, which decide the last bits; any: where this build has none, those of another build."""
 
     @property
     def plain(self) -> Compute:

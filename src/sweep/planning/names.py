@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.config import Anneal, RunConfig, params, tree
+from sweep.config import Anneal, RunConfig, merged_steps, params, tree
+from sweep.config.published import folder_of, listed_steps
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 
@@ -56,17 +57,38 @@ def run_key(config: RunConfig) -> str:
     for ignored in ("name", "save_interval", "keep"):
         del choices["anneal"][ignored]
     del choices["compute"]["activation_checkpointing"]
-    del choices["model"]["resources"]
+    if config.compute.reuse == "same":
+        del choices["compute"]["reuse"]
+    if config.compute.device == "cuda":
+        del choices["compute"]["threads"]
+    choices["model"] = _decisive(config)
     if config.anneal.arm == "constant":  # what the decay would be doesn't matter
         choices["anneal"] |= {"final_fraction": 0.0, "hold_steps": 0}
     if not config.anneal.steps:  # nothing is trained: how it would be doesn't matter
         choices["anneal"] = {"steps": 0, "merge": choices["anneal"]["merge"]}
         choices["data"] = {name: choices["data"][name] for name in ("heldout", "tokenizer")}
-        choices["compute"] = {name: choices["compute"][name] for name in ("device", "threads")}
+        scoring = ("device", "threads", "reuse")
+        choices["compute"] = {name: value for name, value in choices["compute"].items() if name in scoring}
         del choices["seed"]
     trained = [cache_versions.CORPUS, cache_versions.NUMERICS, cache_versions.Z_LOSS]
     code = [*trained, cache_versions.REQUESTS, cache_versions.PACK, cache_versions.ENGINE]
     return digest("run", code, cache_versions.wheels(), choices)
+
+
+def _decisive(config: RunConfig) -> dict[str, Any]:
+    """The choices of the model without those that are only told to people, and without steps that it isn't run at."""
+    chosen = tree(config.model)
+    del chosen["resources"]
+    published, step = config.model.published, config.checkpoint.step
+    if published is None:
+        return chosen
+    for told in ("cite", "data", "recipes"):
+        del chosen["published"][told]
+    del chosen["checkpoint_step"]
+    merge = config.anneal.merge
+    steps = [step] if merge is None else merged_steps(merge, config.model.name, step or 0, listed_steps(published))
+    chosen["published"]["steps"] = [[s, folder_of(published, s or 0)] for s in steps]
+    return chosen
 
 
 def run_name(config: RunConfig) -> str:

@@ -13,7 +13,7 @@ from sweep.domain.averaging import coefficients
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.gpu_memory import FP32
-from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
+from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, stored_digests
 from sweep.run.published import published_weights
 from sweep.run.states import INTERIM, KEPT
 from sweep.system import files
@@ -42,7 +42,8 @@ def averaged_checkpoint(
     folders = _folders(store, merge, last, choice, embedded)
     steps = tuple(folders)
     shares = coefficients(steps, merge.weights)
-    key = digest("merge", [weights_key(path, known=_digests(store, path)) for path in folders.values()], [*shares])
+    weights = [weights_key(path, known=stored_digests(store, path)) for path in folders.values()]
+    key = digest("merge", weights, [*shares])
 
     def build(into: Path) -> None:
         with Progress(f"merging {choice.model.name} at steps {', '.join(map(str, steps))}", total=100) as bar:
@@ -103,9 +104,3 @@ def _local_folders(merge: Merge, last: CheckpointFolder) -> dict[int, Path]:
     except ValueError as error:
         raise Refusal(str(error)) from error
     return {step: folders[step] for step in steps[:-1]} | {last_step: last.folder}
-
-
-def _digests(store: Store, folder: Path) -> dict[str, str] | None:
-    """File -> SHA-256 of a folder of the store; None for a folder elsewhere."""
-    kind, key = folder.parent.name, folder.name
-    return store.digests(kind, key) if store.path(kind, key) == folder else None

@@ -16,8 +16,10 @@ from sweep.checkpoints import (
     examine,
     has_optimizer,
     identity,
+    named_files,
     read_config,
     read_position,
+    weights_key,
 )
 from sweep.config import Compute
 from sweep.domain.digests import digest
@@ -26,6 +28,7 @@ from sweep.domain.redaction import holds_secret, redact
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
 from sweep.run.embedded import embedded_checkpoint
 from sweep.run.published import imported_checkpoint, published_checkpoint
+from sweep.system.files import file_digest
 from sweep.system.store import Store
 
 EXAMINED = 1
@@ -71,9 +74,10 @@ def _checked(
                 raise _no_optimizer(choice)
             check_groups(folder, config)
         read_position(folder, config)
-        key = identity(folder, known=digests)
+        digests = digests or {name: file_digest(folder / name) for name in named_files(folder)}
+        key, weights = identity(folder, known=digests), weights_key(folder, known=digests)
         examined_once(store, folder, config, key=key, optimizer=choice.needs_optimizer)
-        return CheckpointFolder(key=key, folder=folder, config=config)
+        return CheckpointFolder(key=key, folder=folder, config=config, weights=weights)
     except Refusal:
         raise
     except (OSError, ValueError) as error:

@@ -47,6 +47,14 @@ class CheckpointFolder:
     folder: Path
     config: TrainConfig
     """The configuration of the training that made it."""
+    weights: str | None = None
+    """Digest of its weights, where it is known already."""
+
+
+def stored_digests(store: Store, folder: Path) -> dict[str, str] | None:
+    """File -> SHA-256 of a folder of the store; None for a folder elsewhere."""
+    kind, key = folder.parent.name, folder.name
+    return store.digests(kind, key) if store.path(kind, key) == folder else None
 
 
 def of_first_rank(ranks: Ranks, make: Callable[[], CheckpointFolder]) -> CheckpointFolder:

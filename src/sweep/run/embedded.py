@@ -20,6 +20,7 @@ from sweep.checkpoints import (
 from sweep.config import Compute, Model, tree
 from sweep.planning.keys import corpus_key, numerics, pretraining_base
 from sweep.planning.pretraining_schedule import pretraining_rates
+from sweep.run.builds import builds
 from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.prefix import Training, train
 from sweep.system.progress import Progress
@@ -49,6 +50,8 @@ def embedded_checkpoint(
     store: Store, model: Model, step: int, *, compute: Compute, device: torch.device
 ) -> CheckpointFolder:
     """The checkpoint of an embedded trajectory at `step`, always trained in fp32 and whole batches."""
+    of_builds = (numerics(compute, device.type, build) for build in builds(store, compute.plain, device))
+    base, *others = (pretraining_base(model, numbers) for numbers in of_builds)
     pretraining = model.pretraining
     assert pretraining and model.vocab_size and model.sequence_length
     corpus = prepare_corpus(store, model.vocab_size)
@@ -58,7 +61,8 @@ def embedded_checkpoint(
     order = data.Continued(num_instances=len(instances), position=position, batch_size=position.batch_size)
     training = Training(
         name=f"pretraining {model.name} to step {step}",
-        base=pretraining_base(model, numerics(compute, device.type)),
+        base=base,
+        others=tuple(others),
         rates=pretraining_rates(model, step),
         start=lambda: fresh_state(train_config, device=device),
         position=position,

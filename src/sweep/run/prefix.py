@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from sweep.config import Compute
 from sweep.data import Window
 from sweep.domain.records import Position, StepRecord, to_json
 from sweep.planning.keys import state_keys
-from sweep.run.states import KEPT, STEPS, States, read_steps
+from sweep.run.states import INTERIM, KEPT, STEPS, States, read_steps
 from sweep.system.lease import Lease
 from sweep.system.progress import Progress
 from sweep.system.ranks import ALONE, Ranks
@@ -28,6 +29,8 @@ from sweep.system.stop_signals import ASKED, Stopped, asked
 from sweep.system.store import Store
 from sweep.training.divergence import Diverged, check_losses, highest_sound
 from sweep.training.loop import UpdateRules, anneal, configure_passes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class Training:
     """Shown at the progress bar."""
     base: str
     """Digest of all that decides the numbers besides the learning rates."""
+    others: tuple[str, ...] = ()
+    """The same of other builds, whose last states are taken too."""
     rates: np.ndarray
     """(updates,) float64."""
     start: Callable[[], TrainingState]
@@ -81,6 +86,8 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
     Raises Diverged where the training fails; then it leaves no interim state. Raises Stopped after the update at which
     one of the ranks was asked to; the message says up to which update the work is saved.
     """
+    if (taken := _of_another_build(store, training)) is not None:
+        return _replayed(store, taken, on_step)
     ranks, states = training.ranks, States(store, state_keys(training.base, training.rates))
     with _alone(states) if ranks.leads else contextlib.nullcontext() as lease:
         done, steps, state = _resume(training, states)
@@ -126,12 +133,35 @@ def train_with_trunk(
     store: Store, training: Training, trunk_steps: int, *, on_step: Callable[[StepRecord], None] = lambda record: None
 ) -> Trained:
     """`train`, where the first `trunk_steps` updates are a training of their own: runs that share them do them once."""
-    if not trunk_steps:
+    if not trunk_steps or _of_another_build(store, training) is not None:
         return train(store, training, on_step=on_step)
     name, rates = f"{training.name}: hold", training.rates[:trunk_steps]
     trunk = train(store, dataclasses.replace(training, name=name, rates=rates, keep=True), on_step=on_step)
     whole = train(store, training, on_step=on_step)
     return dataclasses.replace(whole, updates_done=trunk.updates_done + whole.updates_done)
+
+
+def _of_another_build(store: Store, training: Training) -> str | None:
+    """The key of the last state as another build has made it; None where this build has it, or none may be taken."""
+
+    def find() -> str | None:
+        last, *others = (state_keys(base, training.rates)[-1] for base in (training.base, *training.others))
+        if store.has(KEPT, last) or store.has(INTERIM, last):
+            return None
+        return next((key for key in others if store.get(KEPT, key) is not None), None)
+
+    return training.ranks.from_first(find) if training.others else None
+
+
+def _replayed(store: Store, key: str, on_step: Callable[[StepRecord], None]) -> Trained:
+    """A state that another build has made, whole: nothing is trained on from it."""
+    folder = store.get(KEPT, key)
+    assert folder is not None, f"state {key} vanished from the store"
+    log.info("compute.reuse=any: state %s was made by another build", key)
+    steps = read_steps(folder)
+    for record in steps:
+        on_step(record)
+    return Trained(key, folder, tuple(steps), 0)
 
 
 def _resume(training: Training, states: States) -> tuple[int, list[StepRecord], TrainingState | None]:

@@ -23,6 +23,7 @@ from sweep.planning.keys import anneal_numerics, numerics
 from sweep.planning.model_sizes import stated_sizes
 from sweep.planning.plan import Plan, make_plan
 from sweep.run.average import averaged_checkpoint
+from sweep.run.builds import builds
 from sweep.run.checkpoint import open_checkpoint
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, of_first_rank, resolve
 from sweep.run.embedded import embedded_checkpoint
@@ -72,7 +73,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
     checkpoint = of_first_rank(ranks, functools.partial(open_checkpoint, store, choice, compute=compute, device=device))
     _check_sizes(config.model, checkpoint)
     plan = make_plan(config, read_position(checkpoint.folder, checkpoint.config))
-    scoring = _scoring(store, config.tasks, config.data, checkpoint, _scoring_numerics(compute, device))
+    scoring = _scoring(store, config.tasks, config.data, checkpoint, _scoring_numerics(store, compute, device))
     prepared = functools.partial(
         Prepared, choice=choice, checkpoint=checkpoint, plan=plan, scoring=scoring, device=device
     )
@@ -94,6 +95,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
         data=data,
         seed=config.seed,
         compute=compute,
+        builds=tuple(builds(store, compute, device)),
         device=device,
         ranks=ranks,
     )
@@ -110,6 +112,8 @@ class AnnealSetup:
     data: TrainingData
     seed: int
     compute: Compute
+    builds: tuple[str | None, ...]
+    """The build that computes it, and those whose states are taken too."""
     device: torch.device
     ranks: Ranks
 
@@ -117,7 +121,8 @@ class AnnealSetup:
         """The plan's learning rates followed from the checkpoint; `name` is shown at the progress bar."""
         return Training(
             name=name,
-            base=self.key(),
+            base=self.key(self.builds[0]),
+            others=tuple(map(self.key, self.builds[1:])),
             rates=self.plan.learning_rates,
             start=self.load,
             position=self.plan.start,
@@ -147,8 +152,8 @@ class AnnealSetup:
             group.update(self._changes(group))
         return state
 
-    def key(self) -> str:
-        """Digest of all that decides the updates besides the learning rates.
+    def key(self, build: str | None) -> str:
+        """Digest of all that decides the updates of this build besides the learning rates.
 
         A choice that equals the checkpoint's own is left out, so that naming it changes no key.
         """
@@ -162,7 +167,7 @@ class AnnealSetup:
         for name in ("batch_size", "sequence_length"):
             if getattr(plan, name) != getattr(plan.position, name):
                 decides[name] = getattr(plan, name)
-        bits = anneal_numerics(self.compute, self.device.type, batch_size=plan.batch_size)
+        bits = anneal_numerics(self.compute, self.device.type, build, batch_size=plan.batch_size)
         return digest("anneal", self.checkpoint.key, self.data.identity, self.data.dtype, decides, bits)
 
     def _optimizer_changes(self) -> dict[str, Any]:
@@ -217,7 +222,7 @@ def _check_sizes(chosen: Model, checkpoint: CheckpointFolder) -> None:
         )
 
 
-def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolder, numerics: str) -> Scoring:
+def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolder, numerics: list[str]) -> Scoring:
     """The tokenizer and the held-out documents; Refusal if one is asked for and missing."""
     tokenizer = resolve(store, data.tokenizer or checkpoint.config.tokenizer.identifier)
     if not tokenizer.is_file():
@@ -241,7 +246,8 @@ def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolde
         eos_token_id=checkpoint.config.model.eos_token_id,
         max_length=checkpoint.config.model.max_sequence_length,
         heldout=heldout if has_heldout else None,
-        numerics=numerics,
+        numerics=numerics[0],
+        others=tuple(numerics[1:]),
     )
 
 
@@ -269,8 +275,10 @@ def _check_heldout(folder: Path, data: Data, checkpoint: CheckpointFolder) -> No
         )
 
 
-def _scoring_numerics(compute: Compute, device: torch.device) -> str:
-    return digest(cache_versions.ENGINE, numerics(compute, device.type), library(device.type))
+def _scoring_numerics(store: Store, compute: Compute, device: torch.device) -> list[str]:
+    """Of this build, and of those whose scores are taken too."""
+    of_builds = (numerics(compute, device.type, build) for build in builds(store, compute.plain, device))
+    return [digest(cache_versions.ENGINE, numbers, library(device.type)) for numbers in of_builds]
 
 
 def _use_device(compute: Compute) -> torch.device:

@@ -13,7 +13,12 @@ from sweep.run.score import Spent
 
 
 def run_result(
-    identity: Identity, prepared: Prepared, annealed: Annealed, scores: dict[str, tuple[Score, ...]], cost: Cost
+    identity: Identity,
+    prepared: Prepared,
+    annealed: Annealed,
+    scores: dict[str, tuple[Score, ...]],
+    cost: Cost,
+    build: str,
 ) -> RunResult:
     """The outcome of one run; `scores` are "before", "after" and "delta"."""
     return RunResult(
@@ -26,6 +31,7 @@ def run_result(
         final_loss=annealed.steps[-1].loss if annealed.steps else None,
         cost=cost,
         versions=versions(),
+        build=build,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from olmo.model import OLMo
 from tokenizers import Tokenizer
 
 from sweep import data, evaluate
-from sweep.checkpoints import load_model
+from sweep.checkpoints import load_model, weights_key
 from sweep.config import Tasks
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
@@ -24,14 +25,18 @@ from sweep.domain.records import Score
 from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.transformer import Body
 from sweep.planning.names import label
-from sweep.run.checkpoint_folder import CheckpointFolder
+from sweep.run.checkpoint_folder import CheckpointFolder, stored_digests
 from sweep.system import stop_signals
 from sweep.system.files import file_digest
 from sweep.system.progress import Progress
 from sweep.system.ranks import ALONE, Ranks
 from sweep.system.store import Store
 
+log = logging.getLogger(__name__)
+
 RECORDS = "records.parquet"
+OF_THE_MACHINE = ("init_device", "flash_attention")
+"""Settings of ai2-olmo's architecture that say where a model is loaded, and by which kernel it attends elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,9 @@ class Scoring:
     heldout: Path | None
     """Folder with held-out documents; None: there are none for this model."""
     numerics: str
-    """Digest of all else that decides the bits of a log-probability: device, threads, engine and matmul library."""
+    """Digest of all else that decides the bits of a log-probability: device, threads, build, engine, matmul library."""
+    others: tuple[str, ...] = ()
+    """The same of other builds, whose scores are taken too."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,7 +91,8 @@ class Scorer:
 
     def score(self, checkpoint: CheckpointFolder, when: str) -> Scored:
         """All scores of a checkpoint, "before" or "after" the anneal. Of several ranks the others `follow`."""
-        files = record_files(self, checkpoint.key, functools.partial(self._load, checkpoint), when=when)
+        weights, load = scored_weights(self.store, checkpoint), functools.partial(self._load, checkpoint)
+        files = record_files(self, weights, load, when=when, former=checkpoint.key)
         return Scored(files, scores(files, self.scoring.tasks))
 
     def follow(self, checkpoint: CheckpointFolder) -> None:
@@ -95,17 +103,26 @@ class Scorer:
         return load_model(checkpoint.folder, checkpoint.config, device=self.device).eval()
 
 
-def record_files(scorer: Scorer, weights: str, load: Callable[[], OLMo], *, when: str) -> dict[str, Path]:
+def scored_weights(store: Store, checkpoint: CheckpointFolder) -> str:
+    """Digest of all of a checkpoint that decides its scores: its weights, and the architecture that reads them."""
+    weights = checkpoint.weights or weights_key(checkpoint.folder, known=stored_digests(store, checkpoint.folder))
+    architecture = dataclasses.asdict(checkpoint.config.model)
+    return digest(weights, {name: value for name, value in architecture.items() if name not in OF_THE_MACHINE})
+
+
+def record_files(
+    scorer: Scorer, weights: str, load: Callable[[], OLMo], *, when: str, former: str | None = None
+) -> dict[str, Path]:
     """Each task's `records.parquet` for one set of weights; what the store lacks is computed.
 
-    `weights` is the digest of the weights.
+    `weights` is the digest of the weights; `former` is what named their scores in earlier releases.
 
     `load` is called only if something is missing. Refusal, before any forward pass, where a task's data is missing.
     """
     started = time.perf_counter()
     store, scoring, ranks, spent = scorer.store, scorer.scoring, scorer.ranks, scorer.spent
     packs = {name: _pack_key(scoring, name) for name in scoring.names}
-    keys = {name: digest("scores", weights, pack_key, scoring.numerics) for name, pack_key in packs.items()}
+    keys = {name: _score_key(scorer, (weights, former or weights), pack_key) for name, pack_key in packs.items()}
     make_pack = {name: functools.partial(_make_pack, scoring, name) for name in scoring.names}
     missing = [name for name in scoring.names if not store.has("scores", keys[name])]
     store.make_all("packs", {packs[name]: make_pack[name] for name in missing})
@@ -125,6 +142,19 @@ def record_files(scorer: Scorer, weights: str, load: Callable[[], OLMo], *, when
     ranks.from_first(lambda: None)
     spent.scoring_s += time.perf_counter() - started
     return {name: folders[key] / RECORDS for name, key in keys.items()}
+
+
+def _score_key(scorer: Scorer, names: Sequence[str], pack_key: str) -> str:
+    """The key of a score; that of another build's where there is one, this build has none, and it may be taken."""
+    store, scoring = scorer.store, scorer.scoring
+    own = digest("scores", names[0], pack_key, scoring.numerics)
+    if not scoring.others or store.has("scores", own):
+        return own
+    others = (digest("scores", name, pack_key, numbers) for numbers in scoring.others for name in names)
+    taken = next((key for key in others if store.get("scores", key) is not None), None)
+    if taken is not None:
+        log.info("compute.reuse=any: score %s was made by another build", taken)
+    return taken or own
 
 
 def score_along(store: Store, load: Callable[[], OLMo], *, ranks: Ranks) -> None:

@@ -10,6 +10,7 @@ from sweep.config import RunConfig
 from sweep.domain.records import RunResult
 from sweep.planning.names import Identity
 from sweep.run.anneal import anneal
+from sweep.run.builds import this_build
 from sweep.run.prepare import prepare
 from sweep.run.record import recorded
 from sweep.run.result import run_cost, run_result
@@ -53,7 +54,8 @@ def run(
 
         scores = {"before": before.scores, "after": after.scores, "delta": delta}
         cost = run_cost(prepared, annealed, scorer.spent, time.perf_counter() - started)
-        result = run_result(identity, prepared, annealed, scores, cost)
+        build = this_build(config.compute, prepared.device)
+        result = run_result(identity, prepared, annealed, scores, cost, build)
         record.result(result)
     if not config.anneal.keep:  # the last of the runs that share it drops it; if one keeps it, it is of another kind
         store.drop(INTERIM, result.final_state)

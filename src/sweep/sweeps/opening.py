@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 from pathlib import Path
 
 from sweep.config import RunConfig, Tracking
-from sweep.planning.keys import corpus_key, numerics, pretraining_base, state_keys
+from sweep.planning.keys import BEFORE_BUILDS, corpus_key, numerics, pretraining_base, state_keys
 from sweep.planning.plan import preparation_s
 from sweep.planning.pretraining_schedule import pretraining_rates
 from sweep.planning.sweep_disk import disk
 from sweep.sweeps.run_folders import MULTIRUN, expected_folder
+from sweep.system.builds import recorded
 from sweep.system.disk import check_room, check_writable
 from sweep.system.store import Store, store_at
 from sweep.tracking import FILE, last_update
@@ -69,9 +71,15 @@ def _sizes_on_disk(configs: list[RunConfig]) -> dict[str, int]:
 
 
 def _has_checkpoint(store: Store, config: RunConfig) -> bool:
-    """Whether the store has this checkpoint of an embedded model, trained on a CPU or a GPU."""
+    """Whether the store has this checkpoint of an embedded model, trained by this version of torch on whatever."""
     rates = pretraining_rates(config.model, config.checkpoint.step or 0)
-    numbers = [numerics(config.compute, device) for device in ("cpu", "cuda")]
+    taken: list[str | None] = [*recorded(store)]
+    if config.compute.reuse == "same":
+        torch = f"torch {importlib.metadata.version('torch').partition('+')[0]}"
+        taken = [build for build in taken if (build or "").startswith((f"{torch} ", f"{torch}+"))]
+    else:
+        taken.append(BEFORE_BUILDS)
+    numbers = [numerics(config.compute, device, build) for device in ("cpu", "cuda") for build in taken]
     return any(store.has("states", state_keys(pretraining_base(config.model, n), rates)[-1]) for n in numbers)
 
 

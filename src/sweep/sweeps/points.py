@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import glob
 import math
 import os
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from sweep.sweeps.hydra_settings import check_key
 from sweep.sweeps.override_errors import composing, parsed
 from sweep.sweeps.repeating import plain
 from sweep.system import files
+from sweep.system.task_files import task_files
 
 
 def designed(overrides: Sequence[Override], *, design: str, runs: int | None, seed: int) -> list[list[str]]:
@@ -96,10 +96,10 @@ def named_files(config: RunConfig) -> dict[str, tuple[int, int]]:
     read = [*(chosen.paths or ()), *(path for source in (chosen.sources or {}).values() for path in source.paths or ())]
     if not config.anneal.steps:
         read = [] if merge is None else [*(merge.paths or ())]
-    definitions = config.tasks.include and f"{glob.escape(config.tasks.include)}/**"
-    named = [config.checkpoint.path, *read, chosen.heldout, chosen.tokenizer, definitions]
+    named = [config.checkpoint.path, *read, chosen.heldout, chosen.tokenizer]
     paths = [Path(path).absolute() for name in named if name for path in files.expanded(name)]
     found = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    found += task_files(config.tasks.include) if config.tasks.include else []
     return {str(file): files.version(file) for file in found if file.parent.name != "__pycache__"}
 
 
