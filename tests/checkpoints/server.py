@@ -20,6 +20,8 @@ class Served:
     """File -> close the connection once, after so many bytes."""
     wrong: set[str] = field(default_factory=set)
     """Files whose last byte is another one."""
+    refused: set[str] = field(default_factory=set)
+    """Files that it answers 403 for."""
     digests: bool = True
     ranges: bool = True
     failures: list[int] = field(default_factory=list)
@@ -55,8 +57,8 @@ def serving(root: Path) -> Iterator[Served]:
 
         def _answer(self, *, body: bool) -> None:
             path = served.root / self.path.lstrip("/")
-            if not path.is_file():
-                self.send_response(404)
+            if not path.is_file() or path.name in served.refused:
+                self.send_response(403 if path.name in served.refused else 404)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return

@@ -163,6 +163,28 @@ def test_a_fresh_optimizer_needs_none_there(store: Store, config: RunConfig, ser
     assert not (folder / "optim.safetensors").exists()
 
 
+def test_a_refused_optimizer_is_not_taken_for_absent(store: Store, config: RunConfig, server: Served) -> None:
+    server.refused |= {"optim.safetensors", "optim.pt"}
+    fresh = ("anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-4")
+    choice = checkpoint_choice(composed("model=olmo2-1b", "checkpoint.step=300", *fresh))
+    weights = published_checkpoint(store, choice)
+    assert (weights / "model.safetensors").is_file() and not (weights / "optim.safetensors").exists()
+    with pytest.raises(Refusal, match="doesn't give it: HTTP 403"):
+        published_checkpoint(store, checkpoint_choice(config))
+    server.refused.clear()
+    assert same(published_checkpoint(store, checkpoint_choice(config)), server), "the whole is another entry"
+
+
+def test_an_entry_without_the_optimizer_is_completed_when_it_is_needed(
+    store: Store, config: RunConfig, server: Served
+) -> None:
+    kept = (server.root / PLACE / "optim.safetensors").rename(server.root / "kept")
+    fresh = ("anneal.optimizer=fresh", "anneal.warmup_steps=9", "anneal.peak_lr=1e-4")
+    published_checkpoint(store, checkpoint_choice(composed("model=olmo2-1b", "checkpoint.step=300", *fresh)))
+    kept.rename(server.root / PLACE / "optim.safetensors")
+    assert same(published_checkpoint(store, checkpoint_choice(config)), server)
+
+
 def test_a_missing_checkpoint_is_said(store: Store, server: Served) -> None:
     with pytest.raises(
         Refusal, match=r"olmo2-1b step 10000: .*step10000-unsharded/config.yaml is not there \(HTTP 404\)"

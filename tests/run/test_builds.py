@@ -9,6 +9,7 @@ import torch
 
 from sweep.planning.keys import BEFORE_BUILDS
 from sweep.run.builds import builds, this_build
+from sweep.run.prepare import scoring_numerics
 from sweep.system import builds as rooms
 from sweep.system.store import Store
 from tests.conftest import COMPUTE
@@ -41,3 +42,14 @@ def test_any_takes_all_that_the_store_lists_and_what_came_before(store: Store) -
     taking = dataclasses.replace(COMPUTE, reuse="any")
     assert builds(store, taking, CPU) == [own, "torch 1 AMD AVX2", BEFORE_BUILDS]
     assert sorted(rooms.recorded(store)) == sorted([own, "torch 1 AMD AVX2"]), "this one is listed from now on"
+
+
+def test_scores_of_another_build_are_found_by_what_it_says_of_itself(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library that multiplies follows from the build, so that a build can name the scores of another."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    (made,) = scoring_numerics(store, COMPUTE, CPU)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    own, *others = scoring_numerics(store, dataclasses.replace(COMPUTE, reuse="any"), CPU)
+    assert own != made and made in others

@@ -30,8 +30,13 @@ from sweep.system.progress import Progress
 MIRROR = "SWEEP_CHECKPOINTS_URL"
 """Environment variable: scheme, host and path that replace the scheme and host of a published URL."""
 STEMS = ("config", "train", "model", "optim")  # the small ones first
-ABSENT = (403, 404, 410)
-"""Statuses of a file that is not there: object stores that may not be listed answer 403."""
+ABSENT, REFUSED = (404, 410), 403
+"""Statuses of a file that is not there. Object stores that may not be listed answer REFUSED for such a file, and other
+servers for one that this person may not have, so that it says neither."""
+
+
+class OptimizerRefused(Exception):
+    """The server doesn't give the optimizer state, which is not needed, and doesn't say that there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +59,7 @@ def fetch_folder(
 
     `parts`, on the file system of `into`, keeps what has come if this is interrupted, and the next call goes on from
     there. Raises Refusal if the server cannot be reached, has no such checkpoint (or, with `optimizer`, no optimizer
-    state), or sends other bytes than it announced.
+    state), or sends other bytes than it announced; OptimizerRefused, before the first byte, as that says.
     """
     parts.mkdir(parents=True, exist_ok=True)
     with http.session() as session:
@@ -79,16 +84,21 @@ def mirrored(url: str) -> str:
 
 def _located(session: http.Session, folder: str, stem: str, title: str, *, needed: bool) -> ServedFile | None:
     """The first spelling of a file that the server has; None for an optimizer that is absent and not `needed`."""
+    statuses = []
     for ending in FILES[stem]:
         url = f"{folder}/{stem}.{ending}"
         with _ask(session, url, method="HEAD") as reply:
-            if reply.status_code not in ABSENT:
+            statuses.append(reply.status_code)
+            if reply.status_code not in (*ABSENT, REFUSED):
                 _check_status(reply, url)
                 return _served(url, reply.headers)
     if stem == "optim":
+        if not needed and REFUSED in statuses:
+            raise OptimizerRefused(folder)
         if not needed:
             return None
-        gone = f"{title}: {folder} has no optimizer state (allenai/OLMo#796, #834)"
+        why = ", or doesn't give it: HTTP 403" if REFUSED in statuses else ""
+        gone = f"{title}: {folder} has no optimizer state (allenai/OLMo#796, #834){why}"
         raise Refusal(f"{gone}; anneal.optimizer=fresh, with warmup_steps and peak_lr, takes the weights alone")
     gone = f"{title}: {folder}/{stem}.{' or .'.join(FILES[stem])} is not there (HTTP {reply.status_code})"
     raise Refusal(f"{gone}; take another checkpoint.step, or checkpoint.source=hub where the model is on the Hub")

@@ -14,8 +14,14 @@ NARROW = 128
 """Weights with fewer rows or columns are rearranged in a small copy and multiplied by torch's own library."""
 
 
+LIBRARIES = ("onednn", "torch")
+
+
 def library(device: str) -> str:
-    """The library that multiplies wide matrices on "cpu" or "cuda". It decides bits, so it is in the key of a score."""
+    """The one of LIBRARIES that multiplies wide matrices on "cpu" or "cuda".
+
+    It decides bits. Torch's version and the instructions that it has chosen decide it, and these are in a score's key.
+    """
     fast = device == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
     return "onednn" if fast and _has_onednn() else "torch"
 

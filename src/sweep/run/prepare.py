@@ -18,8 +18,8 @@ from sweep.data import InstanceFilter, read_heldout
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
-from sweep.evaluate.matmul import library
-from sweep.planning.keys import anneal_numerics, numerics
+from sweep.evaluate.matmul import LIBRARIES
+from sweep.planning.keys import BEFORE_BUILDS, anneal_numerics, numerics
 from sweep.planning.model_sizes import stated_sizes
 from sweep.planning.plan import Plan, make_plan
 from sweep.run.average import averaged_checkpoint
@@ -73,7 +73,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
     checkpoint = of_first_rank(ranks, functools.partial(open_checkpoint, store, choice, compute=compute, device=device))
     _check_sizes(config.model, checkpoint)
     plan = make_plan(config, read_position(checkpoint.folder, checkpoint.config))
-    scoring = _scoring(store, config.tasks, config.data, checkpoint, _scoring_numerics(store, compute, device))
+    scoring = _scoring(store, config.tasks, config.data, checkpoint, scoring_numerics(store, compute, device))
     prepared = functools.partial(
         Prepared, choice=choice, checkpoint=checkpoint, plan=plan, scoring=scoring, device=device
     )
@@ -275,10 +275,14 @@ def _check_heldout(folder: Path, data: Data, checkpoint: CheckpointFolder) -> No
         )
 
 
-def _scoring_numerics(store: Store, compute: Compute, device: torch.device) -> list[str]:
-    """Of this build, and of those whose scores are taken too."""
-    of_builds = (numerics(compute, device.type, build) for build in builds(store, compute.plain, device))
-    return [digest(cache_versions.ENGINE, numbers, library(device.type)) for numbers in of_builds]
+def scoring_numerics(store: Store, compute: Compute, device: torch.device) -> list[str]:
+    """Of this build, and of those whose scores are taken too; a build has one library for products of matrices."""
+    found: list[str] = []
+    for build in builds(store, compute.plain, device):
+        numbers = numerics(compute, device.type, build)
+        libraries = LIBRARIES if build is BEFORE_BUILDS else [None]
+        found += [digest(cache_versions.ENGINE, numbers, *([name] if name else [])) for name in libraries]
+    return found
 
 
 def _use_device(compute: Compute) -> torch.device:

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sweep.checkpoints import architecture, decayed, import_folder
-from sweep.checkpoints.download import STEMS, fetch_folder
+from sweep.checkpoints import architecture, decayed, has_optimizer, import_folder
+from sweep.checkpoints.download import STEMS, OptimizerRefused, fetch_folder
 from sweep.checkpoints.hub import snapshot
 from sweep.config import Model
 from sweep.config.published import Published, folder_of, from_hub
@@ -30,8 +30,14 @@ def published_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
     if from_hub(published, choice.checkpoint.source):
         return _from_hub(store, choice.model, published, step, optimizer=choice.needs_optimizer)
     url = _url(published, step)
-    title = f"{choice.model.name} step {step}"
-    return _downloaded(store, url, digest("checkpoint", url), title, STEMS, optimizer=choice.needs_optimizer)
+    title, needed = f"{choice.model.name} step {step}", choice.needs_optimizer
+    try:
+        folder = _downloaded(store, url, digest("checkpoint", url), title, STEMS, optimizer=needed)
+    except OptimizerRefused:
+        return published_weights(store, choice, step)
+    if needed and not has_optimizer(folder):  # downloaded when it wasn't needed, and the server may have it by now
+        return _downloaded(store, url, digest("checkpoint", url, "optimizer"), title, STEMS, optimizer=True)
+    return folder
 
 
 def published_weights(store: Store, choice: CheckpointChoice, step: int) -> Path:
