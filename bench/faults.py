@@ -67,7 +67,8 @@ def configs() -> list[Any]:
 def same_command() -> None:
     """What `python -m sweep -m …` does, in this process, one run after another."""
     for config in configs():
-        identity, folder = run_identity(config), expected_folder(config).absolute()
+        identity = run_identity(config)
+        folder = expected_folder(identity).absolute()
         if not is_finished(identity.key, folder):
             with run_lease(folder).waited_for(identity.name) as lease:
                 run(config, identity, folder, command=f"python -m sweep {identity.name}", lease=lease)

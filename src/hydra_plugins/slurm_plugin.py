@@ -37,6 +37,7 @@ class SlurmLauncher(BaseSubmititLauncher):
         from hydra_plugins.sweep_plugin import composer, job_arguments, job_return, result_of_done, sweeper_is_ours
         from sweep.launch.preflight import check_present
         from sweep.planning.job_packing import JobRequest
+        from sweep.planning.names import run_identity
         from sweep.sweeps.closing import close
         from sweep.sweeps.opening import announce
         from sweep.sweeps.run_folders import expected_folder, is_done
@@ -46,7 +47,7 @@ class SlurmLauncher(BaseSubmititLauncher):
         if self.own["detach"] and not sweeper_is_ours(self):
             raise Refusal("hydra.launcher.detach=true: this hydra/sweeper waits for outcomes; allowed: false")
         configs = [*map(composer(self), job_overrides)]
-        folders = [expected_folder(config) for config in configs]
+        folders = [expected_folder(run_identity(config)) for config in configs]
         runs = Runs(configs, folders, is_done)
         todo = runs.todo()
         announce([configs[i] for i in todo])

@@ -102,6 +102,7 @@ class WorkersLauncher(LocalLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Do all runs; their results, or the exceptions of those that failed."""
         from sweep.launch.local import cores, visible_gpus
+        from sweep.planning.names import run_identity
         from sweep.planning.plan import launch_order
         from sweep.sweeps.closing import close
         from sweep.sweeps.opening import announce
@@ -109,7 +110,7 @@ class WorkersLauncher(LocalLauncher):
         from sweep.system.ranks import world_size
 
         configs = [*map(composer(self), job_overrides)]
-        folders = [expected_folder(config) for config in configs]
+        folders = [expected_folder(run_identity(config)) for config in configs]
         todo = [i for i, config in enumerate(configs) if not is_done(config, folders[i])]
         todo.sort(key=lambda i: launch_order(configs[i]))
         gpus = [] if configs[0].compute.device == "cpu" else visible_gpus()

@@ -10,6 +10,7 @@ import pytest
 from sweep.commands.main import explain
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal
+from sweep.planning.names import run_identity
 from sweep.sweeps.opening import check_disk
 from sweep.sweeps.run_folders import expected_folder
 from sweep.system import disk
@@ -34,7 +35,7 @@ def test_a_sweep_that_has_no_room_is_refused_before_it_starts(configs: list[RunC
 
 
 def test_a_run_whose_anneal_is_made_needs_no_room_for_it(configs: list[RunConfig]) -> None:
-    with Journal(expected_folder(configs[1])) as journal:
+    with Journal(expected_folder(run_identity(configs[1]))) as journal:
         for update in range(1, 201):
             journal.write("step", update=update)
     check_disk(configs)

@@ -30,7 +30,7 @@ from sweep.sweeps.opening import announce
 from sweep.sweeps.override_errors import chain, in_words, reading
 from sweep.sweeps.points import typed
 from sweep.sweeps.repeating import options_of, repeating
-from sweep.sweeps.run_folders import MULTIRUN, is_finished, objective
+from sweep.sweeps.run_folders import expected_folder, is_finished, objective
 from sweep.sweeps.step_completion import offers
 from sweep.system import disk, ranks
 from sweep.system.lease import run_lease
@@ -69,7 +69,7 @@ def task(tree: DictConfig) -> float | None:
             f"python -m sweep -m controls=all anneal.steps={config.anneal.steps}; one arm alone is anneal=constant"
         )
     folder = Path(HydraConfig.get().runtime.output_dir).absolute()
-    expected = MULTIRUN / identity.sweep / identity.folder
+    expected = expected_folder(identity)
     if folder != expected.absolute():
         raise Refusal(
             f"hydra's output folder is {folder}, and a run's belongs at {expected}: "

@@ -24,7 +24,7 @@ from sweep.config.published import from_hub
 from sweep.domain.errors import Refusal
 from sweep.planning.controls import expanded
 from sweep.planning.gpu_memory import FP32
-from sweep.planning.names import run_folder, run_names
+from sweep.planning.names import run_folder, run_identity, run_names
 from sweep.planning.plan import planned_peak
 from sweep.planning.run_cost import RANKS, Forecast, forecast
 from sweep.planning.sweep_cost import Bill, bill
@@ -88,7 +88,7 @@ def lrs(configs: Sequence[RunConfig]) -> str:
 
 def preview(configs: Sequence[RunConfig]) -> str:
     """What these runs will do and cost; those that are done in this folder are marked."""
-    done = {i for i, config in enumerate(configs) if is_done(config, expected_folder(config))}
+    done = {i for i, config in enumerate(configs) if is_done(config, expected_folder(run_identity(config)))}
     return draw([forecast(config) for config in configs], done)
 
 

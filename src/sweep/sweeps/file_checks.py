@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sweep.config import RunConfig
+from sweep.config import Anneal, Checkpoint, Data, Tasks
 from sweep.domain.errors import Refusal, shown
 from sweep.system import files
 from sweep.system.checkpoint_layouts import check_layout
@@ -17,35 +17,34 @@ STORED = "store://"
 """How a path into the store begins."""
 
 
-def check_files(config: RunConfig) -> None:
-    """Refusal if a file or folder that the run reads is not there, or can't be read."""
-    for key, path, kind in _read(config):
+def check_files(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> None:
+    """Refusal if a file or folder that a run of these choices reads is not there, or can't be read."""
+    for key, path, kind in _read(checkpoint, data, anneal, tasks):
         try:
             _check(key, path, kind)
         except OSError as error:
             raise Refusal(f"{key}={shown(path)}: {error.strerror or error}") from error
 
 
-def _read(config: RunConfig) -> Iterator[tuple[str, str, str]]:
+def _read(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> Iterator[tuple[str, str, str]]:
     """Key, path and kind of what the run reads: one `file`, one `folder`, or `some` files that a pattern may match."""
-    chosen, merge, anneal = config.data, config.anneal.merge, config.anneal
-    if config.checkpoint.path is not None:
-        yield "checkpoint.path", config.checkpoint.path, "checkpoint"
-    if config.tasks.include is not None:
-        yield "tasks.include", config.tasks.include, "folder"
-    if chosen.heldout is not None and config.tasks.heldout:
-        yield "data.heldout", chosen.heldout, "folder"
-    for path in (merge.paths or ()) if merge is not None and not anneal.steps else ():
+    if checkpoint.path is not None:
+        yield "checkpoint.path", checkpoint.path, "checkpoint"
+    if tasks.include is not None:
+        yield "tasks.include", tasks.include, "folder"
+    if data.heldout is not None and tasks.heldout:
+        yield "data.heldout", data.heldout, "folder"
+    for path in (anneal.merge.paths or ()) if anneal.merge is not None and not anneal.steps else ():
         yield "anneal.merge.paths", path, "some"
     if not anneal.steps:
         return
-    for path in chosen.paths or ():
+    for path in data.paths or ():
         yield "data.paths", path, "some"
-    for name, source in (chosen.sources or {}).items():
+    for name, source in (data.sources or {}).items():
         for path in source.paths or ():
             yield f"data.sources.{name}.paths", path, "some"
-    if chosen.root is not None:
-        yield "data.root", chosen.root, "folder"
+    if data.root is not None:
+        yield "data.root", data.root, "folder"
 
 
 def _check(key: str, path: str, kind: str) -> None:

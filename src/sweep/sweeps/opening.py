@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sweep.config import RunConfig, Tracking
 from sweep.planning.keys import BEFORE_BUILDS, corpus_key, numerics, pretraining_base, state_keys
+from sweep.planning.names import run_identity
 from sweep.planning.plan import preparation_s
 from sweep.planning.pretraining_schedule import pretraining_rates
 from sweep.planning.sweep_disk import disk
@@ -54,7 +55,7 @@ def check_disk(configs: list[RunConfig]) -> None:
     """
     if not configs:
         return
-    folders = [expected_folder(config) for config in configs]
+    folders = [expected_folder(run_identity(config)) for config in configs]
     store, journals = store_at(MULTIRUN).root, [folder / FILE for folder in folders]
     parts = [*store.iterdir()] if store.is_dir() else []
     check_writable(dict.fromkeys([store, *(part for part in parts if part.is_dir()), *folders, *journals]))

@@ -13,7 +13,7 @@ from typing import Any, cast, get_args, get_type_hints
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from sweep.config import RunConfig, load
+from sweep.config import Anneal, Checkpoint, Data, RunConfig, Tasks, load
 from sweep.config.launcher import MAX_RUNS
 from sweep.domain.errors import Refusal, shown
 from sweep.planning.designs import Axis, ranged
@@ -80,26 +80,27 @@ def typed(tree: DictConfig) -> RunConfig:
     if "files" in chosen:
         raise Refusal("files: the files that the choices name are found, and not chosen")
     config = load(chosen)
-    check_files(config)
+    read = (config.checkpoint, config.data, config.anneal, config.tasks)
+    check_files(*read)
     check_lr_is_known(config.model, config.checkpoint, config.anneal)
     if config.tracking.name == "server" and not (config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")):
         raise Refusal(
             "tracking=server needs an address: export MLFLOW_TRACKING_URI=http://… (sweep server starts a "
             "server and prints this line), or choose tracking=sqlite, a file beside the runs, or tracking=none"
         )
-    return dataclasses.replace(cast(Any, config), files=named_files(config))
+    return dataclasses.replace(cast(Any, config), files=named_files(*read))
 
 
-def named_files(config: RunConfig) -> dict[str, tuple[int, int]]:
-    """Size and time of change in ns of the files that the configuration names on this machine, by their full path."""
-    chosen, merge = config.data, config.anneal.merge
-    read = [*(chosen.paths or ()), *(path for source in (chosen.sources or {}).values() for path in source.paths or ())]
-    if not config.anneal.steps:
+def named_files(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> dict[str, tuple[int, int]]:
+    """Size and time of change in ns of the files that these choices name on this machine, by their full path."""
+    merge = anneal.merge
+    read = [*(data.paths or ()), *(path for source in (data.sources or {}).values() for path in source.paths or ())]
+    if not anneal.steps:
         read = [] if merge is None else [*(merge.paths or ())]
-    named = [config.checkpoint.path, *read, chosen.heldout, chosen.tokenizer]
+    named = [checkpoint.path, *read, data.heldout, data.tokenizer]
     paths = [Path(path).absolute() for name in named if name for path in files.expanded(name)]
     found = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
-    found += task_files(config.tasks.include) if config.tasks.include else []
+    found += task_files(tasks.include) if tasks.include else []
     return {str(file): files.version(file) for file in found if file.parent.name != "__pycache__"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal, unknown
 from sweep.launch import job_log
-from sweep.planning.names import run_folder, run_key
+from sweep.planning.names import Identity, run_key
 from sweep.system.store import Store, store_at
 from sweep.tracking import FILE, outcome
 from sweep.tracking.journal import damage, last_records
@@ -17,9 +17,9 @@ MULTIRUN = Path("multirun")
 STATES = "states"
 
 
-def expected_folder(config: RunConfig) -> Path:
-    """The folder where the run of this configuration keeps its files."""
-    return MULTIRUN / config.name / run_folder(config)
+def expected_folder(identity: Identity) -> Path:
+    """The folder where this run keeps its files."""
+    return MULTIRUN / identity.sweep / identity.folder
 
 
 def sweep_names(multirun: Path = MULTIRUN) -> list[str]:
