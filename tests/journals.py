@@ -23,6 +23,7 @@ MACHINE: dict[str, Any] = {
     "user": "ada",
     "machine": {"cpu": "a CPU", "cores": 4, "memory_gb": 16.0, "gpus": []},
     "requirements": "torch==2.13.0\n",
+    "config_yaml": "tracking:\n  enabled: false\n  uri: null\n  experiment: sweep\n",
 }
 """What an attempt says of where it ran."""
 
@@ -75,9 +76,9 @@ def write_run(
             "sweep": sweep.name,
             "params": chosen,
             "command": command or f"python -m sweep {name}",
-            "config_yaml": f"tracking:\n  enabled: {str(tracked).lower()}\n  uri: null\n  experiment: sweep\n",
         }
-        journal.write("attempt", **started, **MACHINE)
+        config = MACHINE["config_yaml"].replace("enabled: false", f"enabled: {str(tracked).lower()}")
+        journal.write("attempt", **started, **MACHINE | {"config_yaml": config})
         if inputs is not None:
             journal.write("inputs", **inputs)
         journal.write("scores", when="before", scores=before)
