@@ -43,12 +43,14 @@ def written(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_what_matters_and_what_does_not(written: Path) -> None:
     effects = pd.read_csv(written / "effects.csv").set_index(["outcome", "term"])["verdict"]
     assert effects["loss/heldout", "anneal.steps"] == "matters"
     assert effects["loss/heldout", "anneal.shape"] == "under the noise floor"
 
 
+@pytest.mark.slow
 def test_documents_are_paired_with_the_checkpoint_and_the_matched_control(written: Path) -> None:
     gains = pd.read_csv(written / "gains.csv")
     exact = gains[(gains["outcome"] == "acc/arc_easy") & (gains["arm"] == "decay")]
@@ -57,6 +59,7 @@ def test_documents_are_paired_with_the_checkpoint_and_the_matched_control(writte
     assert len(against) == 24 and (against["delta"].abs() < 0.1).all() and (against["stderr"] > 0).all()
 
 
+@pytest.mark.slow
 def test_every_answer_has_its_table_and_every_figure_is_on_the_page(written: Path) -> None:
     tables = {path.stem for path in written.glob("*.csv")}
     assert {
@@ -76,6 +79,7 @@ def test_every_answer_has_its_table_and_every_figure_is_on_the_page(written: Pat
     assert {"arrows", "effects", "gain_by_steps", "heat_map", "arms", "frontier", "laws", "learning_rates"} <= figures
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else(written: Path) -> None:
     page = (written / "report.html").read_text()
     assert not re.search(r'(?:src|href)="(?!data:)', page) and "@import" not in page

@@ -137,6 +137,7 @@ def test_a_leaf_takes_nothing_of_another_type(path: tuple[str, ...], kind: type,
         assert all(line.isprintable() for line in words.splitlines())
 
 
+@pytest.mark.slow
 def test_random_values_of_random_leaves_are_run_or_refused_in_words(bases: dict[str, Any]) -> None:
     draw = random.Random(SEED)
     said = 0

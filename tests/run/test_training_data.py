@@ -240,6 +240,7 @@ def test_a_bad_id_among_fetched_data_is_found_before_the_first_update(
         next(found.window.batches(0, 100))
 
 
+@pytest.mark.slow
 def test_text_is_tokenised_once_and_named_by_its_files(store: Store, source: CheckpointFolder, tmp_path: Path) -> None:
     lines = tmp_path / "mine.jsonl"
     texts = [f"ABCDEFGH{number}" * 5 for number in range(30)]

@@ -83,6 +83,7 @@ def test_a_command_records_what_it_varies(tmp_path: Path, monkeypatch: pytest.Mo
     assert recorded_questions(Path("multirun/main")) == []
 
 
+@pytest.mark.slow
 def test_the_report_says_which_questions_it_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = tmp_path / "main"
     for points in (STEPS, CHECKPOINTS):

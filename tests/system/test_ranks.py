@@ -117,7 +117,12 @@ def folder(train_config: TrainConfig, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("size", "compute"), [(2, {}), (4, {}), (2, {"micro_batch_size": 3, "activation_checkpointing": True})]
+    ("size", "compute"),
+    [
+        (2, {}),
+        pytest.param(4, {}, marks=pytest.mark.slow),
+        (2, {"micro_batch_size": 3, "activation_checkpointing": True}),
+    ],
 )
 def test_several_ranks_give_the_losses_and_norms_of_one(folder: Path, size: int, compute: dict[str, Any]) -> None:
     alone = trained(Ranks(), folder, 12, "alone", {})
@@ -137,6 +142,7 @@ def test_several_ranks_give_the_losses_and_norms_of_one(folder: Path, size: int,
             torch.testing.assert_close(two[tensor], one[tensor], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", [2, 1])
 def test_a_state_saved_on_four_ranks_goes_on_on_fewer(folder: Path, then: int) -> None:
     uninterrupted = trained(Ranks(), folder, 16, "alone", {})
