@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweep.domain.averaging import WEIGHTS, coefficients, fractions
-from sweep.domain.schedule import SHAPES
+from sweep.domain.averaging import coefficients, fractions
+from sweep.domain.shapes import SHAPES, WEIGHTS
 
 STEPS = (100, 200, 300, 400)
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from olmo.config import TrainConfig
 from olmo.optim import ConstantWithWarmupScheduler, CosLinearEnvelope, CosWithWarmup, LinearWithWarmup, build_scheduler
 
-from sweep.domain.schedule import SHAPES, Warmup, learning_rates, warmup_then_constant
+from sweep.domain.schedule import Warmup, learning_rates, warmup_then_constant
+from sweep.domain.shapes import SHAPES
 from sweep.planning.plan import planned_rates
 from tests.composing import composed
 

@@ -73,7 +73,12 @@ def test_the_preview_marks_what_is_done(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     first, second = points(["anneal.steps=10,20"])
     with Journal(expected_folder(run_identity(first))) as journal:
-        journal.write("outcome", status="finished", error=None, result={"key": run_key(first), "after": []})
+        journal.write(
+            "outcome",
+            status="finished",
+            error=None,
+            result={"key": run_key(first), "after": [], "final_state": "0" * 32, "params": {}},
+        )
     text = preview([first, second])
     assert "2 runs, 1 done, 1 to run" in text and "steps     20\n" in text
     assert [line.rstrip("│ ").endswith("done") for line in text.splitlines() if "linear" in line] == [True, False]

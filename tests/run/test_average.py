@@ -145,17 +145,20 @@ def test_a_merge_killed_half_way_leaves_nothing_and_the_next_is_whole(
 @pytest.mark.parametrize(
     ("paths", "last", "complaint"),
     [
-        ("[/nowhere]", 2, r"anneal\.merge\.paths=/nowhere: .*config\.yaml is missing"),
-        ("/nowhere/*", 2, r"anneal\.merge\.paths=/nowhere/\* matches no folder"),
+        ("[/nowhere]", 2, r"anneal\.merge\.paths=/nowhere: there is no file /nowhere"),
+        ("/nowhere/*", 2, r"anneal\.merge\.paths=/nowhere/\* matches no file"),
         ("EARLIER", 4, r"anneal\.merge\.last=4 needs 4 checkpoints of .* up to step 30, and 3 are there"),
     ],
 )
 def test_a_local_trajectory_that_isnt_there_is_refused(
     store: Store, source: CheckpointFolder, earlier: list[Path], paths: str, last: int, complaint: str
 ) -> None:
-    config = local(source, paths.replace("EARLIER", f"{earlier[0].parent}/*"), f"anneal.merge.last={last}")
     with pytest.raises(Refusal, match=complaint):
-        averaged(store, config, source)
+        averaged(
+            store,
+            local(source, paths.replace("EARLIER", f"{earlier[0].parent}/*"), f"anneal.merge.last={last}"),
+            source,
+        )
 
 
 def test_two_folders_at_one_step_are_refused(store: Store, source: CheckpointFolder, earlier: list[Path]) -> None:

@@ -18,6 +18,8 @@ MAX_LEVELS, FEW_LEVELS = 8, 3
 """A numeric axis with more levels than the first is continuous; one with no more than the second never is."""
 NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
 """Choices that are noise, decide no number of a run, or name the arm itself (`keys.run_key` leaves the same out)."""
+SIZE = "model.parameters"
+"""Told beside its model, because a reader may take one for the other."""
 OPTIONS = ("model", "data")
 """Choices of an option of a group; leaves of the group that the option alone decides are no choices of their own."""
 NAMED_FIRST = ("model", "checkpoint.step", "checkpoint.path", "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")
@@ -127,7 +129,7 @@ def varying_axes(runs: pd.DataFrame, names: Sequence[str]) -> tuple[Axis, ...]:
 def _follows(name: str, partition: NDArray[np.int64], partitions: Mapping[str, NDArray[np.int64]]) -> bool:
     """Whether the option of its group decides the leaf `name`."""
     group = name.partition(".")[0]
-    if group == name or group not in OPTIONS or group not in partitions:
+    if group == name or name == SIZE or group not in OPTIONS or group not in partitions:
         return False
     return len(set(zip(partitions[group], partition, strict=True))) == len(set(partitions[group]))
 

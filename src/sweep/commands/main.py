@@ -128,5 +128,5 @@ def explain(error: BaseException) -> str | None:
 
 def _of_hydra(error: BaseException) -> bool:
     """Whether Hydra itself raised it: of flags that contradict each other, and of plugins that can't be made."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).startswith("hydra.")
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__", "")).startswith("hydra.")

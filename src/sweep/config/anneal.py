@@ -26,7 +26,7 @@ from sweep.config.types import (
     Steps,
     among,
 )
-from sweep.domain.schedule import SHAPES
+from sweep.domain.shapes import SHAPES
 
 CONTROLS = ("none", "merge", "constant")
 """What an anneal is compared with: the checkpoint itself, an average, as many steps at the current LR."""
@@ -40,7 +40,7 @@ class Anneal:
     steps: Steps
     """Optimizer updates; 0: no training, the scores are those of the checkpoint or of `merge`."""
     shape: Annotated[str, Strict(), among(SHAPES)]
-    """Decay shape, one of `schedule.SHAPES`."""
+    """Decay shape, one of `shapes.SHAPES`."""
     peak_lr: (
         Annotated[LearningRate, Message(f"must be above 0 and at most {MAX_LR}, or null for the current LR")] | None
     )

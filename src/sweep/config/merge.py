@@ -9,7 +9,7 @@ from pydantic import Field, Strict
 from pydantic.dataclasses import dataclass
 
 from sweep.config.types import CHOICES, Paths, TrajectoryStep, Whole, among
-from sweep.domain.averaging import WEIGHTS
+from sweep.domain.shapes import WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)
@@ -19,7 +19,7 @@ class Merge:
     last: Annotated[Whole, Field(ge=2, le=1000)]
     """Number of checkpoints."""
     weights: Annotated[str, Strict(), among(WEIGHTS)]
-    """uniform, or the decay shape that the average emulates: one of `averaging.WEIGHTS`."""
+    """uniform, or the decay shape that the average emulates: one of `shapes.WEIGHTS`."""
     interval: TrajectoryStep | None
     """Updates from one of them to the next; None: all checkpoints that the model has."""
     paths: Paths | None = None

@@ -20,7 +20,7 @@ from sweep.config.types import (
     Seed,
     Whole,
 )
-from sweep.domain.schedule import SHAPES
+from sweep.domain.shapes import SHAPES
 
 Updates = Annotated[Whole, Field(ge=1, le=MAX_STEPS)]
 Units = Annotated[Number, Field(ge=0, le=10**16)]

@@ -11,11 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from sweep.domain.schedule import SHAPES, learning_rates
-
-UNIFORM = "uniform"
-WEIGHTS = (UNIFORM, *(name for name in SHAPES if name not in ("constant", "exponential")))
-"""Without constant, which would give all weight to the last checkpoint, and exponential, which never reaches 0."""
+from sweep.domain.schedule import learning_rates
+from sweep.domain.shapes import UNIFORM
 
 
 def fractions(steps: Sequence[int], shape: str) -> np.ndarray:

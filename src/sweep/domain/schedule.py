@@ -5,65 +5,11 @@ Update i of N has progress i/N, i = 1..N, as OLMo and OLMo-core count: the last 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-Shape = Callable[[float, float], float]
-"""(progress in [0, 1], final fraction) -> fraction of the peak; 1 at progress 0, the final fraction at 1."""
-
-
-def linear(progress: float, final: float) -> float:
-    """A straight line."""
-    return _between(1 - progress, final)
-
-
-def cosine(progress: float, final: float) -> float:
-    """Half a cosine (Loshchilov and Hutter, arXiv 1608.03983)."""
-    return _between((1 + math.cos(math.pi * progress)) / 2, final)
-
-
-def sqrt(progress: float, final: float) -> float:
-    """1 - sqrt(progress), the cooldown of Hägele et al. (arXiv 2405.18392)."""
-    return _between(1 - math.sqrt(progress), final)
-
-
-def square(progress: float, final: float) -> float:
-    """1 - progress squared: it stays high for a long time."""
-    return _between(1 - progress**2, final)
-
-
-def exponential(progress: float, final: float) -> float:
-    """A straight line in the logarithm; it needs a positive final fraction."""
-    return final**progress
-
-
-def mirror_cosine(progress: float, final: float) -> float:
-    """The cosine mirrored at the straight line: it falls fast at both ends."""
-    return _between(2 * (1 - progress) - (1 + math.cos(math.pi * progress)) / 2, final)
-
-
-def cosine_linear(progress: float, final: float) -> float:
-    """Cosine times a straight line, as ai2-olmo's `CosLinearEnvelope`."""
-    return _between((1 - progress) * (1 + math.cos(math.pi * progress)) / 2, final)
-
-
-def constant(progress: float, final: float) -> float:
-    """No decay: the control that separates the effect of annealing from that of more data."""
-    return 1.0
-
-
-def _between(share: float, final: float) -> float:
-    """`share` of the way from the final fraction to 1, both ends exact."""
-    return share + final * (1 - share)
-
-
-SHAPES: dict[str, Shape] = {
-    shape.__name__: shape
-    for shape in (linear, cosine, sqrt, square, exponential, mirror_cosine, cosine_linear, constant)
-}
+from sweep.domain.shapes import SHAPES
 
 
 @dataclass(frozen=True, kw_only=True)
