@@ -14,7 +14,7 @@ from sweep.config import RunConfig
 from sweep.domain.errors import Refusal
 from sweep.run import published
 from sweep.run.prepare import checkpoint_choice
-from sweep.run.published import published_checkpoint, training_tree
+from sweep.run.published import COMMIT, address, published_checkpoint, training_tree
 from sweep.system.store import Store
 from tests.composing import composed
 
@@ -73,6 +73,17 @@ def test_a_revision_becomes_a_checkpoint_of_weights_alone_once(store: Store, hub
     assert sum(p.numel() for p in load_model(folder, found, device=torch.device("cpu")).parameters()) > 0
     published_checkpoint(store, checkpoint_choice(composed(*SMALL, "checkpoint.step=2500", "model.batch_size=4")))
     assert len(hub) == 2, "another step is another checkpoint"
+
+
+def test_the_address_of_a_hubs_checkpoint_is_that_of_its_commit(store: Store, hub: list[str]) -> None:
+    """A branch may move, and a revision may be known by a pattern alone."""
+    choice = checkpoint_choice(composed(*SMALL, "checkpoint.step=1250"))
+    folder = published_checkpoint(store, choice)
+    assert address(choice, folder) == "https://huggingface.co/allenai/DataDecide-dolma1_7-4M/tree/snapshot"
+    (folder / COMMIT).unlink()
+    assert address(choice, folder).endswith("/tree/step1250-seed-default"), "of an older store"
+    wild = checkpoint_choice(composed("model=olmo-1b", "checkpoint.source=hub", "checkpoint.step=1000", *FRESH))
+    assert "*" not in address(wild, folder)
 
 
 def test_the_optimizer_comes_along_where_it_is_gone_on_with(store: Store, hub: list[str], tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _uri(prepared: Prepared) -> str:
     """Where the checkpoint comes from: a public address, a folder of the user's, or a state of the store."""
     choice = prepared.choice
     if choice.model.source == "published":
-        return address(choice)
+        return address(choice, prepared.checkpoint.folder)
     if choice.model.source == "local":
         return str(Path(choice.checkpoint.path or "").absolute())
     return f"store://states/{prepared.checkpoint.key}"

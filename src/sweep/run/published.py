@@ -21,6 +21,8 @@ from sweep.system.store import Store
 
 KIND = "checkpoints"
 WEIGHTS = ("config", "train", "model")
+COMMIT = "hub_commit"
+"""The file that names the commit of which a checkpoint of the Hub is."""
 WEIGHT_FILES = (".json", ".safetensors", ".bin")
 
 
@@ -55,13 +57,16 @@ def published_weights(store: Store, choice: CheckpointChoice, step: int) -> Path
     return _downloaded(store, url, digest("weights", url), title, WEIGHTS, optimizer=False)
 
 
-def address(choice: CheckpointChoice) -> str:
-    """The web address of the chosen checkpoint."""
+def address(choice: CheckpointChoice, folder: Path) -> str:
+    """The web address of the chosen checkpoint, which is in this folder: on the Hub, that of its commit."""
     published, step = _published(choice)
-    if from_hub(published, choice.checkpoint.source):
-        assert published.revision
-        return f"https://huggingface.co/{published.hub}/tree/{published.revision.format(step=step)}"
-    return _url(published, step)
+    if not from_hub(published, choice.checkpoint.source):
+        return _url(published, step)
+    assert published.revision
+    repository, revision = f"https://huggingface.co/{published.hub}", published.revision.format(step=step)
+    if (folder / COMMIT).is_file():
+        return f"{repository}/tree/{(folder / COMMIT).read_text()}"
+    return repository if "*" in revision else f"{repository}/tree/{revision}"  # of a release that kept no commit
 
 
 def _published(choice: CheckpointChoice) -> tuple[Published, int]:
@@ -105,6 +110,7 @@ def _from_hub(store: Store, model: Model, published: Published, step: int, *, op
             except ValueError as error:
                 raise Refusal(f"{place}: {state} is no optimizer state: {error}") from error
         _import(found, into, place, told, step, tokens)
+        (into / COMMIT).write_text(found.name)  # a folder of the Hub's cache is named by its commit
 
     named = (repository, revision, training, tokens, *([state] if state else []))
     return store.make(KIND, digest("hub", *named), build)
