@@ -62,6 +62,9 @@ def include(tmp_path: Path) -> Path:
     )
     (folder / "gone.yaml").write_text(text.replace("task: sums", "task: gone").replace(str(data), str(data) + ".gone"))
     (folder / "wrong.yaml").write_text(text.replace("task: sums", "task: wrong").replace("answer", "question"))
+    (folder / "blank.jsonl").write_text(json.dumps({**ROWS[0], "choices": ["", "1"]}) + "\n")
+    blank = text.replace(str(data), str(folder / "blank.jsonl"))
+    (folder / "empty.yaml").write_text(blank.replace("task: sums", "task: empty"))
     (folder / "both.yaml").write_text("group: both\ntask: [sums, no_space]\n")
     return folder
 
@@ -129,6 +132,7 @@ def test_its_name_is_that_of_its_requests(include: Path) -> None:
         ("told", {}, "told is a generate_until task; multiple_choice and loglikelihood ones"),
         ("gone", {}, r"gone: its data can't be read: .*rows\.jsonl\.gone is not there"),
         ("wrong", {}, "without one right choice"),
+        ("empty", {}, r"metrics\.empty: lm-eval can't use this definition .* has each choice a character"),
         ("sums", {"num_fewshot": 2}, "neither a training nor a few-shot split.*allowed: 0"),
         ("sums", {"split": "test"}, r"tasks\.suites\.custom\.split=test: sums has no such split"),
         ("sums", {"metric": "perplexity"}, r"sums=perplexity: sums is a multiple_choice task; allowed: acc, acc_norm"),

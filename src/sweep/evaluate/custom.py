@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import UndefinedError
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
@@ -21,6 +22,9 @@ from sweep.system.task_files import Versions
 
 ALLOWED_METRICS = {"multiple_choice": CHOICE_METRICS, "loglikelihood": CONTINUATION_METRICS}
 """The kinds of lm-eval's tasks that can be scored here, and the metrics of each."""
+
+OF_A_DEFINITION = (IndexError, KeyError, TypeError, AttributeError, AssertionError, UndefinedError)
+"""What lm-eval raises when it tries a definition on its first row, and the two don't fit together."""
 
 
 @functools.cache
@@ -62,6 +66,11 @@ def _definitions(task: Task, versions: Versions) -> list[Any]:
     except Exception as error:  # datasets, huggingface_hub and a task's own code raise dozens of kinds
         if words := _broken_file(task):
             raise Refusal(f"{key}: its data can't be read: {words}") from error
+        if isinstance(error, OF_A_DEFINITION):
+            raise Refusal(
+                f"{key}: lm-eval can't use this definition on its first row: {type(error).__name__}: {error}; "
+                "has each choice a character, and each field that the definition names a value?"
+            ) from error
         raise Refusal(
             f"{key}: its data can't be had: {type(error).__name__}: {error}; "
             "with a connection lm-eval fetches them into HF_HOME, which HF_HUB_OFFLINE=1 then reads; "
