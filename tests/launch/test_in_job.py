@@ -44,7 +44,7 @@ def test_only_a_job_that_the_controller_does_not_know_is_forgotten(
 
     monkeypatch.setattr(cluster, "ask", ask)
     if forgotten:
-        assert cluster.ended(["12"]) == {}
+        assert cluster.last_states(["12"]) == {}
     else:
         with pytest.raises(Unreachable, match="timed out"):
-            cluster.ended(["12"])
+            cluster.last_states(["12"])

@@ -52,7 +52,9 @@ def work(place: Path, lease: Lease, key: str, updates: int, fault: str, flag: st
             status = "failed" if isinstance(error, Exception) else "interrupted"
             journal.write("outcome", status=status, error=f"{type(error).__name__}: {error}", result=None)
             raise
-        journal.write("outcome", status="finished", error=None, result={"key": key, "final_state": "none", "params": {}})
+        journal.write(
+            "outcome", status="finished", error=None, result={"key": key, "final_state": "none", "params": {}}
+        )
 
 
 def misbehave(fault: str) -> None:

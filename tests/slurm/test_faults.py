@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sweep.domain.errors import Refusal
-from sweep.launch.cluster import ended, queue
+from sweep.launch.cluster import last_states, queue
 from sweep.sweeps.slurm import cancel_jobs
 from tests.slurm.commands import LONG, Sweep, finish, running, starts, until
 
@@ -25,7 +25,7 @@ def test_what_fails_takes_nothing_with_it_and_the_same_command_does_the_rest(swe
     assert [run.state for run in found] == ["finished", "failed", "interrupted", "interrupted", "finished"]
     assert "this run's own fault" in found[1].detail
     assert [failure is None for failure in runs.failures()] == [True, False, False, False, True]
-    states = ended([run.job for run in found if run.job])
+    states = last_states([run.job for run in found if run.job])
     assert Counter(states.values()) == {"COMPLETED": 2, "FAILED": 3}, "Slurm says FAILED of what failed"
     sweep.flag.unlink()
     again = sweep.launch(["", "raise", "kill", "exit", ""])
@@ -37,7 +37,7 @@ def test_a_failing_run_does_not_touch_its_pack(sweep: Sweep) -> None:
     found = finish(sweep.launch(["", "raise", "exit", ""], pack=4))
     assert [run.state for run in found] == ["finished", "failed", "interrupted", "finished"]
     assert len({run.job for run in found}) == 1
-    assert ended([found[0].job or ""]) == {found[0].job: "FAILED"}
+    assert last_states([found[0].job or ""]) == {found[0].job: "FAILED"}
 
 
 def test_ctrl_c_cancels_where_that_was_asked_for(sweep: Sweep) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.launch.cluster import described, ended
+from sweep.launch.cluster import described, last_states
 from sweep.planning.names import run_folder
 from sweep.sweeps.run_states import RunState
 from sweep.tracking import outcome, read
@@ -136,7 +136,7 @@ def test_a_run_whose_folder_is_full_and_then_read_only(sweep: Sweep, disk: Path)
     assert full.state in ("failed", "interrupted"), "as there is room for a last line in its journal, or not"
     assert "OSError: [Errno 28]" in full.detail
     assert other.state == "finished"
-    assert ended([full.job or ""]) == {full.job: "FAILED"}
+    assert last_states([full.job or ""]) == {full.job: "FAILED"}
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     [blocked, other] = finish(sweep.launch(["", ""], updates=120))
     assert (blocked.state, other.state) == ("interrupted", "finished")

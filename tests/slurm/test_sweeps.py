@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from sweep.launch.cluster import ask, ended
+from sweep.launch.cluster import FINAL, ask, last_states
 from sweep.launch.job_log import submissions
 from sweep.tracking import FILE, read
 from tests.slurm.commands import ROOT, Sweep, finish, node_of, pid_of, updates_of
@@ -203,11 +203,13 @@ def test_real_runs_that_raise_take_too_much_memory_or_run_out_of_time(
     assert went_on(folders["spent"], 350), "the same command goes on where it stopped"
     page = status(home, "bad")[1]
     assert "1 failed" in page and "1 finished" in page and "holds token id 60000" in page, page
-    assert list(ended(jobs(home, "bad")).values()) == ["FAILED"], "one job, and the run beside the failed one is done"
+    assert list(last_states(jobs(home, "bad")).values()) == ["FAILED"], (
+        "one job, and the run beside the failed one is done"
+    )
     page = status(home, "large")[1]
     assert "1 interrupted" in page and "1 finished" in page, page
     assert "Killed" in page or "Exceeded job memory limit" in page, page
-    assert set(ended(jobs(home, "large")).values()) <= {"COMPLETED", "OUT_OF_MEMORY", "FAILED"}, (
+    assert set(last_states(jobs(home, "large")).values()) <= {"COMPLETED", "OUT_OF_MEMORY", "FAILED"}, (
         "FAILED without cgroups"
     )
     [run] = finish(deaf)
@@ -304,7 +306,7 @@ def test_four_ranks_on_two_nodes_lose_one_go_on_as_two_that_are_preempted_and_gi
         output = process.communicate(timeout=400)[0]
     assert process.returncode == 1, output
     with start(home, *SLURM, *four[1:], *words) as process:
-        assert until(lambda: ended([job]), process) == {job: "FAILED"}
+        assert until(lambda: {j: s for j, s in last_states([job]).items() if s in FINAL}, process) == {job: "FAILED"}
         preempted(until(lambda: at_update(home, "linear_100", 50), process))
         output = process.communicate(timeout=400)[0]
     assert process.returncode == 0, output

@@ -88,7 +88,7 @@ def test_a_job_that_ended_leaves_its_run_interrupted_unless_another_process_has_
     folder: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweep.sweeps.run_states.queue", dict)
-    monkeypatch.setattr("sweep.sweeps.run_states.ended", lambda jobs: dict.fromkeys(jobs, "OUT_OF_MEMORY"))
+    monkeypatch.setattr("sweep.sweeps.run_states.last_states", lambda jobs: dict.fromkeys(jobs, "OUT_OF_MEMORY"))
     (folder / "log").write_text("Killed\nsrun: error: node1: task 0: Exited with exit code 1\n")
     cluster.update(["12"])
     assert state(folder, cluster).state == "interrupted"
@@ -99,7 +99,7 @@ def test_a_job_that_ended_leaves_its_run_interrupted_unless_another_process_has_
 
 def test_a_job_that_comes_back_is_seen_again(folder: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.sweeps.run_states.queue", dict)
-    monkeypatch.setattr("sweep.sweeps.run_states.ended", lambda jobs: dict.fromkeys(jobs, "NODE_FAIL"))
+    monkeypatch.setattr("sweep.sweeps.run_states.last_states", lambda jobs: dict.fromkeys(jobs, "NODE_FAIL"))
     cluster.update(["12"])
     assert state(folder, cluster).state == "interrupted"
     monkeypatch.setattr("sweep.sweeps.run_states.queue", lambda: {"12": Queued("PENDING", "BeginTime")})
@@ -111,14 +111,14 @@ def test_a_job_that_squeue_leaves_out_for_a_moment_has_not_ended(
     folder: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweep.sweeps.run_states.queue", dict)
-    monkeypatch.setattr("sweep.sweeps.run_states.ended", lambda jobs: dict.fromkeys(jobs, "RUNNING"))
+    monkeypatch.setattr("sweep.sweeps.run_states.last_states", lambda jobs: dict.fromkeys(jobs, "RUNNING"))
     cluster.update(["12"])
     assert state(folder, cluster).state == "pending"
 
     def busy(jobs: object) -> dict[str, str]:
         raise Unreachable("scontrol: Socket timed out")
 
-    monkeypatch.setattr("sweep.sweeps.run_states.ended", busy)
+    monkeypatch.setattr("sweep.sweeps.run_states.last_states", busy)
     cluster.update(["12"])
     assert state(folder, cluster).state == "unknown"
 

@@ -84,7 +84,7 @@ def queue() -> dict[str, Queued]:
     return {job: Queued(state, reason) for job, state, reason in (line.split("|", 2) for line in lines)}
 
 
-def ended(jobs: Collection[str]) -> dict[str, str]:
+def last_states(jobs: Collection[str]) -> dict[str, str]:
     """Job -> its state, for those of these jobs that the controller or accounting remembers; most are FINAL.
 
     The controller forgets a job after some minutes (MinJobAge); accounting may be late, and many clusters have none.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sweep.launch.cluster import FINAL, Queued, Unreachable, ended, queue
+from sweep.launch.cluster import FINAL, Queued, Unreachable, last_states, queue
 from sweep.launch.job_log import Submitted, submissions
 from sweep.sweeps.run_folders import sweep_folder
 from sweep.system.lease import is_alive
@@ -54,7 +54,7 @@ class Cluster:
             self.queued = None
             return
         try:
-            states = ended({job for job in jobs if job not in self.queued and not self._ended.get(job)})
+            states = last_states({job for job in jobs if job not in self.queued and not self._ended.get(job)})
         except Unreachable:
             self.queued = None
             return
