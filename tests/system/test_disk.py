@@ -50,7 +50,8 @@ def test_a_disk_that_becomes_full_leaves_nothing_half_and_is_named(store: Store,
     assert not store.has("states", "k") and list((store.root / "states").iterdir()) == []
     message = explained(raised.value)
     assert message is not None and str(store.root) in message and "\n" not in message
-    assert store.make("states", "k", lambda folder: None).is_dir()
+    whole = store.make("states", "k", lambda folder: (folder / "whole").write_text("whole") and None)
+    assert (whole / "whole").is_file()
 
 
 @pytest.fixture
