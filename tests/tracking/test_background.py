@@ -311,7 +311,6 @@ def test_a_run_that_ends_without_an_outcome_is_not_waited_for(
 RUN = """
 import sys, time
 from pathlib import Path
-from sweep.system.lease import born
 from sweep.tracking.place import Place
 from sweep.tracking import Journal, background, view
 with background.followed(Path(sys.argv[1]), Place(sys.argv[2], "anneal", Path(sys.argv[3]))):
