@@ -17,7 +17,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from sweep.launch.cluster import described, last_states
+from sweep.launch.cluster import FINAL, described, last_states
 from sweep.launch.job_log import submissions
 from sweep.tracking import read
 
@@ -38,7 +38,9 @@ def job_seconds(folder: Path) -> float:
     """Seconds that the jobs of a sweep took in all, from their start to their end."""
     total = 0.0
     jobs = {found.job for found in submissions(folder).values()}
-    while last_states(jobs).keys() != jobs:  # the command returns with the last outcome, before Slurm has cleared away
+    while {
+        job for job, state in last_states(jobs).items() if state in FINAL
+    } != jobs:  # the command returns with the last outcome, before Slurm has cleared away
         time.sleep(0.5)
     for job in jobs:
         facts = described(job)
