@@ -6,7 +6,6 @@ A sweep is validated before its first run starts, its runs go side by side, and 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,9 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
-from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
 from omegaconf import OmegaConf, open_dict
-
-from sweep.domain.redaction import secret_refused
 
 log = logging.getLogger(__name__)
 
@@ -211,17 +207,3 @@ def composer(plugin: Any) -> Any:
     from sweep.sweeps.points import Composer
 
     return Composer(plugin.hydra_context.config_loader, plugin.config)
-
-
-class NoSecrets(Callback):
-    """Ends the command before Hydra writes a configuration that holds a password or token."""
-
-    def on_run_start(self, config: Any, **_: Any) -> None:
-        """Hydra calls this before it makes a run's folder; it swallows every exception but SystemExit."""
-        plain: Any = OmegaConf.to_container(config, resolve=False)
-        hydra = plain.pop("hydra")
-        overrides = hydra.pop("overrides")  # they say the same again, without the whole key
-        if words := secret_refused({**plain, "hydra": hydra, "overrides": overrides}):
-            sys.exit(f"refused: {words}")
-
-    on_multirun_start = on_run_start

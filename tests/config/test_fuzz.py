@@ -58,7 +58,7 @@ NEVER: dict[type, tuple[Any, ...]] = {
     bool: (0, 1, 2.5, "true", "yes", "a\nb", [True], {"a": True}),
     str: (True, 2.5, *(text for text in ODD if "yy" not in text), [["a"]], {"a": {"b": 1}}),
 }
-"""What a leaf of this type never takes."""
+"""Type -> values that every leaf of this type must refuse."""
 FREE = ("model.architecture", "controls", "files")
 """Groups whose names are not fields; they have tests of their own."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,13 +123,14 @@ LEAVES = (
     "tracking.uri=ADDRESS",
     "+data.sources={x: {paths: ADDRESS, weight: 1}}",
     "data.root=${oc.env:PLACE}",
+    '+hydra.launcher.setup=["export X=RAW"]',
+    "+hydra.job.env_set.X=ADDRESS",
 )
-HYDRAS = ("hydra/launcher=slurm 'hydra.launcher.setup=[\"export X=RAW\"]'", "+hydra.job.env_set.X=ADDRESS")
-"""Overrides of Hydra's own settings, of which only Slurm's may hold such words at all."""
 
 
 MODES = {"run": [], "sweep": ["-m"], "preview": ["preview"]}
-CASES = [(mode, leaf) for mode in MODES for leaf in LEAVES]
+CASES = [(mode, leaf) for mode in MODES for leaf in LEAVES if mode != "preview" or "hydra." not in leaf]
+"""The preview reads no launcher, and writes nothing."""
 
 
 @pytest.mark.parametrize(("mode", "leaf"), CASES)
@@ -150,20 +150,6 @@ def test_a_configuration_with_a_secret_is_refused_before_anything_is_written(
     key = leaf.strip("+").split("=")[0]
     assert str(ended.value).startswith(f"refused: {key}")
     assert "holds a password or token" in str(ended.value)
-    assert_unseen(tmp_path, str(ended.value), *capfd.readouterr())
-
-
-@pytest.mark.parametrize("mode", ["run", "sweep"])
-@pytest.mark.parametrize("leaf", HYDRAS)
-def test_hydras_settings_with_a_secret_are_refused_without_it(
-    mode: str, leaf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = [word.replace("ADDRESS", f'"{ADDRESSES[0]}"').replace("RAW", ADDRESSES[0]) for word in shlex.split(leaf)]
-    monkeypatch.setattr(sys, "argv", ["sweep", *MODES[mode], *words, "seed=-1"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert str(ended.value).startswith("refused: hydra.")
     assert_unseen(tmp_path, str(ended.value), *capfd.readouterr())
 
 

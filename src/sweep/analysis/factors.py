@@ -19,7 +19,7 @@ MAX_LEVELS, FEW_LEVELS = 8, 3
 NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
 """Choices that are noise, decide no number of a run, or name the arm itself (`keys.run_key` leaves the same out)."""
 SIZE = "model.parameters"
-"""Told beside its model, because a reader may take one for the other."""
+"""Named beside the axis `model`: what is said of the model may be an effect of its size."""
 OPTIONS = ("model", "data")
 """Choices of an option of a group; leaves of the group that the option alone decides are no choices of their own."""
 NAMED_FIRST = ("model", "checkpoint.step", "checkpoint.path", "data", "anneal.steps", "anneal.shape", "anneal.peak_lr")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from olmo.config import ActivationType, ModelConfig, TrainConfig
 from olmo.model import OLMo
 
-from sweep.checkpoints.olmo import compatible
+from sweep.checkpoints.olmo import compatible, empty_model
 from sweep.checkpoints.optimizer import MOMENTS, names, saved_groups
 from sweep.checkpoints.tensors import FILES, stored
 
@@ -20,6 +19,8 @@ MOST_LAYERS = 10_000
 """More than any model has; building one of them would take minutes even without weights."""
 SHOWN = 3
 """Tensors that a message names."""
+NOWHERE = torch.device("meta")
+"""A model there has only shapes."""
 
 
 def check_sizes(folder: Path, config: TrainConfig) -> None:
@@ -30,7 +31,7 @@ def check_sizes(folder: Path, config: TrainConfig) -> None:
     if config.global_train_batch_size < 1:
         raise ValueError(f"{file}: global_train_batch_size={config.global_train_batch_size}: must be at least 1")
     try:
-        empty_shapes(sizes)
+        empty_model(config, device=NOWHERE)
     except Exception as error:  # ai2-olmo's own, and assertions without words
         raise ValueError(f"{file}: ai2-olmo makes no model of `model`: {type(error).__name__}: {error}") from error
 
@@ -57,9 +58,8 @@ def _size_fault(sizes: ModelConfig) -> str:
     return next((fault for fault, found in rules.items() if found), "")
 
 
-def empty_shapes(sizes: ModelConfig) -> dict[str, torch.Size]:
-    """Name -> shape of every tensor that a model of these sizes has."""
-    model = OLMo(dataclasses.replace(sizes, init_device="meta", flash_attention=False), init_params=False)
+def _shapes(model: OLMo) -> dict[str, torch.Size]:
+    """Name -> shape of every tensor of a model."""
     return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
 
@@ -81,16 +81,15 @@ def _examine_weights(folder: Path, config: TrainConfig) -> int:
         name, tensor = str(keys[-1]), read()
         check_finite(place, name, tensor)
         weights[name] = torch.empty(tensor.shape, device="meta")
-    model = OLMo(dataclasses.replace(config.model, init_device="meta", flash_attention=False), init_params=False)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    check_shapes(place, {name: tensor.shape for name, tensor in compatible(model, weights).items()}, shapes)
+    model = empty_model(config, device=NOWHERE)
+    check_shapes(place, {name: tensor.shape for name, tensor in compatible(model, weights).items()}, _shapes(model))
     return len(weights)
 
 
 def _examine_moments(folder: Path, config: TrainConfig) -> int:
     """Checks step and both moments of every parameter."""
     place = folder / _file(folder, "optim")
-    shapes = empty_shapes(config.model)
+    shapes = _shapes(empty_model(config, device=NOWHERE))
     groups = saved_groups(folder)
     known = {ident: name for group in groups for name, ident in zip(names(group), group["params"], strict=True)}
     required = {f"{name}.{moment}": shape for name, shape in shapes.items() for moment in MOMENTS[1:]}

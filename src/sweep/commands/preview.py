@@ -33,6 +33,7 @@ from sweep.sweeps.hydra_settings import check_hydra, words_of
 from sweep.sweeps.override_errors import parsed, reading
 from sweep.sweeps.points import Composer, designed
 from sweep.sweeps.run_folders import expected_folder, is_done
+from sweep.system.disk import size_text
 
 EXAMPLES = """\
 sweep preview anneal.steps=250,1000 anneal.shape=linear,sqrt
@@ -148,9 +149,7 @@ def _disk(need: Disk) -> str:
 
 
 def _gb(size: int | None) -> str:
-    if size is None:
-        return f"{UNKNOWN} GB"
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
+    return f"{UNKNOWN} GB" if size is None else size_text(size)
 
 
 def _model_lines(forecasts: Sequence[Forecast]) -> Iterator[str]:

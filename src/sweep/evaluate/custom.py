@@ -8,7 +8,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import UndefinedError
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
@@ -18,7 +17,7 @@ from sweep.domain.errors import Refusal
 from sweep.evaluate.lm_eval_tasks import requests_of
 from sweep.evaluate.requests import TaskRequests, task_requests
 from sweep.system.json_lines import check_json_lines
-from sweep.system.task_files import Versions
+from sweep.system.task_files import Versions, read_definition
 
 ALLOWED_METRICS = {"multiple_choice": CHOICE_METRICS, "loglikelihood": CONTINUATION_METRICS}
 """The kinds of lm-eval's tasks that can be scored here, and the metrics of each."""
@@ -85,7 +84,7 @@ def _broken_file(task: Task) -> str:
     """What is wrong with the first local JSON file that the task's definition names; empty if nothing is found."""
     if task.include is None:
         return ""
-    trees = [yaml.load(file.read_text(), _Plain) for file in sorted(Path(task.include).rglob("*.yaml"))]
+    trees = [read_definition(file) for file in sorted(Path(task.include).rglob("*.yaml"))]
     own = [tree for tree in trees if isinstance(tree, dict) and tree.get("task") == task.name]
     for tree in own or trees:
         named = tree.get("dataset_kwargs") if isinstance(tree, dict) else None
@@ -105,13 +104,6 @@ def _paths(named: Any) -> list[Path]:
     if isinstance(named, str):
         return [] if "://" in named or "*" in named else [Path(named)]
     return [path for value in (named.values() if isinstance(named, dict) else named or ()) for path in _paths(value)]
-
-
-class _Plain(yaml.SafeLoader):
-    """Reads a definition without running what `!function` names."""
-
-
-_Plain.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from typing import Any
 
 from sweep.config import Anneal, RunConfig
 from sweep.domain.errors import Refusal
+from sweep.planning.commands import replaced
 from sweep.planning.names import run_key, run_name
 
 log = logging.getLogger(__name__)
@@ -69,29 +70,20 @@ def expanded(
             if _identity(control) not in known:
                 known.add(_identity(control))
                 yield changed, control
-        alone = overrides if not config.controls else (*_without(overrides, "controls"), "controls=[]")
+        alone = overrides if not config.controls else tuple(replaced(overrides, ["controls"], ["controls=[]"]))
         yield alone, dataclasses.replace(config, controls=())
 
 
 def control_overrides(overrides: Overrides, config: RunConfig, arm: str) -> Overrides | None:
     """Overrides of a point's control; None for the constant control of a point that trains nothing."""
     if arm != "constant":
-        return (*_without(overrides, *UNTRAINED), f"anneal={arm}", "anneal.steps=0", "controls=[]")
+        return tuple(replaced(overrides, UNTRAINED, [f"anneal={arm}", "anneal.steps=0", "controls=[]"]))
     if not config.anneal.steps:
         return None
     constant = _constant(config.anneal)
     changed = {f"anneal.{key}": v for key, v in constant.items() if getattr(config.anneal, key) != v}
     new = (f"{key}={'null' if value is None else value}" for key, value in changed.items())
-    return (*_without(overrides, "controls", *changed), *new, "controls=[]")
-
-
-def _without(overrides: Overrides, *keys: str) -> Overrides:
-    """The overrides that set none of the keys, nor anything below them."""
-    return tuple(o for o in overrides if not any(f"{_key(o)}.".startswith(f"{key}.") for key in keys))
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
+    return tuple(replaced(overrides, ["controls", *changed], [*new, "controls=[]"]))
 
 
 def _identity(config: RunConfig) -> tuple[str, str]:

@@ -9,9 +9,9 @@ from typing import Any
 from sweep.config import RunConfig
 from sweep.domain.records import to_json
 from sweep.planning.controls import constant_of
-from sweep.planning.names import run_folder, run_names
+from sweep.planning.names import run_identity, run_names
 from sweep.sweeps.closing_table import draw, row
-from sweep.sweeps.run_folders import MULTIRUN
+from sweep.sweeps.run_folders import MULTIRUN, expected_folder
 from sweep.system import ranks
 from sweep.system.lease import is_alive
 from sweep.system.store import store_at, verified
@@ -39,7 +39,7 @@ def close(configs: list[RunConfig]) -> None:
 def _close(configs: list[RunConfig]) -> None:
     store_at(MULTIRUN).tidy()
     multirun = MULTIRUN.absolute()
-    by_folder = {multirun / config.name / run_folder(config): config for config in configs}
+    by_folder = {expected_folder(run_identity(config)).absolute(): config for config in configs}
     journals = {folder: read(folder, steps=False) for folder in by_folder if (folder / FILE).is_file()}
     tracked = {folder.parent: by_folder[folder].tracking for folder in journals if by_folder[folder].tracking.enabled}
     for folder, events in journals.items():
@@ -50,7 +50,7 @@ def _close(configs: list[RunConfig]) -> None:
         if not bring_up_to_date(sweep, mlflow_place(multirun, tracking.uri, tracking.experiment)):
             break  # each more would cost the same wait
     rows = [
-        row(config.tasks, name, journals.get(folder), _beyond_control(config, journals.get(folder), multirun),
+        row(config.tasks, name, journals.get(folder), _beyond_control(config, folder, journals.get(folder)),
             is_running=is_alive(folder))
         for name, (folder, config) in zip(run_names(list(by_folder.values())), by_folder.items(), strict=True)
     ]  # fmt: skip
@@ -61,16 +61,14 @@ def _close(configs: list[RunConfig]) -> None:
         show("compare   make ui   (or sweep ui)\n")
 
 
-def _beyond_control(config: RunConfig, events: Any, multirun: Path) -> list[dict[str, Any]]:
+def _beyond_control(config: RunConfig, folder: Path, events: Any) -> list[dict[str, Any]]:
     """Scores of an anneal less those of its matched control, paired; [] if one of the two isn't finished."""
     if events is None or config.anneal.arm != "decay":
         return []
-    control = constant_of(config)
-    folder = multirun / control.name / run_folder(control)
-    if not (folder / FILE).is_file():
+    control = expected_folder(run_identity(constant_of(config))).absolute()
+    if not (control / FILE).is_file():
         return []
-    own = _records(multirun / config.name / run_folder(config), events)
-    of_control = _records(folder, read(folder, steps=False))
+    own, of_control = _records(folder, events), _records(control, read(control, steps=False))
     if not own or own.keys() != of_control.keys():
         return []
     from sweep.run.score import deltas

@@ -34,17 +34,23 @@ def _read(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> I
         yield "tasks.include", tasks.include, "folder"
     if data.heldout is not None and tasks.heldout:
         yield "data.heldout", data.heldout, "folder"
-    for path in (anneal.merge.paths or ()) if anneal.merge is not None and not anneal.steps else ():
-        yield "anneal.merge.paths", path, "some"
+    for key, path in patterns(data, anneal):
+        yield key, path, "some"
+    if anneal.steps and data.root is not None:
+        yield "data.root", data.root, "folder"
+
+
+def patterns(data: Data, anneal: Anneal) -> Iterator[tuple[str, str]]:
+    """Key and pattern of what an anneal reads besides its checkpoint: its data, or the folders that it averages."""
     if not anneal.steps:
+        for path in (anneal.merge.paths or ()) if anneal.merge is not None else ():
+            yield "anneal.merge.paths", path
         return
     for path in data.paths or ():
-        yield "data.paths", path, "some"
+        yield "data.paths", path
     for name, source in (data.sources or {}).items():
         for path in source.paths or ():
-            yield f"data.sources.{name}.paths", path, "some"
-    if data.root is not None:
-        yield "data.root", data.root, "folder"
+            yield f"data.sources.{name}.paths", path
 
 
 def _check(key: str, path: str, kind: str) -> None:

@@ -1,4 +1,7 @@
-"""Which of Hydra's own settings may be changed: launcher and sweeper, by their types, and nothing that places runs."""
+"""What is checked of a composed configuration before Hydra writes anything: no secrets, and Hydra's own settings.
+
+Launcher and sweeper may be changed, by their types, and nothing that places runs.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweep.config.launcher import check_settings
 from sweep.domain.errors import Refusal, shown
+from sweep.domain.redaction import secret_refused
+from sweep.planning.commands import key_of
 
 FIXED: Mapping[str, Mapping[str, Any]] = {
     "run": {"dir": "multirun/${name}/${point:}"},
@@ -19,7 +24,8 @@ FIXED: Mapping[str, Mapping[str, Any]] = {
 
 
 def check_hydra(config: DictConfig) -> None:
-    """Refusal if a setting of Hydra's is changed that is not for changing, or has no allowed value."""
+    """Refusal if a setting of Hydra's is not for changing or has no allowed value, or if anything holds a secret."""
+    _check_secrets(config)
     for group, fixed in FIXED.items():
         given = _plain(config.hydra.get(group), resolve=False)
         for name, value in fixed.items():
@@ -33,6 +39,15 @@ def check_hydra(config: DictConfig) -> None:
     check_settings(_plain(config.hydra.launcher), _plain(config.hydra.sweeper))
 
 
+def _check_secrets(config: DictConfig) -> None:
+    """Refusal that names the key of a password or token; `config.load` looks again, at resolved interpolations."""
+    choices = _plain(config, resolve=False)
+    settings = dict(choices.pop("hydra"))
+    overrides = settings.pop("overrides")  # they say the same again, without the whole key
+    if words := secret_refused({**choices, "hydra": settings, "overrides": overrides}):
+        raise Refusal(words)
+
+
 def words_of(config: DictConfig, kind: str) -> list[str]:
     """The overrides that were typed: of `task` or of `hydra`. As choices, their interpolations would be resolved."""
     return [
@@ -42,7 +57,7 @@ def words_of(config: DictConfig, kind: str) -> list[str]:
 
 def check_key(word: str) -> None:
     """Refusal if an override sets what places runs."""
-    key = word.lstrip("+~").partition("=")[0]
+    key = key_of(word)
     if any(key == f"hydra.{group}" or key.startswith(f"hydra.{group}.") for group in FIXED):
         raise _not_for_changing(word)
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.names import KEY_CHARS, is_of_checkpoint, label, told_apart
-from sweep.sweeps.task_variants import with_tasks_apart
+from sweep.sweeps.task_variants import PARAM, with_tasks_apart
 from sweep.system import files
 from sweep.system.lease import is_alive
 from sweep.system.sealed import read_sealed, write_sealed
@@ -48,9 +48,9 @@ TEXTS = (
 """Columns of text, besides the params."""
 WHOLES = ("size", "mtime_ns", "position/step", "position/tokens", "cost/updates_done", "cost/tokens")
 RUNNING, UNREADABLE = "running", "unreadable"
-PARAM, STDERR, RECORDS = "params/", "stderr/", "records/"
-"""Prefixes: of a column with a param's value as JSON, of a column with a score's standard error, and of the name of a
-file of records in the journal."""
+STDERR, RECORDS = "stderr/", "records/"
+"""Prefixes: of a column with a score's standard error, and of the name of a file of records in the journal. Columns of
+params begin with PARAM, and hold JSON."""
 
 
 def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:

@@ -32,7 +32,7 @@ def parsed(loader: ConfigLoader, words: Sequence[str]) -> list[Override]:
     for word in words:
         try:
             (override,) = parser.parse_overrides([word])
-        except Exception as error:
+        except Exception as error:  # the parser's, ANTLR's and Python's own: whatever the text provokes
             raise Refusal(f"{shown(word)}: {_slip(word, error)}") from error
         if not override.key_or_group:
             raise Refusal(f"{shown(word)}: an override is written key=value, or ~key")
@@ -49,7 +49,7 @@ def composing(words: Sequence[str]) -> Iterator[None]:
         yield
     except Refusal:
         raise
-    except Exception as error:
+    except Exception as error:  # Hydra's, OmegaConf's and those of resolvers: the overrides provoked it
         raise Refusal(in_words(error, words)) from error
 
 

@@ -20,7 +20,7 @@ from sweep.planning.designs import Axis, ranged
 from sweep.planning.designs import points as points_of
 from sweep.planning.names import run_folder
 from sweep.planning.pretraining_schedule import check_lr_is_known
-from sweep.sweeps.file_checks import check_files
+from sweep.sweeps.file_checks import check_files, patterns
 from sweep.sweeps.hydra_private import apply_overrides
 from sweep.sweeps.hydra_settings import check_key
 from sweep.sweeps.override_errors import composing, parsed
@@ -93,11 +93,7 @@ def typed(tree: DictConfig) -> RunConfig:
 
 def named_files(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> dict[str, tuple[int, int]]:
     """Size and time of change in ns of the files that these choices name on this machine, by their full path."""
-    merge = anneal.merge
-    read = [*(data.paths or ()), *(path for source in (data.sources or {}).values() for path in source.paths or ())]
-    if not anneal.steps:
-        read = [] if merge is None else [*(merge.paths or ())]
-    named = [checkpoint.path, *read, data.heldout, data.tokenizer]
+    named = [checkpoint.path, *(path for _, path in patterns(data, anneal)), data.heldout, data.tokenizer]
     paths = [Path(path).absolute() for name in named if name for path in files.expanded(name)]
     found = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
     found += task_files(tasks.include) if tasks.include else []

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shlex
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,10 @@ from sweep.analysis.factors import NOT_AXES
 from sweep.analysis.gains import NOT_SHARED, WARMED
 from sweep.config import RunConfig, params
 from sweep.domain.digests import digest
+from sweep.planning.commands import key_of
 from sweep.planning.names import run_key
 from sweep.sweeps.run_folders import MULTIRUN
+from sweep.system.files import write_durably
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +66,7 @@ def _record(folder: Path, axes: Sequence[str], runs: Iterable[str]) -> None:
     if path.is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{uuid.uuid4().hex}")
-    part.write_text(json.dumps(content))
-    os.replace(part, path)
+    write_durably(path, json.dumps(content))
 
 
 def recorded_questions(sweep: Path) -> list[Question]:
@@ -135,7 +133,7 @@ def _keys(command: str | None) -> frozenset[str]:
         words = shlex.split(command or "")
     except ValueError:  # recorded before quotes were right
         words = (command or "").split()
-    set_keys = (word.lstrip("+~").partition("=")[0] for word in words if "=" in word and word not in CONTROL_OPTIONS)
+    set_keys = (key_of(word) for word in words if "=" in word and word not in CONTROL_OPTIONS)
     return frozenset(key for key in set_keys if _asks(key))
 
 

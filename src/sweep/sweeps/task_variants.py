@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from sweep.config.tasks import HELDOUT
 from sweep.domain.digests import digest
 from sweep.planning.names import label, told_apart
 
 PARAM, DIGESTS = "params/", "task_digests"
 DECIDING = (f"{PARAM}tasks.", f"{PARAM}data.heldout", DIGESTS)
 """How the columns begin that say what a run asked."""
-HELDOUT = "heldout"
 
 
 @dataclass(frozen=True)

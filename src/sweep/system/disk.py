@@ -25,9 +25,9 @@ def check_room(folder: Path, needed: float, what: str) -> None:
     free = shutil.disk_usage(_existing(folder)).free
     if free < needed:
         raise Refusal(
-            f"{what} needs about {_size(needed)} of disk, and {_size(free)} are free at {folder}: free some (sweep "
-            "space shows what the store holds), or choose another disk with SWEEP_STORE; anneal.keep=false keeps no "
-            "annealed states"
+            f"{what} needs about {size_text(needed)} of disk, and {size_text(free)} are free at {folder}: free some "
+            "(sweep space shows what the store holds), or choose another disk with SWEEP_STORE; anneal.keep=false "
+            "keeps no annealed states"
         )
 
 
@@ -104,5 +104,6 @@ def _name(user: int) -> str:
         return f"user {user}"
 
 
-def _size(number: float) -> str:
+def size_text(number: float) -> str:
+    """A number of bytes for people, in GB or MB."""
     return f"{number / 1e9:,.1f} GB" if number >= 1e8 else f"{number / 1e6:,.1f} MB"

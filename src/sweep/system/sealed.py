@@ -33,18 +33,19 @@ def sealed(text: str) -> bytes:
 
 def opened(line: bytes) -> dict[str, Any] | None:
     """The object of a line, without its checksum; None if the line is not what was written."""
-    body = line[:-CRC_BYTES]
-    if line[len(body) :].startswith(b',"crc":"') and line != _with_checksum(body + b"}"):
-        return None
-    return parsed(line)
+    return None if _is_right(line) is False else parsed(line)
 
 
 def is_sound(line: bytes) -> bool:
     """Whether a line is what was written; one without a checksum must be an object."""
+    right = _is_right(line)
+    return parsed(line) is not None if right is None else right
+
+
+def _is_right(line: bytes) -> bool | None:
+    """Whether a line's checksum is that of what is before it; None if it has none."""
     body = line[:-CRC_BYTES]
-    if line[len(body) :].startswith(b',"crc":"'):
-        return line == _with_checksum(body + b"}")
-    return parsed(line) is not None
+    return line == _with_checksum(body + b"}") if line[len(body) :].startswith(b',"crc":"') else None
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:

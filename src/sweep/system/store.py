@@ -106,7 +106,7 @@ class Store:
             try:
                 yield part
                 seal(part, self.root)
-            except Exception as error:
+            except Exception as error:  # a library has errors of its own for a full disk
                 if is_full(part, error):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part.parent)) from error
                 raise
@@ -276,6 +276,7 @@ def seal(folder: Path, root: Path) -> None:
     From now on `Store.get` and `verified` check the folder.
     """
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST)
+    assert files, f"{folder} has no file, and an entry without files can't be told from a damaged one"
     manifest = {str(f.relative_to(folder)): [f.stat().st_size, file_digest(f)] for f in files}
     for f in files:
         fsync(f)

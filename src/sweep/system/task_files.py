@@ -61,13 +61,18 @@ def _named(definition: Path) -> Iterator[Path]:
                     yield from sorted(path.rglob("*")) if path.is_dir() else [path]
 
 
+def read_definition(file: Path) -> Any:
+    """What a YAML file holds, without running anything; None if it can't be read, which whoever loads the task says."""
+    try:
+        return yaml.load(file.read_text(), _Definition)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None
+
+
 @cache
 def _names(definition: Path, _: tuple[int, int]) -> tuple[str, ...]:
     """The texts of a definition that may name files, read once while it is of this version."""
-    try:
-        return tuple(_texts(yaml.load(definition.read_text(), _Definition)))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return ()  # whoever loads the task says what is wrong with it
+    return tuple(_texts(read_definition(definition)))
 
 
 def _texts(tree: Any, key: str | None = None) -> Iterator[str]:

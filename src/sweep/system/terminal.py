@@ -46,16 +46,17 @@ def _masked(*arguments: Any, **named: Any) -> logging.LogRecord:
     record = logging.LogRecord(*arguments, **named)
     with contextlib.suppress(Exception):  # a message that doesn't fit its arguments is logging's to report
         text = record.getMessage()
-        if (clean := _clean(text)) != text:
+        if (clean := without_secrets(text)) != text:
             record.msg, record.args = clean, ()
     if record.exc_info and record.exc_info[0] is not None:
-        record.exc_text = _clean("".join(traceback.format_exception(*record.exc_info)).rstrip())
+        record.exc_text = without_secrets("".join(traceback.format_exception(*record.exc_info)).rstrip())
     return record
 
 
 def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    sys.stderr.write(_clean("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
 
 
-def _clean(text: str) -> str:
+def without_secrets(text: str) -> str:
+    """The text, with secrets of the environment and of addresses masked."""
     return redact(text, secrets=map(os.environ.get, SECRETS))

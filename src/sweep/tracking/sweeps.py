@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,8 @@ from typing import Any
 from filelock import FileLock
 from mlflow.entities import Run
 
-from sweep.domain.redaction import SECRETS, redact
 from sweep.system.lease import is_alive
+from sweep.system.terminal import without_secrets
 from sweep.tracking.checking import differences
 from sweep.tracking.connection import LOCK, Connection, own
 from sweep.tracking.events import Events
@@ -108,7 +107,7 @@ def first_attempt(runs: Mapping[Path, Events]) -> dict[str, Any]:
 def in_a_line(error: Exception) -> str:
     """An error as one line without secrets."""
     line = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return redact(line, secrets=map(os.environ.get, SECRETS))[:300]
+    return without_secrets(line)[:300]
 
 
 def error_of(act: Callable[[], object]) -> str | None:
@@ -118,7 +117,7 @@ def error_of(act: Callable[[], object]) -> str | None:
     """
     try:
         act()
-    except Exception as failure:
+    except Exception as failure:  # as said above
         return in_a_line(failure)
     return None
 
