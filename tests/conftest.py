@@ -50,6 +50,7 @@ def _own_log_handlers() -> Iterator[None]:
     for handler in set(logging.root.handlers) - before:
         if not type(handler).__module__.startswith("_pytest."):
             logging.root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture

@@ -328,3 +328,9 @@ def test_a_heartbeat_outlives_a_file_system_that_is_away_for_a_while(
 
 def _away(path: Path) -> None:
     raise OSError("Stale file handle")
+
+
+def test_an_entry_without_files_is_our_mistake_and_is_never_made(store: Store) -> None:
+    with pytest.raises(AssertionError, match="has no file"):
+        store.make("states", "k", lambda folder: None)
+    assert not store.has("states", "k")

@@ -276,14 +276,23 @@ def test_a_disk_that_fills_while_journalling_fails_the_run_and_the_next_attempt_
     assert len(read(folder).attempts) == 2
 
 
-def test_a_damaged_journal_is_synced_without_its_damaged_lines(experiment: str, tmp_path: Path) -> None:
+def test_a_damaged_journal_is_synced_without_its_damaged_lines_which_a_check_names(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, uri = make(tmp_path / "main" / "p", experiment), f"sqlite:///{tmp_path}/mlflow.db"
     journal = folder / "journal.jsonl"
     lines = journal.read_bytes().split(b"\n")
     lines[7] = lines[7].replace(b'"loss":3', b'"loss":2')
     journal.write_bytes(b"\n".join(lines) + b'{"event":"step","upd')
     assert read(folder).damaged == (8,)
-    settle(uri, folder)
+    (part,) = at(uri, folder)
+    assert sync.sync(part)
+    capsys.readouterr()
+    assert not sync.check(part)
+    assert "1 differences\n  p: line 8 of its journal can't be read: what was written there is lost\n" in (
+        capsys.readouterr().out
+    )
+    assert journal.read_bytes().count(b'{"event":"outcome"') == 1
     ask = partial(query, tmp_path / "mlflow.db")
     assert stored(ask, experiment) == journalled(tmp_path / "main")
     assert statuses(ask, experiment) == [("key p", "FINISHED")]
