@@ -296,3 +296,19 @@ def test_a_damaged_journal_is_synced_without_its_damaged_lines_which_a_check_nam
     ask = partial(query, tmp_path / "mlflow.db")
     assert stored(ask, experiment) == journalled(tmp_path / "main")
     assert statuses(ask, experiment) == [("key p", "FINISHED")]
+
+
+def test_a_run_that_lost_its_journal_and_what_it_had_sent_is_the_same_run_of_mlflow_when_it_is_made_again(
+    experiment: str, tmp_path: Path
+) -> None:
+    folders, uri = (
+        [make(tmp_path / "main" / name, experiment) for name in ("p", "q")],
+        f"sqlite:///{tmp_path}/mlflow.db",
+    )
+    settle(uri, *folders)
+    for file in ("journal.jsonl", "mlflow.json"):
+        (folders[1] / file).unlink()
+    make(folders[1], experiment)
+    settle(uri, *folders)
+    ask = partial(query, tmp_path / "mlflow.db")
+    assert statuses(ask, experiment) == [("key p", "FINISHED"), ("key q", "FINISHED")]

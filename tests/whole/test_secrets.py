@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ def test_an_address_of_the_environment_is_masked_in_errors_logs_and_tracebacks(
     monkeypatch.setattr(logging, "_logRecordFactory", logging.LogRecord)
     monkeypatch.setattr(logging.root, "handlers", [caplog.handler])  # those of earlier commands write to closed streams
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     mask_secrets()
     try:
         with http.session() as session:
@@ -177,4 +179,6 @@ def test_an_address_of_the_environment_is_masked_in_errors_logs_and_tracebacks(
     else:
         raise AssertionError("nobody answers there")
     assert "asked http://" in caplog.text
+    assert "http://" in (warned := warnings.formatwarning(f"asked {address}", UserWarning, "file.py", 1))
+    assert SECRET not in warned
     assert not [text for text in (caplog.text, *capsys.readouterr()) if SECRET in text]

@@ -1,4 +1,4 @@
-"""Printing that can't fail, whatever the encoding and if nobody reads, and logs and tracebacks without secrets."""
+"""Printing that can't fail, whatever the encoding and if nobody reads; logs and warnings without secrets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from types import TracebackType
 from typing import Any
 
 from sweep.domain.redaction import SECRETS, redact
+
+_formatted_warning = warnings.formatwarning
 
 
 def accept_any_encoding() -> None:
@@ -37,9 +40,10 @@ def discard_output() -> None:
 
 
 def mask_secrets() -> None:
-    """From now on passwords and tokens in addresses are masked in this process's logs and tracebacks."""
+    """From now on passwords and tokens in addresses are masked in this process's logs, warnings and tracebacks."""
     logging.setLogRecordFactory(_masked)
     sys.excepthook = _print_masked
+    warnings.formatwarning = _masked_warning
 
 
 def _masked(*arguments: Any, **named: Any) -> logging.LogRecord:
@@ -55,6 +59,10 @@ def _masked(*arguments: Any, **named: Any) -> logging.LogRecord:
 
 def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     sys.stderr.write(without_secrets("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _masked_warning(*arguments: Any, **named: Any) -> str:
+    return without_secrets(_formatted_warning(*arguments, **named))
 
 
 def without_secrets(text: str) -> str:

@@ -41,6 +41,8 @@ for _name in ("alembic", "mlflow", "urllib3.connectionpool"):  # errors become o
 
 T = TypeVar("T")
 
+PARENT = "mlflow.parentRunId"
+"""MLflow's tag of a run inside another: its id."""
 LOCK = ".mlflow.lock"
 PATIENT_S = 600.0
 """Seconds to wait for a lock, at most."""
@@ -79,11 +81,22 @@ class Connection:
         `first` is an attempt of one of its runs. The sweep starts when the first of them did, even if that one has been
         deleted since. This tells it from a sweep of the same name in another folder.
         """
-        tags, began = {"sweep.parent": first["sweep"]}, beginnings(sweep_folder) | {milliseconds(first)}
-        existing = [run for run in self._found(tags) if run.info.start_time in began]
+        existing, began = self._parents(sweep_folder, first)
+        tags = {"sweep.parent": first["sweep"]}
         run = self._only(existing, prefer=None) or self._create(min(began), tags, first["sweep"])
         remember_beginning(sweep_folder, run.info.start_time)
         return run
+
+    def parent_id(self, sweep_folder: Path, first: dict[str, Any]) -> str | None:
+        """The id of the MLflow run of the sweep in this folder; None if there is none yet."""
+        existing, _ = self._parents(sweep_folder, first)
+        return existing[0].info.run_id if existing else None
+
+    def _parents(self, sweep_folder: Path, first: dict[str, Any]) -> tuple[list[Run], set[int]]:
+        """The MLflow runs of the sweep in this folder, and when it may have begun, in ms since 1970."""
+        began = beginnings(sweep_folder) | {milliseconds(first)}
+        found = self._found({"sweep.parent": first["sweep"]})
+        return [run for run in found if run.info.start_time in began], began
 
     def point(self, events: Events, tags: dict[str, str], *, known: list[Run] | None, prefer: str | None) -> Run:
         """The MLflow run of a journal, made with `tags` if absent; the caller holds the run's lock.
@@ -92,7 +105,7 @@ class Connection:
         """
         first = events.attempts[0]
         identity = {"sweep.key": first["key"], "sweep.name": first["sweep"]}
-        existing = own(events, self._found(identity), prefer) if known is None else known
+        existing = own(events, self._found(identity), prefer, tags[PARENT]) if known is None else known
         run = self._only(existing, prefer=prefer)
         return run or self._create(milliseconds(first), tags | identity, first["name"])
 
@@ -147,16 +160,18 @@ class Connection:
                 return runs
 
 
-def own(events: Events, runs: Iterable[Run], remembered: str | None = None) -> list[Run]:
+def own(events: Events, runs: Iterable[Run], remembered: str | None, parent_id: str | None) -> list[Run]:
     """Of MLflow runs with this journal's key, those that began in the same millisecond as the journal.
 
-    If there is none, the `remembered` one to which the journal was sent: its first line may have been damaged since.
-    The tag BEGAN says from then on when the journal begins now. Others are of somebody else, who made the same run in a
+    If there is none, the `remembered` one to which the journal was sent: its first line may have been damaged since. If
+    that is not known either, those of this sweep, `parent_id`: the journal was lost, and the run was made again. The
+    tag BEGAN says from then on when the journal begins now. Others are of somebody else, who made the same run in a
     sweep of the same name.
     """
     runs, ms = list(runs), milliseconds(events.attempts[0])
     began = [run for run in runs if run.info.start_time == ms or run.data.tags.get(BEGAN) == str(ms)]
-    return began or [run for run in runs if run.info.run_id == remembered]
+    sent = began or [run for run in runs if run.info.run_id == remembered]
+    return sent or [run for run in runs if parent_id is not None and run.data.tags.get(PARENT) == parent_id]
 
 
 def as_begun(events: Events, run: Run) -> Events:

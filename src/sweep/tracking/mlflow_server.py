@@ -39,6 +39,8 @@ def mlflow_server(
     that was started with the same `log`, and whose starter was killed, is ended first.
     """
     host, port = address
+    if not host.strip():
+        raise Refusal("--host is empty: 127.0.0.1 is this machine alone, 0.0.0.0 the whole network")
     started = log.with_suffix(".process.json")
     end_orphan(started)
     try:

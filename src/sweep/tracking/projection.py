@@ -19,14 +19,12 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from sweep.system.store import MANIFEST, verified
 from sweep.tracking import mlflow_inputs, mlflow_values
-from sweep.tracking.connection import BEGAN, LOCK, PATIENT_S, Connection, as_begun, own
+from sweep.tracking.connection import BEGAN, LOCK, PARENT, PATIENT_S, Connection, as_begun, own
 from sweep.tracking.events import Events, milliseconds, run_names
 from sweep.tracking.journal import FILE, read
 from sweep.tracking.log_batches import Batch, batches
 from sweep.tracking.note import run_note, sweep_note
 from sweep.tracking.sync_state import Memory, recall
-
-PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -165,18 +163,18 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
         ends = (events.outcome for events, _ in runs if events.outcome is not None)
         status = next((word for word in ("RUNNING", "FAILED", "KILLED") if word in statuses), "FINISHED")
         _settle(to, parent, status, max(ends, key=lambda end: end["time"], default=None))
-    _rename(to, [events for events, _ in runs])
+    _rename(to, [events for events, _ in runs], parent.info.run_id)
     return parent.info.run_id
 
 
-def _rename(to: Connection, runs: list[Events]) -> None:
+def _rename(to: Connection, runs: list[Events], parent_id: str) -> None:
     """Give the runs of a sweep in MLflow names that differ, where their own don't."""
     names = run_names(runs)
     changed = {id(run): name for run, name in zip(runs, names, strict=True) if name != run.attempts[0]["name"]}
     existing = to.points(runs[0].attempts[0]["sweep"]) if changed else {}
     for run in (run for run in runs if id(run) in changed):
         name = mlflow_values.fit(changed[id(run)], mlflow_values.NAME_CHARS, "the note")
-        for found in own(run, existing.get(run.attempts[0]["key"], ())):
+        for found in own(run, existing.get(run.attempts[0]["key"], ()), None, parent_id):
             if found.info.run_name != name:
                 to.client.set_tag(found.info.run_id, "mlflow.runName", name)
 

@@ -65,7 +65,7 @@ def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
         if failures >= GIVEN_UP_AFTER:
             return Synced(folder, f"not tried, because {failures} runs before it failed")
         events = runs[folder]
-        known = Known(_own(folder, to, events, existing), parent_id, events)
+        known = Known(_own(folder, to, events, existing, parent_id), parent_id, events)
         error = _tried(lambda: project(folder, to, alive=is_alive(folder), known=known))
         failures = failures + 1 if error else 0
         return Synced(folder, error)
@@ -76,21 +76,24 @@ def sync_runs(to: Connection, runs: Mapping[Path, Events]) -> Iterator[Synced]:
 
 def compared(to: Connection, runs: Mapping[Path, Events]) -> Iterator[tuple[Path, list[str]]]:
     """(run folder, differences between MLflow and its journal) of these runs of one sweep."""
-    existing = to.points(first_attempt(runs)["sweep"])
+    first = first_attempt(runs)
+    existing, parent_id = to.points(first["sweep"]), to.parent_id(next(iter(runs)).parent, first)
 
     def compare(folder: Path) -> tuple[Path, list[str]]:
         events = runs[folder]
-        mlflow_runs = _own(folder, to, events, existing)
+        mlflow_runs = _own(folder, to, events, existing, parent_id)
         return folder, list(differences(folder, to, mlflow_runs, alive=is_alive(folder)))
 
     with _pool(to) as pool:
         yield from pool.map(compare, runs)
 
 
-def _own(folder: Path, to: Connection, events: Events, existing: Mapping[str, list[Run]]) -> list[Run]:
-    """The MLflow runs that stand for the run in this folder."""
+def _own(
+    folder: Path, to: Connection, events: Events, existing: Mapping[str, list[Run]], parent_id: str | None
+) -> list[Run]:
+    """The MLflow runs that stand for the run in this folder of the sweep whose MLflow run is `parent_id`."""
     remembered = recall(folder, server=to.server, experiment=to.experiment).run_id
-    return own(events, existing.get(events.attempts[0]["key"], ()), remembered)
+    return own(events, existing.get(events.attempts[0]["key"], ()), remembered, parent_id)
 
 
 def sync_parent(to: Connection, sweep_folder: Path, runs: dict[Path, Events]) -> str | None:
