@@ -26,6 +26,7 @@ from sweep.checkpoints.olmo import write_position
 from sweep.checkpoints.tensors import Unreadable, write_tensors
 from sweep.data.tokenizer import trained_tokenizer
 from sweep.domain.errors import Refusal
+from sweep.domain.text_rules import TextRules
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Embedding size is not a multiple of 128"),
@@ -33,6 +34,7 @@ pytestmark = [
 ]
 
 CPU = torch.device("cpu")
+RULES = TextRules(eos_token_id=0)
 ROWS = 320
 IDS = torch.randint(2, 300, (2, 24), generator=torch.Generator().manual_seed(0))
 TRAINING: dict[str, Any] = {
@@ -146,7 +148,7 @@ def test_the_export_is_the_model_in_transformers(
 ) -> None:
     folder, config, model = checkpoint
     [name] = {"olmo1", "olmo2", "ladder"} & set(request.node.callspec.params["checkpoint"].split())
-    export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer)
+    export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer, rules=RULES)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
     own = {"olmo1": "OlmoForCausalLM", "olmo2": "Olmo2ForCausalLM", "ladder": "LlamaForCausalLM"}
     assert type(theirs).__name__ == own[name]
@@ -158,7 +160,7 @@ def test_the_export_is_the_model_in_transformers(
 @pytest.mark.parametrize("checkpoint", ARCHITECTURES, indirect=True)
 def test_there_and_back_gives_the_same_tensors(checkpoint: Any, tokenizer: Path, tmp_path: Path) -> None:
     folder, config, model = checkpoint
-    export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer)
+    export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer, rules=RULES)
     import_folder(tmp_path / "out", tmp_path / "back", training=TRAINING, step=100, tokens=400 * 32)
     found = read_config(tmp_path / "back", optimizer=False)
     again = load_model(tmp_path / "back", found, device=CPU).state_dict()
@@ -175,7 +177,7 @@ def test_the_exported_tokenizer_gives_the_same_tokens(checkpoint: Any, tokenizer
     from tokenizers import Tokenizer
 
     folder, config, _ = checkpoint
-    export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer)
+    export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer, rules=RULES)
     theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
     text = "the annealed model<|endoftext|>  is\n\n naïve , 漢字 ."
     assert theirs(text).input_ids == Tokenizer.from_file(str(tokenizer)).encode(text).ids
@@ -185,11 +187,16 @@ def test_the_exported_tokenizer_gives_the_same_tokens(checkpoint: Any, tokenizer
 
 
 @pytest.mark.parametrize("checkpoint", ["olmo1"], indirect=True)
-def test_a_wrong_end_of_text_is_mended(checkpoint: Any, tokenizer: Path, tmp_path: Path) -> None:
+def test_a_text_begins_and_ends_as_the_rules_say(checkpoint: Any, tokenizer: Path, tmp_path: Path) -> None:
     folder, config, _ = checkpoint
-    config.model.eos_token_id = 5
-    export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer)
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] == 0
+    export_folder(
+        folder, config, tmp_path / "out", tokenizer=tokenizer, rules=TextRules(eos_token_id=5, bos_token_id=6)
+    )
+    for name in ("config.json", "generation_config.json"):
+        written = json.loads((tmp_path / "out" / name).read_text())
+        assert (written["eos_token_id"], written["bos_token_id"]) == (5, 6)
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert (theirs.eos_token_id, theirs.bos_token_id) == (5, 6)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +231,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(checkpoint: Any, token
     folder, config, _ = checkpoint
     config.model.embedding_size = 100
     with pytest.raises(Refusal, match=r"has \d+ tokens, more than the 100 rows"):
-        export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer)
+        export_folder(folder, config, tmp_path / "out", tokenizer=tokenizer, rules=RULES)
     assert not (tmp_path / "out").exists()
 
 

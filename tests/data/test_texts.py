@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 from sweep.data.overlap import Index
 from sweep.data.texts import TokenFormat, documents, is_text, scored_index, tokens_key, write_tokens
 from sweep.data.tokenizer import trained_tokenizer
+from sweep.domain.text_rules import TextRules
 
 TEXTS = ["The first, naïve one.\nOf two lines.", "Second", "And a third: longer than both."]
 EOS = 7
@@ -27,7 +28,9 @@ def _lines(texts: list[str]) -> bytes:
 def _written(folder: Path, files: list[Path], tokenizer: Tokenizer, **changed) -> tuple[list[int], dict]:
     folder.mkdir()
     choices = {"scored": NOTHING, "eos_token_id": EOS, "dtype": "uint16", **changed}
-    form = TokenFormat(tokenizer=tokenizer, eos_token_id=choices["eos_token_id"], dtype=choices["dtype"])
+    form = TokenFormat(
+        tokenizer=tokenizer, rules=TextRules(eos_token_id=choices["eos_token_id"]), dtype=choices["dtype"]
+    )
     write_tokens(folder, files, form, scored=choices["scored"])
     tokens = np.fromfile(folder / "tokens.npy", dtype=choices["dtype"]).tolist()
     return tokens, json.loads((folder / "texts.json").read_text())
@@ -122,12 +125,12 @@ def test_endings_tell_text_from_memmaps_and_what_is_neither_is_refused():
 
 
 def test_the_key_tells_files_tokenizers_and_formats_apart():
-    one = tokens_key([["a", 1, 2]], "t", eos_token_id=0, dtype="uint16")
+    one = tokens_key([["a", 1, 2]], "t", rules=TextRules(eos_token_id=0), dtype="uint16")
     others = [
-        tokens_key([["a", 1, 3]], "t", eos_token_id=0, dtype="uint16"),
-        tokens_key([["a", 1, 2]], "u", eos_token_id=0, dtype="uint16"),
-        tokens_key([["a", 1, 2]], "t", eos_token_id=1, dtype="uint16"),
-        tokens_key([["a", 1, 2]], "t", eos_token_id=0, dtype="uint32"),
+        tokens_key([["a", 1, 3]], "t", rules=TextRules(eos_token_id=0), dtype="uint16"),
+        tokens_key([["a", 1, 2]], "u", rules=TextRules(eos_token_id=0), dtype="uint16"),
+        tokens_key([["a", 1, 2]], "t", rules=TextRules(eos_token_id=1), dtype="uint16"),
+        tokens_key([["a", 1, 2]], "t", rules=TextRules(eos_token_id=0), dtype="uint32"),
     ]
     assert len({one, *others}) == 5
 

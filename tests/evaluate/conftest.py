@@ -16,11 +16,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from sweep.checkpoints.huggingface import config_json, to_native
 from sweep.config import CORE8, Task
+from sweep.domain.text_rules import TextRules
 from sweep.evaluate import TaskRequests, load_task
 from sweep.run.score import Scoring
 from tests.composing import composed
 
 VOCAB, EOS, MAX_LENGTH, LIMIT = 512, 0, 1024, 24
+RULES = TextRules(eos_token_id=EOS)
 
 OLMO1 = {"layer_norm_type": "default", "layer_norm_with_affine": False, "attention_layer_norm": False}
 OLMO2 = {
@@ -139,7 +141,7 @@ def scoring_of(folder: Path, *overrides: str, **changes: Any) -> Scoring:
     settings: dict[str, Any] = {
         "tasks": composed(*overrides).tasks,
         "tokenizer": folder / "tokenizer.json",
-        "eos_token_id": EOS,
+        "rules": RULES,
         "max_length": MAX_LENGTH,
         "heldout": None,
         "numerics": "cpu",

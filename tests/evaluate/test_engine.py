@@ -20,7 +20,7 @@ from sweep.evaluate.matmul import NARROW
 from sweep.evaluate.transformer import Body
 from sweep.evaluate.tree_batches import TreeBatches
 
-from .conftest import EOS, MAX_LENGTH, OLMO2, Encode, make_olmo
+from .conftest import MAX_LENGTH, OLMO2, RULES, Encode, make_olmo
 
 ARCHITECTURES = {
     "olmo1": {},
@@ -41,9 +41,7 @@ FINE = replace(CPU, nodes=1, fewest=1)
 
 
 def scored(task: TaskRequests, tokenizer: Tokenizer, model: OLMo, **settings: Any) -> np.ndarray:
-    pack = make_pack(
-        [task], tokenizer, **{"eos_token_id": EOS, "max_length": MAX_LENGTH, "token_budget": 900} | settings
-    )
+    pack = make_pack([task], tokenizer, **{"rules": RULES, "max_length": MAX_LENGTH, "token_budget": 900} | settings)
     return likelihoods(Body(model, FINE), pack).log_probability
 
 
@@ -89,7 +87,7 @@ def test_the_budget_changes_nothing(core8: dict[str, TaskRequests], tokenizer: T
 
 
 def test_the_sizes_for_a_gpu_give_the_same(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
-    pack = make_pack([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
+    pack = make_pack([core8["hellaswag"]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=900)
     few, many = (likelihoods(Body(olmo, sizes), pack).log_probability for sizes in (GPU, CPU))
     assert few == pytest.approx(many, abs=1e-4)
 
@@ -116,7 +114,7 @@ def test_the_number_of_threads_changes_no_bit(
 def test_an_error_stops_the_work_and_restores_the_threads(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo
 ) -> None:
-    pack = make_pack([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=300)
+    pack = make_pack([core8["hellaswag"]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=300)
     num_threads = torch.get_num_threads()
 
     def stop(_: int) -> None:
@@ -128,7 +126,7 @@ def test_an_error_stops_the_work_and_restores_the_threads(
 
 
 def test_progress_adds_up_to_the_nodes(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
-    pack = make_pack([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=500)
+    pack = make_pack([core8["piqa"]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=500)
     told: list[int] = []
     likelihoods(Body(olmo, FINE), pack, progress=told.append)
     assert len(told) == len(pack.batch_nodes) > 1
@@ -177,7 +175,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pack = make_pack([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    pack = make_pack([core8["hellaswag"]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=1)
     expected = likelihoods(olmo, pack).log_probability
     sizes = short_of_memory(monkeypatch, most_nodes=1500, kind=kind, says=says)
     told: list[int] = []
@@ -192,7 +190,7 @@ def test_a_wide_model_of_default_packs_and_sizes_goes_on_with_less_memory_too(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = [core8["hellaswag"], core8["piqa"]]
-    pack = make_pack(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=TOKEN_BUDGET)
+    pack = make_pack(tasks, tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=TOKEN_BUDGET)
     assert pack.num_nodes > 4096
     expected = likelihoods(olmo, pack).log_probability
     sizes = short_of_memory(monkeypatch, most_nodes=TOKEN_BUDGET, kind=MemoryError, says="")
@@ -204,7 +202,7 @@ def test_a_wide_model_of_default_packs_and_sizes_goes_on_with_less_memory_too(
 def test_what_never_fits_is_an_error(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack = make_pack([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    pack = make_pack([core8["piqa"]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=1)
     short_of_memory(monkeypatch, most_nodes=0, kind=MemoryError, says="none at all")
     with pytest.raises(MemoryError, match="none at all"):
         likelihoods(olmo, pack)
@@ -213,14 +211,14 @@ def test_what_never_fits_is_an_error(
 def test_another_error_is_raised_at_once(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack = make_pack([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    pack = make_pack([core8["piqa"]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=1)
     short_of_memory(monkeypatch, most_nodes=0, kind=RuntimeError, says="shapes differ")
     with pytest.raises(RuntimeError, match="shapes differ"):
         likelihoods(olmo, pack)
 
 
 def test_a_batch_keeps_to_the_budget(core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo) -> None:
-    pack = make_pack([core8["hellaswag"]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=1)
+    pack = make_pack([core8["hellaswag"]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=1)
     body = Body(olmo, CPU)
     most = engine.most_nodes(body, 2**20)
     work = TreeBatches(pack, body.device)

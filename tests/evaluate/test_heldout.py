@@ -31,7 +31,10 @@ def packed(documents: list[list[int]], **settings: Any) -> Pack:
     sizes = np.array([3 * len(document) for document in documents])
     tokens = np.concatenate(documents).astype(np.uint16)
     texts = TextDocuments(tokens=tokens, offsets=offsets, characters=sizes, bytes=sizes + 1)
-    return heldout_pack(texts, **{"eos_token_id": EOS, "sequence_length": LENGTH, "token_budget": 200} | settings)
+    return heldout_pack(
+        texts,
+        **{"prefix_token_id": EOS, "eos_token_id": EOS, "sequence_length": LENGTH, "token_budget": 200} | settings,
+    )
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from sweep.evaluate import TaskRequests, make_pack, records_table, scores
 from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.metrics import values
 
-from .conftest import EOS, LIMIT, MAX_LENGTH
+from .conftest import EOS, LIMIT, MAX_LENGTH, RULES
 from .test_metrics import records
 
 TASKS = {
@@ -65,7 +65,7 @@ def test_equals_the_in_loop_evaluator(
     name: str, core8: dict[str, TaskRequests], tokenizer: Tokenizer, olmo: OLMo
 ) -> None:
     theirs = TASKS[name](tokenizer=Encoder(tokenizer))
-    pack = make_pack([core8[name]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
+    pack = make_pack([core8[name]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=2000)
     found = {s.metric: s.value for s in scores(name, records_table(pack, name, likelihoods(olmo, pack)))}
     for their_metric, metric in SAME.items():
         if name == "winogrande" and metric != "acc":

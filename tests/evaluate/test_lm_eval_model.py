@@ -24,7 +24,7 @@ from sweep.evaluate.lm_eval_model import OLMoLM
 from sweep.evaluate.lm_eval_tasks import wheel_task
 from sweep.evaluate.wheel import SOURCES
 
-from .conftest import EOS, LIMIT, MAX_LENGTH
+from .conftest import LIMIT, MAX_LENGTH, RULES
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def _no_report_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def ours(olmo: OLMo, tokenizer: Tokenizer) -> LM:
-    return OLMoLM(olmo, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH)
+    return OLMoLM(olmo, tokenizer, rules=RULES, max_length=MAX_LENGTH)
 
 
 def reported(model: LM, tasks: Any, **more: Any) -> dict[str, Any]:

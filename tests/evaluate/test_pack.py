@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
-from tokenizers.processors import TemplateProcessing
 
 from sweep.config import CORE8
 from sweep.domain.errors import Refusal
 from sweep.evaluate import Pack, TaskRequests, make_pack, trees
 
-from .conftest import EOS, MAX_LENGTH, Encode
+from .conftest import MAX_LENGTH, RULES, Encode
 
 BUDGET = 700
 
 
 @pytest.fixture(scope="module")
 def pack(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> Pack:
-    return make_pack(list(core8.values()), tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=BUDGET)
+    return make_pack(list(core8.values()), tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=BUDGET)
 
 
 def chains(pack: Pack) -> dict[int, list[tuple[tuple[int, ...], int]]]:
@@ -64,7 +63,7 @@ def test_trees_hold_what_lm_eval_would_encode(
     task = core8[name]
     longest = max(len(tokenizer.encode(text).ids) for text in task.continuations)
     for max_length in (MAX_LENGTH, longest + 5):
-        pack = make_pack([task], tokenizer, eos_token_id=EOS, max_length=max_length, token_budget=BUDGET)
+        pack = make_pack([task], tokenizer, rules=RULES, max_length=max_length, token_budget=BUDGET)
         read = chains(pack)
         for request, pair in enumerate(zip(task.contexts, task.continuations, strict=True)):
             context, rest = encode(*pair)
@@ -101,19 +100,9 @@ def test_trailing_spaces_and_empty_contexts_follow_lm_eval(tokenizer: Tokenizer,
     )
     assert len(pairs) > 10
     made = requests(*pairs)
-    read = chains(make_pack([made], tokenizer, eos_token_id=EOS, max_length=50, token_budget=BUDGET))
+    read = chains(make_pack([made], tokenizer, rules=RULES, max_length=50, token_budget=BUDGET))
     for request, pair in enumerate(pairs):
         assert read[request] == expected(*encode(*pair), 50)
-
-
-def test_no_special_tokens_are_added(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> None:
-    adding = Tokenizer.from_str(tokenizer.to_str())
-    adding.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", EOS)])
-    plain, other = (
-        make_pack([core8["piqa"]], t, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=BUDGET)
-        for t in (tokenizer, adding)
-    )
-    assert np.array_equal(plain.ids, other.ids)
 
 
 def beginnings(pack: Pack, *columns: str) -> dict[tuple[int, ...], set[tuple[int, ...]]]:
@@ -130,7 +119,7 @@ def beginnings(pack: Pack, *columns: str) -> dict[tuple[int, ...], set[tuple[int
 def test_each_beginning_of_a_document_is_computed_once(
     name: str, core8: dict[str, TaskRequests], tokenizer: Tokenizer
 ) -> None:
-    pack = make_pack([core8[name]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=BUDGET)
+    pack = make_pack([core8[name]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=BUDGET)
     assert pack.num_nodes == sum(map(len, beginnings(pack, "document").values()))
 
 
@@ -149,7 +138,7 @@ def few_shot(num_documents: int, tokenizer: Tokenizer) -> Pack:
         delimiters=(1,) * len(rows),
         gold=(True, False) * num_documents,
     )
-    return make_pack([made], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=BUDGET)
+    return make_pack([made], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=BUDGET)
 
 
 def test_examples_shown_to_many_documents_are_computed_once(tokenizer: Tokenizer) -> None:
@@ -193,4 +182,4 @@ def test_a_pack_reads_back_as_saved(pack: Pack, tmp_path: Path) -> None:
 
 def test_a_continuation_longer_than_the_window_is_refused(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> None:
     with pytest.raises(Refusal, match="1 to 4 are allowed"):
-        make_pack([core8["piqa"]], tokenizer, eos_token_id=EOS, max_length=4, token_budget=BUDGET)
+        make_pack([core8["piqa"]], tokenizer, rules=RULES, max_length=4, token_budget=BUDGET)

@@ -15,7 +15,7 @@ from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.lm_eval_tasks import wheel_task
 from sweep.evaluate.wheel import SOURCES
 
-from .conftest import EOS, LIMIT, MAX_LENGTH
+from .conftest import LIMIT, MAX_LENGTH, RULES
 
 
 @pytest.mark.parametrize("name", CORE8)
@@ -25,7 +25,7 @@ def test_equals_lm_eval(name: str, core8: dict[str, TaskRequests], tokenizer: To
     reported = theirs["results"][name]
     per_request = [response[0][0] for sample in theirs["samples"][name] for response in sample["resps"]]
 
-    pack = make_pack([core8[name]], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
+    pack = make_pack([core8[name]], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=2000)
     ours = likelihoods(olmo, pack)
     assert np.abs(ours.log_probability - per_request).max() < 2e-4
 

@@ -19,7 +19,7 @@ from sweep.config.tasks import PROTOCOLS
 from sweep.domain.errors import Refusal
 from sweep.evaluate import TaskRequests, frozen_requests, load_task, make_pack, protocol, protocols
 
-from .conftest import EOS, Encode
+from .conftest import RULES, Encode
 from .test_pack import chains, expected
 
 OLMES = PROTOCOLS["olmes"].tasks
@@ -98,7 +98,7 @@ def test_the_frozen_requests_token_for_token(name: str, tokenizer: Tokenizer, en
         rows = [row for row in map(json.loads, lines) if row["doc_id"] < 3]
     assert len(rows) == len(task.contexts) and sum(task.gold) == 3
     longest = 8192
-    read = chains(make_pack([task], tokenizer, eos_token_id=EOS, max_length=longest, token_budget=4096))
+    read = chains(make_pack([task], tokenizer, rules=RULES, max_length=longest, token_budget=4096))
     for request, row in enumerate(rows):
         context, rest = encode(row["request"]["context"], row["request"]["continuation"])
         assert read[request] == expected(context, rest, longest)

@@ -26,7 +26,7 @@ from sweep.evaluate import (
 )
 from sweep.evaluate.record_files import MORE, SCHEMA
 
-from .conftest import EOS, MAX_LENGTH
+from .conftest import MAX_LENGTH, RULES
 from .test_scores import CHOICES
 
 
@@ -37,7 +37,7 @@ def said(log_probability: np.ndarray) -> Likelihoods:
 @pytest.fixture(scope="module")
 def pack(core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> Pack:
     tasks = [core8["sciq"], core8["boolq"]]
-    return make_pack(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
+    return make_pack(tasks, tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=2000)
 
 
 def test_the_columns_are_those_of_a_choice_record() -> None:
@@ -87,7 +87,7 @@ def test_unconditional_requests_stand_beside_their_choices(tokenizer: Tokenizer,
         )
         for name in ("arc_easy", "boolq")
     ]
-    pack = make_pack(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=2000)
+    pack = make_pack(tasks, tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=2000)
     log_probabilities = -np.arange(1.0, 1 + len(pack.task))
     rows = records_table(pack, "arc_easy-olmo1", said(log_probabilities))
     count = len(tasks[0].gold)

@@ -29,7 +29,7 @@ from sweep.run.prepare import _embedded_folder, checkpoint_choice
 from sweep.run.published import published_checkpoint
 from sweep.system.store import Store
 from tests.checkpoints.server import serving
-from tests.checkpoints.test_huggingface import OLMO1, TRAINING
+from tests.checkpoints.test_huggingface import OLMO1, RULES, TRAINING
 from tests.composing import composed
 
 CPU = torch.device("cpu")
@@ -208,7 +208,7 @@ def test_of_a_trajectory_on_the_hub_the_revisions_are_averaged(
         folder = tmp_path / f"native{len(asked)}"
         folder.mkdir()
         write_tensors(state.model.state_dict(), folder / "model.safetensors")
-        export_folder(folder, state.config, tmp_path / revision, tokenizer=tokenizer)
+        export_folder(folder, state.config, tmp_path / revision, tokenizer=tokenizer, rules=RULES)
         return tmp_path / revision
 
     monkeypatch.setattr(published, "snapshot", snapshot)

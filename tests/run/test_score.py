@@ -17,12 +17,13 @@ from sweep import evaluate
 from sweep.checkpoints import TrainingState, save_state
 from sweep.config import CORE8
 from sweep.domain.errors import Refusal
+from sweep.domain.text_rules import TextRules
 from sweep.evaluate import protocols
 from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.score import Scorer, Scoring, _pack_key, deltas, record_files, scored_weights, scores
 from sweep.system.store import Store
 from tests.composing import composed
-from tests.evaluate.conftest import MAX_LENGTH, core8, make_olmo, scoring_of, tokenizer
+from tests.evaluate.conftest import EOS, MAX_LENGTH, core8, make_olmo, scoring_of, tokenizer
 
 __all__ = ["core8", "tokenizer"]
 
@@ -128,8 +129,11 @@ def test_a_task_whose_data_are_missing_is_refused_before_any_forward_pass(
         record_files(scorer(store, scoring), "w", model, when="before")
 
 
-@pytest.mark.parametrize("change", [{"eos_token_id": 1}, {"max_length": 64}])
-def test_a_pack_is_named_by_what_its_tokens_depend_on(scoring: Scoring, change: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [{"rules": TextRules(eos_token_id=1)}, {"rules": TextRules(eos_token_id=EOS, bos_token_id=1)}, {"max_length": 64}],
+)
+def test_a_pack_is_named_by_what_its_tokens_depend_on(scoring: Scoring, change: dict[str, Any]) -> None:
     assert _pack_key(scoring, "piqa") != _pack_key(with_(scoring, **change), "piqa")
 
 

@@ -20,7 +20,7 @@ from sweep.evaluate.transformer import Body
 from sweep.run.score import Scorer, record_files, score_along
 from sweep.system.ranks import ALONE, Ranks
 from sweep.system.store import Store
-from tests.evaluate.conftest import EOS, MAX_LENGTH, core8, make_olmo, scoring_of, tokenizer
+from tests.evaluate.conftest import MAX_LENGTH, RULES, core8, make_olmo, scoring_of, tokenizer
 from tests.system.test_ranks import together
 
 __all__ = ["core8", "tokenizer"]
@@ -41,7 +41,7 @@ def test_together_they_give_the_bits_of_one(
     size: int, core8: dict[str, TaskRequests], tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     asked = TaskRequests(**vars(core8["hellaswag"]) | {"greedy": True})
-    pack = make_pack([asked], tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=300)
+    pack = make_pack([asked], tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=300)
     assert len(pack.batch_nodes) > CPU.parts // 2 > size
     pack.save(tmp_path)
     alone = scored(ALONE, tmp_path)

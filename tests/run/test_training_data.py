@@ -15,6 +15,7 @@ from sweep.data import Continued, FetchedWindow, Instances
 from sweep.domain.errors import Refusal
 from sweep.planning.plan import make_plan
 from sweep.run.checkpoint_folder import CheckpointFolder
+from sweep.run.text_rules import model_tokenizer
 from sweep.run.token_files import rooted
 from sweep.run.training_data import TrainingData, read_data
 from sweep.system.store import Store
@@ -27,9 +28,9 @@ UPDATES = 5
 def reading(store: Store, source: CheckpointFolder, *overrides: str) -> TrainingData:
     config = configured(source, *overrides)
     plan = make_plan(config, read_position(source.folder, source.config))
-    return read_data(
-        store, config.data, source, plan, seed=config.seed, tokenizer=Path(source.config.tokenizer.identifier)
-    )
+    named, model = source.config.tokenizer.identifier, source.config.model
+    tokenizer = model_tokenizer(store, named, model, key="data.tokenizer")
+    return read_data(store, config.data, source, plan, seed=config.seed, tokenizer=tokenizer)
 
 
 def batches(found: TrainingData) -> np.ndarray:
@@ -277,3 +278,19 @@ def test_a_mixture_of_ones_own_and_the_checkpoints_data(store: Store, source: Ch
 def test_a_part_of_a_mixture_is_refused_under_its_own_name(store: Store, source: CheckpointFolder) -> None:
     with pytest.raises(Refusal, match=r"data\.sources\.math\.paths=/nowhere: there is no file"):
         reading(store, source, "data=mixture", "+data.sources.math={paths: /nowhere, weight: 1}")
+
+
+def test_where_two_ends_of_a_text_are_stated_the_files_are_looked_at(
+    store: Store, source: CheckpointFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = Path(source.config.data.paths[0])
+    tokens = np.fromfile(file, dtype=np.uint16)
+    tokens[tokens == 5] = 6
+    tokens[::LENGTH] = 0
+    tokens.tofile(file)
+    reading(store, source)
+    assert not caplog.records
+    source.config.model.eos_token_id = 5  # the tokenizer's end is 0
+    reading(store, source)
+    assert "eos_token_id=5 in the checkpoint's configuration, but its tokenizer ends a text with 0" in caplog.text
+    assert "in a sample of the token files 5 stands 0 times, and 0 10 times" in caplog.text

@@ -23,7 +23,7 @@ from sweep.run.prefix import Training, train
 from sweep.run.states import KEPT
 from sweep.system.store import Store
 from tests.conftest import COMPUTE
-from tests.evaluate.conftest import EOS, MAX_LENGTH, OLMO2, core8, make_olmo, tokenizer
+from tests.evaluate.conftest import MAX_LENGTH, OLMO2, RULES, core8, make_olmo, tokenizer
 from tests.skips import NO_GPU
 
 __all__ = ["core8", "tokenizer"]
@@ -115,7 +115,7 @@ def test_an_interrupted_anneal_goes_on(training: Training_, tmp_path: Path, on_c
 @pytest.mark.parametrize("shape", [{}, OLMO2, {"n_kv_heads": 2, "block_group_size": 2, "clip_qkv": 1.0}], ids=str)
 def test_scores_are_a_cpus(shape: dict[str, object], core8: dict[str, TaskRequests], tokenizer: Tokenizer) -> None:
     tasks = [core8[name] for name in ("hellaswag", "boolq", "winogrande")]
-    pack = make_pack(tasks, tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
+    pack = make_pack(tasks, tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=900)
     expected = likelihoods(make_olmo(**shape), pack).log_probability
     found = likelihoods(Body(make_olmo(**shape).cuda()), pack).log_probability
     assert found == pytest.approx(expected, abs=2e-4, rel=2e-6)
@@ -125,7 +125,7 @@ def test_a_batch_that_does_not_fit_is_halved(
     core8: dict[str, TaskRequests], tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By a real failure to allocate: all but a few MiB of what this process may take is taken."""
-    pack = make_pack(list(core8.values()), tokenizer, eos_token_id=EOS, max_length=MAX_LENGTH, token_budget=900)
+    pack = make_pack(list(core8.values()), tokenizer, rules=RULES, max_length=MAX_LENGTH, token_budget=900)
     body = Body(make_olmo(d_model=256).cuda())
     expected = likelihoods(body, pack).log_probability
     body.scratch = type(body.scratch)(body.device)

@@ -31,7 +31,7 @@ from sweep.system.store import Store
 from sweep.tracking import read
 from tests.checkpoints.hub_server import Hub, serving_hub
 from tests.checkpoints.server import serving
-from tests.checkpoints.test_huggingface import LADDER, OLMO1, OLMO2, ROWS, TRAINING
+from tests.checkpoints.test_huggingface import LADDER, OLMO1, OLMO2, ROWS, RULES, TRAINING
 from tests.composing import composed
 from tests.processes import SWEEP, Script
 
@@ -78,7 +78,7 @@ def published(layout: str, folder: Path, root: Path, tokenizer: Path) -> Iterato
             assert len(server.cut_after) == 1, "that of the format which is not there"
             return
         snapshot = root / "snapshot"
-        export_folder(folder, read_config(folder), snapshot, tokenizer=tokenizer)
+        export_folder(folder, read_config(folder), snapshot, tokenizer=tokenizer, rules=RULES)
         files = {path.name: path.read_bytes() for path in snapshot.iterdir()}
         if layout == "hub, hf_olmo and optimizer":
             del files["model.safetensors"]
@@ -138,7 +138,9 @@ def test_it_is_fetched_annealed_and_exported(layout: str, tokenizer: Path, tmp_p
 def test_a_folder_on_disk_in_a_layout_of_the_hub(tokenizer: Path, tmp_path: Path) -> None:
     checkpoint("folder, safetensors", tmp_path / "step-unsharded")
     mine = tmp_path / "mine"
-    export_folder(tmp_path / "step-unsharded", read_config(tmp_path / "step-unsharded"), mine, tokenizer=tokenizer)
+    export_folder(
+        tmp_path / "step-unsharded", read_config(tmp_path / "step-unsharded"), mine, tokenizer=tokenizer, rules=RULES
+    )
     words = ("model=local", f"checkpoint.path={mine}")
     events = anneal_and_export(tmp_path, tokenizer, *words, "checkpoint.step=1000", *FRESH)
     assert events.outcome["result"]["position"]["tokens"] == 1000 * 2 * LENGTH

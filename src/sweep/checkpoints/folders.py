@@ -20,12 +20,10 @@ from sweep.checkpoints.huggingface import architecture, config_json, from_native
 from sweep.checkpoints.olmo import compatible, load_model, write_position
 from sweep.checkpoints.tensors import read_pt, reading, save_file, write_tensors
 from sweep.domain.errors import Refusal
+from sweep.domain.text_rules import TextRules
 
 STEMS = ("model.safetensors", "pytorch_model.bin")
 """The weights of a Hub folder, each also in shards under `NAME.index.json`."""
-END = "<|endoftext|>"
-"""What ends a document in every tokenizer of OLMo's. Early OLMo 1 configurations call token 0 so, which is another one;
-allenai/OLMo's `scripts/convert_olmo_to_hf_new.py` mends the same."""
 
 
 def import_folder(snapshot: Path, into: Path, *, training: Mapping[str, Any], step: int, tokens: int) -> None:
@@ -52,7 +50,7 @@ def import_folder(snapshot: Path, into: Path, *, training: Mapping[str, Any], st
     write_position(into, step=step, epoch=0, instances=tokens // config.model.max_sequence_length, tokens=tokens)
 
 
-def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: Path) -> None:
+def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: Path, rules: TextRules) -> None:
     """Write `into` as the native Hugging Face folder of a checkpoint: config, weights in fp32, tokenizer.
 
     A Refusal names the setting for which transformers has no class. Transformers 4 reads the files too.
@@ -61,18 +59,19 @@ def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: P
     words = Tokenizer.from_file(str(tokenizer))
     if (size := words.get_vocab_size()) > (rows := hub_config["vocab_size"]):
         raise Refusal(f"{tokenizer} has {size} tokens, more than the {rows} rows of the embedding")
-    if (end := words.token_to_id(END)) is not None:
-        hub_config["eos_token_id"] = end
+    hub_config |= {"bos_token_id": rules.bos_token_id, "eos_token_id": rules.eos_token_id}
     flat = config.update_with()
     flat.model.block_group_size = 1
     weights = to_native(load_model(folder, flat, device=torch.device("cpu")).state_dict(), config.model)
     into.mkdir(parents=True, exist_ok=True)
     save_file(weights, into / "model.safetensors", {"format": "pt"})
     _write_json(into / "config.json", {**hub_config, "torch_dtype": "float32"})
-    ends = {name: hub_config[name] for name in ("eos_token_id", "pad_token_id")}
+    special = {name: hub_config[f"{name}_token_id"] for name in ("bos", "eos", "pad")}
+    special = {name: token for name, token in special.items() if token is not None}
+    ends = {f"{name}_token_id": token for name, token in special.items()}
     _write_json(into / "generation_config.json", {"_from_model_config": True, **ends})
     shutil.copyfile(tokenizer, into / "tokenizer.json")
-    named = {f"{name}_token": words.id_to_token(hub_config[f"{name}_token_id"]) for name in ("eos", "pad")}
+    named = {f"{name}_token": words.id_to_token(token) for name, token in special.items()}
     behaviour = {"clean_up_tokenization_spaces": False, "model_max_length": config.model.max_sequence_length}
     _write_json(into / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **named, **behaviour})
 

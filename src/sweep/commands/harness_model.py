@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from sweep.checkpoints import load_model, read_config
 from sweep.domain.errors import Refusal
 from sweep.evaluate.lm_eval_model import OLMoLM
-from sweep.run.checkpoint_folder import resolve
+from sweep.run.text_rules import model_tokenizer
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system.store import store_at
 
@@ -38,14 +38,17 @@ class CheckpointLM(OLMoLM):
             config = read_config(folder, optimizer=False)
         except (FileNotFoundError, ValueError) as error:
             raise Refusal(f"checkpoint={checkpoint}: {error}") from error
-        file = Path(tokenizer) if tokenizer else resolve(store_at(MULTIRUN), config.tokenizer.identifier)
-        if not file.is_file():
-            raise Refusal(f"tokenizer={file} is not a file; give model_args tokenizer=FILE, a tokenizer.json")
+        words = model_tokenizer(
+            store_at(MULTIRUN),
+            tokenizer or config.tokenizer.identifier,
+            config.model,
+            key=f"tokenizer={tokenizer} (model_args tokenizer=FILE, a tokenizer.json)",
+        )
         if not torch.cuda.is_available():  # lm-eval's default is cuda:0
             device = "cpu"
         super().__init__(
             load_model(folder, config, device=torch.device(device or "cuda")).eval(),
-            Tokenizer.from_file(str(file)),
-            eos_token_id=config.model.eos_token_id,
+            Tokenizer.from_file(str(words.file)),
+            rules=words.rules,
             max_length=config.model.max_sequence_length,
         )

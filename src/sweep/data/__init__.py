@@ -1,7 +1,7 @@
 """The data that a model trains on: the embedded corpus, memmaps on disk and behind HTTP, their order, and mixtures."""
 
 from sweep.data.corpus import build
-from sweep.data.examine import SAMPLED, first_fault
+from sweep.data.examine import SAMPLED, counts_of, first_fault
 from sweep.data.heldout import read_heldout
 from sweep.data.instance_filter import InstanceFilter
 from sweep.data.memmap import Instances, Unused
@@ -28,6 +28,7 @@ __all__ = [
     "build",
     "check_batch",
     "check_position",
+    "counts_of",
     "first_fault",
     "is_text",
     "listing",

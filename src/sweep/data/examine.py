@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,13 @@ def first_fault(instances: Instances, indices: np.ndarray, *, vocab_size: int) -
         if high is not None:
             break  # the zeros so far say whether it is the data type
     return _mostly_zero(instances, zeros, counts) or high
+
+
+def counts_of(instances: Instances, indices: np.ndarray, token_ids: Sequence[int]) -> dict[int, int]:
+    """How often each of some tokens stands in a sample of the instances `indices` (N,)."""
+    rows = np.unique(indices)
+    tokens = instances.read(rows[np.unique(np.linspace(0, len(rows) - 1, SAMPLED).astype(int))])
+    return {token: int((tokens == token).sum()) for token in token_ids}
 
 
 def unknown_id(instances: Instances, indices: np.ndarray, tokens: np.ndarray, *, vocab_size: int) -> Fault | None:

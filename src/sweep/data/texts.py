@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sweep.data.overlap import Index
 from sweep.data.wheel_documents import scored_contents
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
+from sweep.domain.text_rules import TextRules
 from sweep.system.json_lines import numbered_lines, opened, parsed, unzipping
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json.gz")
@@ -69,9 +70,10 @@ def documents(files: Sequence[Path], progress: Callable[[int], None] = lambda si
                 progress(raw.tell())
 
 
-def tokens_key(versions: Sequence[Any], tokenizer: str, *, eos_token_id: int, dtype: str) -> str:
+def tokens_key(versions: Sequence[Any], tokenizer: str, *, rules: TextRules, dtype: str) -> str:
     """Store key of what `write_tokens` writes, from the files' versions and the tokenizer's digest."""
-    return digest("tokens", FORMAT, cache_versions.wheels()["ai2-olmo"], list(versions), tokenizer, eos_token_id, dtype)
+    wheel, form = cache_versions.wheels()["ai2-olmo"], [rules.eos_token_id, dtype, *rules.more_in_keys]
+    return digest("tokens", FORMAT, wheel, list(versions), tokenizer, *form)
 
 
 def scored_index() -> Index:
@@ -87,8 +89,8 @@ class TokenFormat:
     """How documents become a memmap of token ids."""
 
     tokenizer: Tokenizer
-    eos_token_id: int
-    """Follows each document."""
+    rules: TextRules
+    """What stands around each document."""
     dtype: str
 
 
@@ -109,7 +111,8 @@ def write_tokens(
         for batch in _batches(documents(files, progress)):
             clean = list(compress(batch, ~scored.found_in(batch)))
             encoded = form.tokenizer.encode_batch_fast(clean, add_special_tokens=False)
-            ids = [token for document in encoded for token in (*document.ids, form.eos_token_id)]
+            made = (form.rules.document(text, ids.ids) for text, ids in zip(clean, encoded, strict=True))
+            ids = list(chain.from_iterable(made))
             np.array(ids, dtype=form.dtype).tofile(out)
             kept, dropped, tokens = kept + len(clean), dropped + len(batch) - len(clean), tokens + len(ids)
     if not kept:

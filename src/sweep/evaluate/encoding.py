@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from tokenizers import Tokenizer
 
+from sweep.domain.text_rules import TextRules
 from sweep.evaluate.trees import Int32
 
 FEWEST_SHARED = 1000
@@ -44,6 +45,13 @@ def encode(texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, Int32]:
         tails = _plain([text[cut:] for text in family], tokenizer)
         encoded |= {text: np.concatenate((head, tail)) for text, tail in zip(family, tails, strict=True)}
     return encoded | dict(zip(rest, _plain(rest, tokenizer), strict=True))
+
+
+def surrounded(text: str, tokens: Int32, rules: TextRules) -> Int32:
+    """The tokens of a text as its tokenizer gives them by itself: with the special tokens before and after it."""
+    if not rules.surrounds(text):
+        return tokens
+    return np.concatenate((rules.before, tokens, rules.after)).astype(np.int32)
 
 
 def _families(ordered: list[str]) -> Iterator[tuple[list[str], int]]:

@@ -29,14 +29,19 @@ class TextDocuments:
 
 
 def heldout_pack(
-    documents: TextDocuments, *, eos_token_id: int, sequence_length: int, token_budget: int = TOKEN_BUDGET
+    documents: TextDocuments,
+    *,
+    prefix_token_id: int,
+    eos_token_id: int | None,
+    sequence_length: int,
+    token_budget: int = TOKEN_BUDGET,
 ) -> Pack:
     """A pack with one request for each document.
 
-    As in lm-eval's `loglikelihood_rolling`, a document is predicted after an end-of-text token, and an end-of-text
-    token at its end is not scored. A document longer than `sequence_length` is cut into windows. The last window
-    reaches back so that it is full; the others begin one token before those they predict. ValueError if a document is
-    empty.
+    As in lm-eval's `loglikelihood_rolling`, a document is predicted after the prefix token. An `eos_token_id` at its
+    end is not scored; None: the last token is scored whatever it is. A document longer than `sequence_length` is cut
+    into windows. The last window reaches back so that it is full; the others begin one token before those they predict.
+    ValueError if a document is empty.
     """
     chains: list[Chain] = []
     for document, (first, last) in enumerate(pairwise(documents.offsets)):
@@ -45,7 +50,7 @@ def heldout_pack(
             text = text[:-1]
         if not len(text):
             raise ValueError(f"heldout: document {document} has no tokens to score")
-        chains.extend(_windows(document, np.concatenate(([eos_token_id], text)).astype(np.int32), sequence_length))
+        chains.extend(_windows(document, np.concatenate(([prefix_token_id], text)).astype(np.int32), sequence_length))
     count = len(documents.offsets) - 1
     columns = column_arrays(
         count, document=range(count), characters=documents.characters, bytes=documents.bytes, gold=True

@@ -13,6 +13,8 @@ from tokenizers import Tokenizer
 
 from sweep.config.tasks import Task
 from sweep.domain.errors import Refusal
+from sweep.domain.text_rules import TextRules
+from sweep.evaluate.encoding import encode, surrounded
 from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.heldout import TextDocuments, heldout_pack
 from sweep.evaluate.pack import make_pack
@@ -24,10 +26,10 @@ NO_CHAT = "--apply_chat_template: checkpoints of a pretraining have no chat temp
 class OLMoLM(LM):
     """An ai2-olmo `OLMo`. lm-eval's `batch_size` means nothing to it, as batches are filled by tokens."""
 
-    def __init__(self, model: OLMo, tokenizer: Tokenizer, *, eos_token_id: int, max_length: int) -> None:
+    def __init__(self, model: OLMo, tokenizer: Tokenizer, *, rules: TextRules, max_length: int) -> None:
         super().__init__()
         self._model, self._tokenizer = model, tokenizer
-        self._eos_token_id, self._max_length = eos_token_id, max_length
+        self._rules, self._max_length = rules, max_length
 
     def loglikelihood(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log-probability in nats, whether all tokens are the likeliest) of each continuation after its context."""
@@ -39,7 +41,7 @@ class OLMoLM(LM):
             for document, (context, continuation) in zip(_documents(requests), texts, strict=True)
         ]
         task = task_requests(Task(name="requests"), asked, greedy=True)
-        pack = make_pack([task], self._tokenizer, eos_token_id=self._eos_token_id, max_length=self._max_length)
+        pack = make_pack([task], self._tokenizer, rules=self._rules, max_length=self._max_length)
         result = likelihoods(self._model, pack)
         assert result.greedy is not None
         answers = list(zip(result.log_probability.tolist(), result.greedy.tolist(), strict=True))
@@ -48,10 +50,14 @@ class OLMoLM(LM):
         return answers
 
     def loglikelihood_rolling(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Log-probability in nats of each text after an end-of-text token; 0 for an empty text."""
+        """Log-probability in nats of each text after the prefix token; 0 for an empty text.
+
+        As in HFLM, what the tokenizer puts before and after a text is scored with it.
+        """
         texts = [request.args[0] for request in requests]
-        encoded = [e.ids for e in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        nonempty = [index for index, tokens in enumerate(encoded) if tokens]
+        tokens = encode(texts, self._tokenizer)
+        encoded = [surrounded(text, tokens[text], self._rules) for text in texts]
+        nonempty = [index for index, tokens in enumerate(encoded) if len(tokens)]
         answers = np.zeros(len(texts))
         if nonempty:
             sizes = np.array([len(encoded[index]) for index in nonempty])
@@ -61,7 +67,8 @@ class OLMoLM(LM):
                 characters=sizes,
                 bytes=sizes,
             )
-            pack = heldout_pack(documents, eos_token_id=self._eos_token_id, sequence_length=self._max_length)
+            prefix = self._rules.prefix_token_id
+            pack = heldout_pack(documents, prefix_token_id=prefix, eos_token_id=None, sequence_length=self._max_length)
             answers[nonempty] = likelihoods(self._model, pack).log_probability
         for request, answer in zip(requests, answers.tolist(), strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, answer)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sweep.domain.errors import Refusal
-from sweep.evaluate.encoding import encode
+from sweep.domain.text_rules import TextRules
+from sweep.evaluate.encoding import encode, surrounded
 from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.trees import Chain, Int32, Tree, token_trees
 
@@ -124,7 +125,7 @@ def make_pack(
     tasks: Sequence[TaskRequests],
     tokenizer: Tokenizer,
     *,
-    eos_token_id: int,
+    rules: TextRules,
     max_length: int,
     token_budget: int = TOKEN_BUDGET,
 ) -> Pack:
@@ -148,7 +149,7 @@ def make_pack(
         subjects=subjects,
         **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]},
     )
-    chains = list(_chains(texts, tokenizer, eos_token_id=eos_token_id, max_length=max_length))
+    chains = list(_chains(texts, tokenizer, rules=rules, max_length=max_length))
     return assemble(requests, token_trees(chains, groups), token_budget=token_budget)
 
 
@@ -219,21 +220,23 @@ def _batch_of(tree_nodes: NDArray[np.int64], token_budget: int) -> NDArray[np.in
 
 
 def _chains(
-    texts: Sequence[tuple[str, str]], tokenizer: Tokenizer, *, eos_token_id: int, max_length: int
+    texts: Sequence[tuple[str, str]], tokenizer: Tokenizer, *, rules: TextRules, max_length: int
 ) -> Iterator[Chain]:
     """The token chain of each context and continuation, as lm-eval's `_encode_pair` and HFLM make and truncate it."""
     pairs = [_move_spaces(*pair) for pair in texts]
     encoded = encode((text for context, rest in pairs for text in (context, context + rest)), tokenizer)
+    prefix = rules.prefix_token_id
     for request, (context, rest) in enumerate(pairs):
         whole = encoded[context + rest]
         if context:
             # a token may cross the border: lm-eval keeps the tokens of the context, and cuts as many from the whole
-            num_scored = len(whole) - len(encoded[context])
-            whole = np.concatenate((encoded[context], whole[len(encoded[context]) :]))
+            first, whole = surrounded(context, encoded[context], rules), surrounded(context + rest, whole, rules)
+            num_scored = len(whole) - len(first)
+            whole = np.concatenate((first, whole[len(first) :]))
         else:
-            # lm-eval conditions a continuation without context on the end-of-text token, unless it begins with one
-            num_scored = len(whole) - int(whole[0] == eos_token_id)
-            whole = whole if whole[0] == eos_token_id else np.concatenate(([eos_token_id], whole)).astype(np.int32)
+            # lm-eval conditions a continuation without context on the prefix token, unless it begins with it
+            num_scored = len(whole) - int(whole[0] == prefix)
+            whole = whole if whole[0] == prefix else np.concatenate(([prefix], whole)).astype(np.int32)
         if not 0 < num_scored <= max_length:
             raise Refusal(f"tasks: a continuation has {num_scored} tokens; 1 to {max_length} are allowed: {rest!r}")
         yield Chain(request, whole[-(max_length + 1) :], num_scored)

