@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks  # noqa: E402
 from tests.journals import params  # noqa: E402
 
-from sweep.commands.report import report  # noqa: E402
+from sweep.commands.report import report_sweeps  # noqa: E402
 from sweep.evaluate.record_files import SCHEMA, write_records  # noqa: E402
 from sweep.sweeps.outcomes import read_outcomes  # noqa: E402
 
@@ -82,7 +82,7 @@ def growth(runs: int) -> None:
             table = read_outcomes([sweep])
             say(f"{table.num_rows} runs x {len(TASKS)} tasks: {step}: {time.perf_counter() - started:.2f} s")
         started = time.perf_counter()
-        report([sweep], Path(folder, "out"))
+        report_sweeps([sweep], Path(folder, "out"))
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         say(f"analysed and drawn: {time.perf_counter() - started:.1f} s, {most:.1f} GiB at most")
 
@@ -90,8 +90,8 @@ def growth(runs: int) -> None:
 REPORT = """
 import resource, sys
 from pathlib import Path
-from sweep.commands.report import report
-report([Path(sys.argv[1])], Path(sys.argv[2]))
+from sweep.commands.report import report_sweeps
+report_sweeps([Path(sys.argv[1])], Path(sys.argv[2]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

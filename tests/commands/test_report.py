@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -12,9 +14,11 @@ import pytest
 
 from sweep.analysis.answers import answer
 from sweep.analysis.findings import findings
+from sweep.analysis.opening import Opening
 from sweep.commands.report import main
 from sweep.sweeps.outcomes import frame, read_outcomes
 from sweep.sweeps.paired_documents import paired_documents
+from sweep.tracking.opening import keep_opening, opening_note
 from tests.browser import chromium
 from tests.journals import write_run
 
@@ -94,9 +98,25 @@ def test_a_partial_sweep_is_told_truthfully(tmp_path: Path, capsys: pytest.Captu
     main([str(folder)])
     said = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "5 runs: 3 finished" in said and "1 failed" in said and "1 interrupted" in said
-    assert "a loss is not finite" in said and "1 settings of the full grid have no finished run" in said
-    assert "no run is repeated with another seed" in said and "seed=1,2" in said
-    assert (folder / "report" / "report.html").is_file()
+    assert "No setting was run with two seeds, so no choice can be said to matter" in said
+    page = html.unescape((folder / "report" / "report.html").read_text())
+    assert "a loss is not finite" in page and "1 settings of the full grid have no finished run" in page
+    assert "no run is repeated with another seed" in page and "seed=1,2" in page
+
+
+def test_programs_get_every_answer_and_the_note_the_opening(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "seeds"
+    for steps in (10, 20):
+        for seed in (0, 1):
+            write_run(folder, gain=steps / 200, noise=0.001 * seed, **{"anneal.steps": steps, "seed": seed})
+    main([str(folder), "--json"])
+    (section,) = json.loads(capsys.readouterr().out)["sections"]
+    assert {"effects", "gains", "settings", "noise"} <= set(section["tables"])
+    first, *_ = section["opening"]
+    assert "Annealing helps" in first and "anneal.steps=20" in first and "over seeds" in first
+    assert "anneal.steps=40" in section["command"]
+    keep_opening(folder, 4, [("", Opening(tuple(section["opening"]), section["command"]))])
+    assert opening_note(folder).startswith("Annealing helps") and "report of 4 runs" in opening_note(folder)
 
 
 def test_a_sweep_without_a_finished_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,8 +130,8 @@ def test_a_sweep_without_a_finished_run_says_so(tmp_path: Path, capsys: pytest.C
     [
         ([1.0, 0.7, 0.5], "anneal.steps moves with anneal.peak_scale: what is said of it may be their effect"),
         ([1.0, 1.0, 0.5], "anneal.peak_scale has no share of its own: in these runs it can't be told apart"),
-        ([None] * 3, "loss/heldout: anneal.steps ("),
-        ([None] * 12, "loss/heldout: anneal.steps ("),
+        ([None] * 3, "Held-out loss: anneal.steps ("),
+        ([None] * 12, "Held-out loss: anneal.steps ("),
     ],
 )
 def test_pairs_and_single_axes_are_told_as_such(scales: list[float | None], said: str, tmp_path: Path) -> None:
@@ -123,7 +143,7 @@ def test_pairs_and_single_axes_are_told_as_such(scales: list[float | None], said
     params = [name.removeprefix("params/") for name in outcomes.schema.names if name.startswith("params/")]
     told = findings(answer(frame(outcomes), params, paired_documents))["Which axis matters?"]
     assert any(said in sentence for sentence in told)
-    assert any("loss/heldout: anneal.steps (" in sentence and "above the noise" in sentence for sentence in told)
+    assert any("Held-out loss: anneal.steps (" in sentence and "above the noise" in sentence for sentence in told)
 
 
 def test_any_table_of_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,9 @@ from sweep.analysis.answers import Answers, settings_text
 from sweep.analysis.effects import MATTERS, UNDER, UNSURE
 from sweep.analysis.factors import Axis
 from sweep.analysis.gains import BETTER, WORSE, Gain
+from sweep.analysis.outcomes import Outcome
+from sweep.analysis.settings import SettingGain
+from sweep.analysis.wording import amount, capital, words
 from sweep.planning.commands import command, key_of, override, replaced, words_of
 
 MOST_SUGGESTED = 3
@@ -21,6 +24,24 @@ CHANCE = 0.025
 """The part of comparisons without a true difference that a test at 5 % calls better, or worse."""
 PROMISING = 0.1
 """Least expected improvement of a suggested run on the best setting, in standard deviations between seeds."""
+MOST_NAMED = 5
+"""Outcomes that a sentence names."""
+LENGTH = "anneal.steps"
+STRETCHED = (LENGTH, "anneal.peak_lr", "anneal.peak_scale")
+"""Axes that may go on beyond their levels: twice the highest, half the lowest."""
+HELPED, MATTERING, BEST = "Did annealing help?", "Which axis matters?", "What is best, and how flat is it?"
+CHECKPOINTS, TASKS = "How good is each checkpoint really?", "Which tasks tell settings apart at this size?"
+OTHERS, RUNS = "What would other runs give?", "What was run?"
+TABLES_OF = {
+    HELPED: ("gains",),
+    MATTERING: ("effects", "levels", "noise", "importances"),
+    BEST: ("settings",),
+    CHECKPOINTS: ("checkpoints", "orders"),
+    TASKS: ("tasks",),
+    OTHERS: ("laws", "predictions"),
+    RUNS: ("runs",),
+}
+"""Question -> the tables from which it is answered; the questions are in the order of the report."""
 GROUPS = ("model", "data")
 """Axes whose levels are options of a group."""
 MATCHED_CONTROL = "the matched control (the same updates at the constant current LR)"
@@ -30,32 +51,82 @@ ENDED = {"failed": "failed", "interrupted": "was interrupted"}
 def findings(answers: Answers) -> dict[str, list[str]]:
     """The sentences that answer each question, without questions that have none."""
     sentences = {
-        "What was run?": _runs(answers),
-        "Did annealing help?": _helped(answers),
-        "Which axis matters?": (s for part in (_mattering(answers), _not_separable(answers)) for s in part),
-        "What is best, and how flat is it?": _best(answers),
-        "How good is each checkpoint really?": _checkpoints(answers),
-        "Which tasks tell settings apart at this size?": _separating(answers),
-        "What would other runs give?": _law_errors(answers),
+        HELPED: _helped(answers),
+        MATTERING: (s for part in (_mattering(answers), _not_separable(answers)) for s in part),
+        BEST: _best(answers),
+        CHECKPOINTS: _checkpoints(answers),
+        TASKS: _separating(answers),
+        OTHERS: _law_errors(answers),
+        RUNS: _runs(answers),
     }
     listed = {question: list(answer) for question, answer in sentences.items()}
     return {question: answer for question, answer in listed.items() if answer}
 
 
 def next_commands(answers: Answers) -> list[tuple[str, str]]:
-    """The runs worth making next: why, and the command."""
+    """The runs worth making next, the most urgent first: why, and the command."""
     anneals = answers.runs[answers.runs["arm"] == "decay"] if "arm" in answers.runs else answers.runs[:0]
     anneals = anneals.dropna(subset=["command"])
     if anneals.empty:
         return []
     unfinished = _unfinished(answers).head(MOST_SUGGESTED)
-    suggested = [(f"{row['name']} {ENDED[row['status']]}.", row["command"]) for _, row in unfinished.iterrows()]
+    suggested = [(f"{row['name']} {ENDED[row['status']]}. It goes on with:", row["command"])
+                 for _, row in unfinished.iterrows()]  # fmt: skip
+    suggested += _for_noise(answers, anneals)
+    suggested += _beyond_the_levels(answers, anneals)
+    suggested += _for_control(answers, anneals)
+    return [*suggested, *_predicted(answers, anneals)]
+
+
+def _for_noise(answers: Answers, anneals: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """The best setting with other seeds, if none is repeated."""
     best = next((setting for setting in answers.settings if setting.best), None)
     if best is not None and answers.noise and all(noise.sd is None for noise in answers.noise):
-        alike = anneals[anneals["checkpoint"] == best.checkpoint_digest]
-        words = words_of(_nearest(alike if len(alike) else anneals, best.settings)["command"])
-        why = "This measures the noise between seeds, without which no axis can be said to matter."
-        suggested.append((why, command(replaced(words, ["seed"], ["seed=1,2"]), multirun=True)))
+        chosen = _words_of_best(anneals, best)
+        yield "This measures the noise between seeds:", command(replaced(chosen, ["seed"], ["seed=1,2"]), multirun=True)
+
+
+def _beyond_the_levels(answers: Answers, anneals: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """The best setting with the next value of an axis that matters and whose best level is at the end of its levels."""
+    primary = [outcome.name for outcome in answers.primary]
+    matter = {(e.outcome, e.term) for e in answers.effects if e.verdict == MATTERS}
+    suggested: dict[str, tuple[str, str]] = {}
+    for best in (s for s in answers.settings if s.best and s.outcome in primary and s.gain > 0):
+        levels = dict(best.settings)
+        for axis in (a for a in answers.axes if a.name in STRETCHED and a.numeric and a.levels[0] > 0):
+            if (best.outcome, axis.name) not in matter or axis.name in suggested or axis.moves_with:
+                continue
+            if levels.get(axis.name) == axis.levels[-1]:
+                end, value = "highest", axis.levels[-1] * 2
+            elif levels.get(axis.name) == axis.levels[0] and axis.name != LENGTH:
+                end, value = "lowest", axis.levels[0] / 2
+            else:
+                continue
+            chosen = replaced(_words_of_best(anneals, best), [axis.name], [override(axis.name, _value(_whole(value)))])
+            why = f"The best {axis.name} is the {end} that was tried, so the best may lie beyond it:"
+            suggested[axis.name] = why, command(chosen)
+    yield from suggested.values()
+
+
+def _whole(value: float) -> float:
+    """A whole number as such: steps are counted."""
+    return int(value) if value == int(value) else value
+
+
+def _for_control(answers: Answers, anneals: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """The best setting with its matched control, if no anneal has one."""
+    best = next((setting for setting in answers.settings if setting.best), None)
+    if best is not None and not any(gain.against == "constant" for gain in answers.gains):
+        chosen = replaced(_words_of_best(anneals, best), ["controls"], ["controls=[constant]"])
+        why = (
+            "No anneal has a matched control, so it isn't known how much of the gain is due to the falling learning"
+            " rate and how much to more training. This tells:"
+        )
+        yield why, command(chosen, multirun=True)
+
+
+def _predicted(answers: Answers, anneals: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """The most promising settings that were not run."""
     for outcome in answers.primary:
         if {e.verdict for e in answers.effects if e.outcome == outcome.name} == {UNDER}:
             continue  # all differences may be noise, so no prediction is of use
@@ -63,9 +134,15 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
         improvements = [(p, p.expected_improvement or 0.0) for p in answers.predictions if p.outcome == outcome.name]
         promising = [p for p, improvement in improvements if improvement and improvement >= PROMISING * sd]
         for p in promising[:MOST_SUGGESTED]:
-            why = f"{outcome.name}: the expected delta is {p.value:+.4g} (95 % interval {p.low:+.4g} to {p.high:+.4g})."
-            suggested.append((why, command(suggested_words(anneals, answers.axes, dict(p.settings)))))
-    return suggested
+            gained = amount(outcome, outcome.sign * p.value, (p.high - p.low) / 2)
+            why = f"Between the settings that were run, a gain of {gained} in {words(outcome)} is expected of:"
+            yield why, command(suggested_words(anneals, answers.axes, dict(p.settings)))
+
+
+def _words_of_best(anneals: pd.DataFrame, best: SettingGain) -> list[str]:
+    """The overrides of a run of this setting."""
+    alike = anneals[anneals["checkpoint"] == best.checkpoint_digest]
+    return words_of(_nearest(alike if len(alike) else anneals, best.settings)["command"])
 
 
 def suggested_words(anneals: pd.DataFrame, axes: Sequence[Axis], settings: Mapping[str, object]) -> list[str]:
@@ -74,7 +151,7 @@ def suggested_words(anneals: pd.DataFrame, axes: Sequence[Axis], settings: Mappi
     A level that some run has is taken from that run, with the choices that move with it.
     """
     nearest = _nearest(anneals, tuple(settings.items()))
-    words = words_of(nearest["command"])
+    chosen = words_of(nearest["command"])
     for axis in sorted(axes, key=lambda axis: axis.name not in GROUPS):
         if axis.name not in settings or nearest[axis.name] == settings[axis.name]:
             continue
@@ -83,13 +160,21 @@ def suggested_words(anneals: pd.DataFrame, axes: Sequence[Axis], settings: Mappi
         groups = [name for name in together if name in GROUPS]
         for name in groups:  # an option brings many leaves, so all its words are the other run's
             theirs = [w for w in words_of(same.iloc[0]["command"]) if f"{key_of(w)}.".startswith(f"{name}.")]
-            words = replaced(words, [name], theirs)
+            chosen = replaced(chosen, [name], theirs)
         for name in together:
             if name.partition(".")[0] in groups or name.endswith(".digest"):  # a digest is no choice: what a file held
                 continue
             level = same.iloc[0][name] if len(same) else settings[name]
-            words = replaced(words, [name], [override(name, _value(level))])
-    return words
+            chosen = replaced(chosen, [name], [override(name, _value(level))])
+    return chosen
+
+
+def of_setting(anneals: pd.DataFrame, setting: SettingGain) -> pd.DataFrame:
+    """The anneals that have a setting."""
+    rows = anneals["checkpoint"] == setting.checkpoint_digest
+    for name, level in setting.settings:
+        rows &= anneals[name] == level
+    return anneals[rows]
 
 
 def _nearest(anneals: pd.DataFrame, settings: Sequence[tuple[str, object]]) -> pd.Series:
@@ -113,9 +198,13 @@ def _unfinished(answers: Answers) -> pd.DataFrame:
     return answers.runs[answers.runs["status"].isin(list(ENDED))]
 
 
+def run_counts(runs: pd.DataFrame) -> str:
+    """`5 runs: 3 finished, 2 failed`."""
+    counts = runs["status"].value_counts().items()
+    return f"{len(runs)} runs: {', '.join(f'{count} {status}' for status, count in counts)}"
+
+
 def _runs(answers: Answers) -> Iterator[str]:
-    counts = answers.runs["status"].value_counts()
-    yield f"{len(answers.runs)} runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + "."
     for axis in answers.axes:
         together = f" (moves with {', '.join(axis.moves_with)})" if axis.moves_with else ""
         yield f"{axis.name}: {_levels(axis)}{together}."
@@ -140,22 +229,21 @@ def _levels(axis: Axis) -> str:
 
 def _helped(answers: Answers) -> Iterator[str]:
     for outcome in answers.primary:
+        of_outcome = [g for g in answers.gains if g.outcome == outcome.name and g.arm == "decay"]
         for against, name in (("checkpoint", "the checkpoint"), ("constant", MATCHED_CONTROL)):
-            of_outcome = [g for g in answers.gains if g.outcome == outcome.name and g.arm == "decay"]
             if gains := [g for g in of_outcome if g.against == against]:
-                yield f"{outcome.name} against {name}: {_compared(answers, gains)}"
+                yield f"{capital(words(outcome))}, against {name}: {_compared(answers, outcome, gains)}"
 
 
-def _compared(answers: Answers, gains: Sequence[Gain]) -> str:
+def _compared(answers: Answers, outcome: Outcome, gains: Sequence[Gain]) -> str:
     better, worse = (sum(g.verdict == verdict for g in gains) for verdict in (BETTER, WORSE))
-    by_chance = f"{CHANCE * len(gains):.1f}"
     finished = len(answers.finished_anneals())
-    note = f" {len(gains)} of {finished} anneals were compared, the best by {answers.primary[0].name} first."
+    note = f" The best {len(gains)} of {finished} anneals by {words(answers.primary[0])} were compared."
+    detectable = amount(outcome, float(pd.Series([g.detectable for g in gains]).median()))
     return (
-        f"{better} of {len(gains)} anneals are better, {worse} are worse, and the others can't be told apart from it."
-        f"{note if len(gains) < finished else ''} If no anneal had an effect, about {by_chance} would be better"
-        f" and {by_chance} worse by chance. The documents of a run show differences from about"
-        f" {pd.Series([g.detectable for g in gains]).median():.3g}."
+        f"{better} of {len(gains)} anneals are better and {worse} worse (by chance alone about"
+        f" {CHANCE * len(gains):.1f} each). One run's documents show a difference of {detectable} or more."
+        f"{note if len(gains) < finished else ''}"
     )
 
 
@@ -164,21 +252,23 @@ def _mattering(answers: Answers) -> Iterator[str]:
         effects = sorted((e for e in answers.effects if e.outcome == outcome.name), key=lambda e: -e.share_percent)
         if not effects:
             continue
+        name = capital(words(outcome))
         noise = next(noise for noise in answers.noise if noise.outcome == outcome.name)
         if noise.sd is None:
             yield (
-                f"{outcome.name}: no run is repeated with another seed, so effects can't be told apart from noise. The"
+                f"{name}: no run is repeated with another seed, so effects can't be told apart from noise. The"
                 f" largest share is that of {effects[0].term}, {effects[0].share_percent:.1f} %."
             )
             continue
-        matter = [f"{e.term} ({e.share_percent:.1f} %)" for e in effects if e.verdict == MATTERS]
+        matter = [f"{e.term.replace(':', ' × ')} ({e.share_percent:.1f} %)" for e in effects if e.verdict == MATTERS]
         yield (
-            f"{outcome.name}: {', '.join(matter) or 'nothing'} {'are' if len(matter) > 1 else 'is'} above the noise"
-            f" floor. Seeds differ by a standard deviation of {noise.sd:.3g} ({noise.df} degrees of freedom)."
+            f"{name}: {', '.join(matter) or 'nothing'} {'are' if len(matter) > 1 else 'is'} above the noise"
+            f" floor. Equal settings differ by {amount(outcome, noise.sd)} from seed to seed (standard deviation,"
+            f" {noise.df} degrees of freedom)."
         )
         if unsure := [e.term for e in answers.effects if e.outcome == outcome.name and e.verdict == UNSURE]:
             yield (
-                f"{outcome.name}: {', '.join(unsure)} can't be judged. The effect is more than noise, but the drawn"
+                f"{name}: {', '.join(unsure)} can't be judged. The effect is more than noise, but the drawn"
                 " values in another order may explain as much. More settings would decide it."
             )
 
@@ -196,36 +286,43 @@ def _not_separable(answers: Answers) -> Iterator[str]:
 
 
 def _best(answers: Answers) -> Iterator[str]:
-    for best in (setting for setting in answers.settings if setting.best):
-        group = [
-            s for s in answers.settings if (s.outcome, s.checkpoint_digest) == (best.outcome, best.checkpoint_digest)
-        ]
-        interval = "" if best.low is None else f" (95 % interval {best.low:+.4g} to {best.high:+.4g})"
-        where = settings_text(best.settings) or "its only setting"
-        text = f"{best.outcome}, {best.checkpoint}: the best is {where}, with a gain of {best.gain:+.4g}{interval}."
-        if best.apart is not None:
-            alike = sum(setting.apart is False for setting in group) - 1
-            text += f" {alike} of {len(group) - 1} other settings can't be told apart from it"
-            cheapest = next(setting for setting in group if setting.cheapest)
-            text += "." if cheapest.best or not alike else f"; the cheapest is {settings_text(cheapest.settings)}."
-        yield text
+    for outcome in answers.primary:
+        for best in (s for s in answers.settings if s.best and s.outcome == outcome.name):
+            group = [s for s in answers.settings
+                     if (s.outcome, s.checkpoint_digest) == (best.outcome, best.checkpoint_digest)]  # fmt: skip
+            half = None if best.low is None else best.gain - best.low
+            where = settings_text(best.settings) or "its only setting"
+            text = f"{capital(words(outcome))}, {best.checkpoint}: the best is {where}, which gains"
+            text += f" {amount(outcome, best.gain, half)}."
+            if best.apart is not None and len(group) > 1:
+                alike = sum(setting.apart is False for setting in group) - 1
+                text += f" {alike} of {len(group) - 1} other settings can't be told apart from it"
+                cheapest = next(setting for setting in group if setting.cheapest)
+                text += "." if cheapest.best or not alike else f"; the cheapest is {settings_text(cheapest.settings)}."
+            yield text
 
 
 def _checkpoints(answers: Answers) -> Iterator[str]:
-    primary = {outcome.name for outcome in answers.primary}
+    primary = {outcome.name: outcome for outcome in answers.primary}
     for order in (order for order in answers.orders if order.outcome in primary):
+        name = capital(words(primary[order.outcome]))
+        if not math.isfinite(order.tau):
+            yield f"{name}: the {order.checkpoints} checkpoints score the same, so they have no order."
+            continue
         yield (
-            f"{order.outcome}: the orders of {order.checkpoints} checkpoints as saved and as annealed have a rank"
-            f" correlation of {order.tau:+.2f} (95 % interval {order.low:+.2f} to {order.high:+.2f})."
+            f"{name}: the orders of {order.checkpoints} checkpoints as saved and as annealed have a rank correlation"
+            f" of {order.tau:+.2f} (95 % interval {order.low:+.2f} to {order.high:+.2f}; 1 is the same order)."
         )
 
 
 def _separating(answers: Answers) -> Iterator[str]:
     known = [task for task in answers.tasks if task.separates is not None]
+    named = {outcome.name: words(outcome) for outcome in answers.outcomes}
     if known:
-        names = [task.outcome for task in known if task.separates]
-        listed = ", ".join(names[:12]) or "none"
-        yield f"{len(names)} of {len(known)} outcomes have settings further apart than seeds: {listed}."
+        names = [named[task.outcome] for task in known if task.separates]
+        few = "; ".join(names[:MOST_NAMED]) or "none"
+        more = f"; and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        yield f"{len(names)} of {len(known)} outcomes have settings further apart than seeds: {few}{more}."
     elif answers.tasks:
         yield "No run is repeated with another seed, so this can't be said."
 
@@ -233,6 +330,7 @@ def _separating(answers: Answers) -> Iterator[str]:
 def _law_errors(answers: Answers) -> Iterator[str]:
     for law in answers.laws:
         yield (
-            f"The {law.law} law on {law.model} predicts settings left out of its fit with a root mean square error of"
-            f" {law.cross_validation_error:.3g} nats; the losses themselves spread by {law.spread:.3g} nats."
+            f"The {law.law} law on {law.model} predicts settings left out of its fit within"
+            f" {law.cross_validation_error:.2g} nats (root mean square); the losses themselves spread by"
+            f" {law.spread:.2g} nats."
         )

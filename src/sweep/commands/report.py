@@ -10,27 +10,30 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 
 from sweep.analysis.answers import Answers, answer, table
 from sweep.analysis.effects import effects
 from sweep.analysis.factors import varying_axes
-from sweep.analysis.findings import findings, next_commands
+from sweep.analysis.findings import MATTERING, TABLES_OF, findings, next_commands, run_counts
 from sweep.analysis.gaussian_process import importances
+from sweep.analysis.opening import Opening, opening
+from sweep.analysis.wording import listed
 from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
-from sweep.page.figures import report_figures, table_figures
-from sweep.page.html import Section, page
+from sweep.page.figures import FIGURES_OF, FIRST, report_figures, table_figures
+from sweep.page.html import Question, Report, Section, page
+from sweep.page.plain import as_json, summary
 from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes, readable
 from sweep.sweeps.paired_documents import paired_documents, without_records
 from sweep.sweeps.questions import Part, parts, recorded_questions
 from sweep.sweeps.run_folders import MULTIRUN, sweep_folder
+from sweep.system.terminal import show
 from sweep.tracking import FILE, read
+from sweep.tracking.opening import keep_opening
 from sweep.tracking.place import mlflow_place, recorded_tracking
 
 EXAMPLES = """\
@@ -59,21 +62,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--outcome", metavar="C", default="", help="its column of results")
     parser.add_argument("--mlflow", metavar="EXPERIMENT", help="read the sweeps from MLflow instead of from folders")
     parser.add_argument("--together", action="store_true", help="analyse all runs of a sweep as one design")
+    parser.add_argument("--json", action="store_true", help="print every answer as JSON instead of the summary")
     given = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s")
     sweeps = given.sweeps or [DEFAULT_SWEEP]
     if given.csv is not None:
-        written = report_csv(given.csv, [name for name in given.axes.split(",") if name], given.outcome, given.out)
+        report, written = report_csv(
+            given.csv, [name for name in given.axes.split(",") if name], given.outcome, given.out
+        )
     elif given.mlflow is not None:
-        written = report_mlflow(given.mlflow, sweeps, given.out, together=given.together)
+        report, written = report_mlflow(given.mlflow, sweeps, given.out, together=given.together)
     else:
         folders = [sweep_folder(name) for name in sweeps]
-        written = report(folders, given.out, attach=True, together=given.together)
-    sys.stdout.write(f"report    {written}\n")
+        report, written = report_sweeps(folders, given.out, attach=True, together=given.together)
+    shown = as_json(report, str(written)) if given.json else f"{summary(report)}report    {written}\n"
+    show(shown)
 
 
-def report(sweeps: Sequence[Path], out: Path | None = None, *, attach: bool = False, together: bool = False) -> Path:
-    """Write the report of these sweeps, finished or not; the path of its page.
+def report_sweeps(
+    sweeps: Sequence[Path], out: Path | None = None, *, attach: bool = False, together: bool = False
+) -> tuple[Report, Path]:
+    """Write the report of these sweeps, finished or not; the report and the path of its page.
 
     Each question of a sweep is analysed by itself; all runs are analysed as one design if they are to be `together`, or
     if there are several sweeps. `attach` also logs the report to the run of each sweep in MLflow, if the sweep is
@@ -83,30 +92,41 @@ def report(sweeps: Sequence[Path], out: Path | None = None, *, attach: bool = Fa
     runs = frame(outcomes)
     params = [name.removeprefix(PARAM) for name in outcomes.schema.names if name.startswith(PARAM)]
     unlisted = ("records", "command", "keys", "lost")
-    listed = [name for name in runs if name not in unlisted and not name.startswith("stderr/")]
+    columns = [name for name in runs if name not in unlisted and not name.startswith("stderr/")]
     folder, title = out or sweeps[0] / "report", f"sweep {', '.join(sweep.name for sweep in sweeps)}"
     whole = together or len(sweeps) > 1
     found = [Part("", runs)] if whole else parts(runs, params, recorded_questions(sweeps[0]))
     sections = [_answered(part, params, number if len(found) > 1 else None) for number, part in enumerate(found, 1)]
     if names := without_records(runs):
-        left_out.append(f"Records are gone, so gains are not tested on all tasks: {', '.join(names)}.")
-    written = _write(folder, title, [*_introduction(runs, found), *left_out], sections)
-    runs[listed].to_csv(folder / "runs.csv", index=False)
+        left_out.append(f"Records are gone, so gains are not tested on all tasks: {listed(names)}.")
+    report = Report(title, [f"{run_counts(runs)}.", *_introduction(runs, found), *left_out], sections)
+    written = _write(folder, report)
+    runs[columns].to_csv(folder / "runs.csv", index=False)
     for sweep in sweeps if attach else ():
-        _attach(sweep, folder)
-    return written
+        _attach(sweep, folder, len(runs), sections)
+    return report, written
 
 
 def _answered(part: Part, params: Sequence[str], number: int | None) -> Section:
     """The answers to one question; of several, its figures and tables have its `number`."""
     answers = answer(part.rows, [*params, *digest_axes(part.rows, params)], paired_documents)
     prefix = "" if number is None else f"{number}-"
+    figures, tables, said = report_figures(answers, _some_steps(answers)), answers.tables(), findings(answers)
+    questions = [
+        Question(
+            title=question,
+            sentences=said.get(question, []),
+            figures={prefix + name: figures[name] for name in FIGURES_OF[question] if name in figures},
+            tables={prefix + name: tables[name] for name in names if name in tables},
+        )
+        for question, names in TABLES_OF.items()
+    ]
     return Section(
         title="" if number is None else f"{number}. {part.title}",
-        findings=findings(answers),
+        opening=opening(answers),
+        first=next((prefix + name for name in FIRST if name in figures), ""),
+        questions=[question for question in questions if question.sentences or question.figures or question.tables],
         commands=next_commands(answers),
-        figures={prefix + name: drawn for name, drawn in report_figures(answers, _some_steps(answers)).items()},
-        tables={prefix + name: table for name, table in answers.tables().items()},
     )
 
 
@@ -119,7 +139,9 @@ def _introduction(runs: pd.DataFrame, found: Sequence[Part]) -> Iterator[str]:
     yield "With --together all runs are analysed as one design; name=NAME keeps a question in a sweep of its own."
 
 
-def report_mlflow(experiment: str, names: Sequence[str], out: Path | None, *, together: bool = False) -> Path:
+def report_mlflow(
+    experiment: str, names: Sequence[str], out: Path | None, *, together: bool = False
+) -> tuple[Report, Path]:
     """Write the same report from the journals and records of these sweeps in MLflow; they are kept in its folder."""
     from sweep.tracking.connection import Connection
     from sweep.tracking.reports import fetch
@@ -130,11 +152,11 @@ def report_mlflow(experiment: str, names: Sequence[str], out: Path | None, *, to
     for name, copy in fetched.items():
         if not fetch(to, name, copy):
             raise Refusal(f"SWEEP={name}: MLflow has no journal of it in the experiment {experiment}")
-    return report(list(fetched.values()), folder, together=together)
+    return report_sweeps(list(fetched.values()), folder, together=together)
 
 
-def report_csv(file: Path, names: Sequence[str], outcome: str, out: Path | None) -> Path:
-    """Write effects, levels and figures of any table of results; the path of the page."""
+def report_csv(file: Path, names: Sequence[str], outcome: str, out: Path | None) -> tuple[Report, Path]:
+    """Write effects, levels and figures of any table of results; the report and the path of its page."""
     if not file.is_file():
         raise Refusal(f"--csv={file}: no such file")
     try:
@@ -156,17 +178,22 @@ def report_csv(file: Path, names: Sequence[str], outcome: str, out: Path | None)
     shares = [f"{e.term}: {e.share_percent:.1f} % of the variance, {e.verdict}" for e in of_terms]
     second_opinion = importances(runs, axes, outcome, outcome)
     answers = {"effects": of_terms, "levels": levels, "noise": noise, "importances": second_opinion}
-    section = Section(
-        findings={"Which axis matters?": shares},
-        commands=[],
+    question = Question(
+        title=MATTERING,
+        sentences=shares,
         figures=table_figures(runs, axes, outcome, of_terms, next(iter(noise), None)),
         tables={name: table(records) for name, records in answers.items() if records},
     )
-    return _write(out or file.with_suffix(""), f"{outcome} of {file.name}", [], [section])
+    section = Section(opening=Opening(tuple(shares[:1]), None), first="effects", questions=[question], commands=[])
+    report = Report(f"{outcome} of {file.name}", [], [section])
+    return report, _write(out or file.with_suffix(""), report)
 
 
-def _attach(sweep: Path, folder: Path) -> None:
-    """Log the report to MLflow; one warning if MLflow doesn't answer, because the report itself is complete."""
+def _attach(sweep: Path, folder: Path, runs: int, sections: Sequence[Section]) -> None:
+    """Log the report of so many runs to MLflow, and its opening as the sweep's note.
+
+    One warning if MLflow doesn't answer, because the report itself is complete.
+    """
     events = (read(path.parent, steps=False) for path in sweep.glob(f"*/{FILE}"))
     tracking = next((recorded_tracking(run) for run in events if run.attempts), None)
     if tracking is None or not tracking["enabled"]:
@@ -180,7 +207,11 @@ def _attach(sweep: Path, folder: Path) -> None:
     def connect() -> Connection:
         return Connection(place.tracking_uri, place.experiment, place.artifact_root, within_s=LOCK_WAIT_S)
 
-    if error := error_of(lambda: attach(connect(), sweep, folder)):
+    def send() -> None:
+        keep_opening(sweep, runs, [(section.title, section.opening) for section in sections])
+        attach(connect(), sweep, folder)
+
+    if error := error_of(send):
         logging.getLogger(__name__).warning("the report is not in MLflow: %s", error)
 
 
@@ -192,37 +223,18 @@ def _some_steps(answers: Answers) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(list(records)) for name, records in steps.items() if records}
 
 
-def _write(folder: Path, title: str, introduction: Sequence[str], sections: Sequence[Section]) -> Path:
-    """Print the summary and write page, figures and tables; the path of the page, which appears whole."""
-    _print(title, introduction, sections)
+def _write(folder: Path, report: Report) -> Path:
+    """Write page, figures and tables; the path of the page, which appears whole."""
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for earlier in (*folder.glob("*.csv"), *folder.glob(f"{FIGURES}/*.png")):
         if OF_A_QUESTION.match(earlier.name):
             earlier.unlink()  # of a report that found more questions
-    for section in sections:
-        for name, rows in section.tables.items():
+    for question in (question for section in report.sections for question in section.questions):
+        for name, rows in question.tables.items():
             rows.to_csv(folder / f"{name}.csv", index=False)
-        for name, (_, data) in section.figures.items():
+        for name, (_, data) in question.figures.items():
             (folder / FIGURES / f"{name}.png").write_bytes(data)
     part = folder / f".{PAGE}.{os.getpid()}"
-    part.write_text(page(title, introduction, sections), encoding="utf-8")
+    part.write_text(page(report), encoding="utf-8")
     os.replace(part, folder / PAGE)
     return folder / PAGE
-
-
-def _print(title: str, introduction: Sequence[str], sections: Sequence[Section]) -> None:
-    console = Console(highlight=False, emoji=False)
-    console.print(title, style="bold", markup=False)
-    for sentence in introduction:
-        console.print(sentence, markup=False)
-    for section in sections:
-        if section.title:
-            console.print(f"\n{section.title}", style="bold", markup=False)
-        for question, sentences in section.findings.items():
-            console.print(question, style="bold", markup=False)
-            for sentence in sentences:
-                console.print(f"  {sentence}", markup=False)
-        if section.commands:
-            console.print("Runs worth making next", style="bold")
-        for why, command in section.commands:
-            console.print(f"  {why}\n    {command}", markup=False, soft_wrap=True)

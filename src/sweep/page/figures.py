@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sweep.analysis.answers import Answers
 from sweep.analysis.effects import Effect, Noise
 from sweep.analysis.factors import Axis
+from sweep.analysis.findings import BEST, CHECKPOINTS, HELPED, MATTERING, OTHERS, RUNS, TASKS
 from sweep.page import anneals, fits, overview, trainings
 from sweep.page.style import png
 
@@ -28,6 +29,18 @@ FIGURES: dict[str, tuple[str, Callable[[Answers], Figure | None]]] = {
     "signal_to_noise": ("Signal-to-noise by task", overview.signal_to_noise),
 }
 """Name -> title, and the function that draws it; None if the sweep has nothing to draw."""
+FIGURES_OF = {
+    HELPED: ("gain_by_steps", "heat_map", "arms"),
+    MATTERING: ("effects", "peaks", "shapes"),
+    BEST: ("frontier",),
+    CHECKPOINTS: ("arrows",),
+    TASKS: ("signal_to_noise",),
+    OTHERS: ("surface", "laws"),
+    RUNS: ("learning_rates", "tail_norms"),
+}
+"""Question -> its figures."""
+FIRST = ("gain_by_steps", "peaks", "shapes", "frontier", "arrows", "effects")
+"""The first of these that can be drawn is the picture of the opening."""
 Drawn = dict[str, tuple[str, bytes]]
 """Name -> title and PNG."""
 

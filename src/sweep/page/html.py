@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sweep.analysis.opening import Opening
+
 MOST_ROWS = 400
 """Rows of a table on the page; the CSV file has all rows."""
 STYLE = """
@@ -37,45 +39,80 @@ addEventListener("beforeprint", () => document.querySelectorAll("details").forEa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
-    """What a report says of runs that are analysed together."""
+class Question:
+    """One question of a section: its answer, and the pictures and tables beside it."""
 
-    title: str = ""
-    """Empty if it is the only section."""
-    findings: Mapping[str, Sequence[str]]
-    """Question -> sentences."""
-    commands: Sequence[tuple[str, str]]
-    """Why, and the command."""
+    title: str
+    sentences: Sequence[str]
     figures: Mapping[str, tuple[str, bytes]]
     """Name -> title and PNG."""
     tables: Mapping[str, pd.DataFrame]
 
 
-def page(title: str, introduction: Sequence[str], sections: Sequence[Section]) -> str:
-    """The page; its sections don't share names of figures and tables."""
-    parts = [f"<h1>{_text(title)}</h1>", *(f"<p>{_text(sentence)}</p>" for sentence in introduction)]
-    for section in sections:
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """What a report says of runs that are analysed together."""
+
+    title: str = ""
+    """Empty if it is the only section."""
+    opening: Opening
+    first: str
+    """The name of the figure beside the opening; empty if there is none."""
+    questions: Sequence[Question]
+    commands: Sequence[tuple[str, str]]
+    """The runs worth making next: why, and the command."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything on a page."""
+
+    title: str
+    introduction: Sequence[str]
+    sections: Sequence[Section]
+    """They don't share names of figures and tables."""
+
+
+def page(report: Report) -> str:
+    """The page, which needs no other file."""
+    title = _text(report.title)
+    parts = [f"<h1>{title}</h1>", *(f"<p>{_text(sentence)}</p>" for sentence in report.introduction)]
+    for section in report.sections:
         parts += _section(section)
-    head = f'<meta charset="utf-8"><title>{_text(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
-    body = f"{''.join(parts)}<script>{SCRIPT}</script>"
+    head = f'<meta charset="utf-8"><title>{title}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
+    head += '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    body = f"<main>{''.join(parts)}</main><script>{SCRIPT}</script>"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
 
 
 def _section(section: Section) -> list[str]:
-    parts = [f"<h1>{_text(section.title)}</h1>"] if section.title else []
-    commands, figures, tables = section.commands, section.figures, section.tables
-    for question, sentences in section.findings.items():
-        parts.append(f"<h2>{_text(question)}</h2><ul>{''.join(f'<li>{_text(s)}</li>' for s in sentences)}</ul>")
-    if commands:
-        parts.append("<h2>Runs worth making next</h2>")
-        parts += [f"<p>{_text(why)}</p><pre>{_text(command)}</pre>" for why, command in commands]
-    parts.append("<h2>Figures</h2>")
-    for name, (caption, data) in figures.items():
-        source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
-        image = f'<img id="figure-{_text(name)}" alt="{_text(caption)}" src="{source}">'
-        parts.append(f"<figure><figcaption>{_text(caption)}</figcaption>{image}</figure>")
-    parts.append("<h2>Tables</h2><p>Click a heading to sort. Each is a CSV file beside this page.</p>")
-    return [*parts, *(_table(name, table) for name, table in tables.items())]
+    parts = [f"<h2>{_text(section.title)}</h2>"] if section.title else []
+    said = section.opening
+    parts += [f'<p class="opening">{_text(sentence)}</p>' for sentence in said.sentences]
+    parts += [_command(said.command)] if said.command is not None else []
+    figures = {name: figure for question in section.questions for name, figure in question.figures.items()}
+    if section.first:
+        parts.append(_figure(section.first, *figures.pop(section.first)))
+    for question in section.questions:
+        parts.append(f"<section><h3>{_text(question.title)}</h3>")
+        parts.append(f"<ul>{''.join(f'<li>{_text(s)}</li>' for s in question.sentences)}</ul>")
+        parts += [_figure(name, *figures[name]) for name in question.figures if name in figures]
+        parts += [_table(name, table) for name, table in question.tables.items()]
+        parts.append("</section>")
+    if section.commands:
+        parts.append("<h3>Runs worth making next</h3>")
+        parts += [f"<p>{_text(why)}</p>{_command(command)}" for why, command in section.commands]
+    return parts
+
+
+def _command(command: str) -> str:
+    return f"<pre>{_text(command)}</pre>"
+
+
+def _figure(name: str, caption: str, data: bytes) -> str:
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    image = f'<img id="figure-{_text(name)}" alt="{_text(caption)}" src="{source}">'
+    return f"<figure><figcaption>{_text(caption)}</figcaption>{image}</figure>"
 
 
 def _table(name: str, table: pd.DataFrame) -> str:

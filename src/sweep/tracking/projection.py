@@ -24,6 +24,7 @@ from sweep.tracking.events import Events, milliseconds, run_names
 from sweep.tracking.journal import FILE, read
 from sweep.tracking.log_batches import Batch, batches
 from sweep.tracking.note import run_note, sweep_note
+from sweep.tracking.opening import opening_note
 from sweep.tracking.sync_state import Memory, recall
 
 
@@ -152,7 +153,7 @@ def project_parent(sweep_folder: Path, to: Connection, runs: list[tuple[Events, 
     name, statuses = first["sweep"], {mlflow_values.status(events, alive=alive) for events, alive in runs}
     with FileLock(sweep_folder / LOCK, timeout=to.within_s):
         parent = to.parent(sweep_folder, first)
-        note = sweep_note(name, [events for events, _ in runs])
+        note = opening_note(sweep_folder) + sweep_note(name, [events for events, _ in runs])
         if len(note) > mlflow_values.TAG_CHARS:
             to.client.log_text(parent.info.run_id, mlflow_values.fit(note, len(note), ""), "note.md")
         tags = {"sweep.parent": name, "sweep.points": str(len(runs))}

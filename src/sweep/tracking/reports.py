@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from filelock import FileLock
-
+from sweep.system.lease import is_alive
 from sweep.system.store import seal
-from sweep.tracking.connection import LOCK, Connection
+from sweep.tracking.connection import Connection
 from sweep.tracking.journal import FILE
-from sweep.tracking.sweeps import first_attempt, journals
+from sweep.tracking.projection import project_parent
+from sweep.tracking.sweeps import journals
 
 
 def attach(to: Connection, sweep_folder: Path, report: Path) -> str:
-    """Log a report's folder as `report/` to the MLflow run of the sweep, made if absent; the run's id."""
-    first = first_attempt(journals(sweep_folder))
-    with FileLock(sweep_folder / LOCK, timeout=to.within_s):
-        run = to.parent(sweep_folder, first)
-    to.client.log_artifacts(run.info.run_id, str(report), "report")
-    return run.info.run_id
+    """Log a report's folder as `report/` to the MLflow run of the sweep, whose note begins with it; the run's id."""
+    states = [(events, is_alive(folder)) for folder, events in journals(sweep_folder).items()]
+    run_id = project_parent(sweep_folder, to, states)
+    to.client.log_artifacts(run_id, str(report), "report")
+    return run_id
 
 
 def fetch(to: Connection, sweep: str, folder: Path) -> int:
