@@ -30,7 +30,7 @@ from sweep.analysis.predictions import (
     law_answers,
     settings_not_run,
 )
-from sweep.analysis.settings import SettingGain, setting_gains
+from sweep.analysis.settings import SettingGain, setting_gains, settings_text
 from sweep.analysis.signal_to_noise import SignalToNoise, signal_to_noise
 
 MOST_PREDICTIONS = 50
@@ -124,11 +124,6 @@ def table(records: Iterable[Any]) -> pd.DataFrame:
     if "settings" in frame:
         frame["settings"] = [settings_text(row["settings"]) for row in rows]
     return frame
-
-
-def settings_text(settings: Iterable[tuple[str, object]]) -> str:
-    """Settings in the form of overrides."""
-    return " ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings)
 
 
 def _anneals(runs: pd.DataFrame) -> pd.DataFrame:

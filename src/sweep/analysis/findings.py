@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from sweep.analysis.answers import Answers, settings_text
+from sweep.analysis.answers import Answers
 from sweep.analysis.effects import MATTERS, UNDER, UNSURE
 from sweep.analysis.factors import Axis
 from sweep.analysis.gains import BETTER, WORSE, Gain
 from sweep.analysis.outcomes import Outcome
-from sweep.analysis.settings import SettingGain
+from sweep.analysis.settings import SettingGain, settings_text
 from sweep.analysis.wording import amount, capital, words
 from sweep.planning.commands import command, key_of, override, replaced, words_of
 

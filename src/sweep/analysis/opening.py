@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sweep.analysis.answers import Answers, settings_text
+from sweep.analysis.answers import Answers
 from sweep.analysis.effects import MATTERS, UNDER, UNKNOWN, Effect
 from sweep.analysis.findings import next_commands, of_setting, run_counts
 from sweep.analysis.gains import BETTER, WORSE, Gain, Z
 from sweep.analysis.outcomes import Outcome
-from sweep.analysis.settings import SettingGain
+from sweep.analysis.settings import SettingGain, settings_text
 from sweep.analysis.wording import amount, count, duration, level_unit, listed, number, unit, words
 
 MUCH_LESS = 0.95

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -112,3 +112,8 @@ def _tukey(means: int, df: int) -> float:
     if means > 50:
         return float(stats.t.ppf(1 - 0.05 / (means * (means - 1)), df))
     return float(stats.studentized_range.ppf(0.95, means, df) / np.sqrt(2))
+
+
+def settings_text(settings: Iterable[tuple[str, object]]) -> str:
+    """Settings in the form of overrides."""
+    return " ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings)
