@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sweep.analysis.checkpoints import CheckpointScores, rank_correlation
 from sweep.analysis.factors import varying_axes
 from sweep.analysis.gains import Comparison, bootstrap, gain, matched_controls, mcnemar, with_document_test
 from sweep.analysis.gaussian_process import fit_surface, importances
@@ -134,25 +133,6 @@ def test_a_task_separates_settings_that_lie_further_apart_than_seeds() -> None:
     assert (
         signal_to_noise(runs, varying_axes(runs, ["anneal.steps"]), [LOSS])[0].separates is not None
     )  # other scales are repeats here
-
-
-def test_the_order_of_checkpoints() -> None:
-    def point(place: int, annealed: float) -> CheckpointScores:
-        return CheckpointScores(
-            outcome="o",
-            checkpoint=str(place),
-            checkpoint_digest=str(place),
-            tokens=place,
-            raw=place,
-            raw_stderr=0.01,
-            annealed=annealed,
-            annealed_stderr=0.01,
-            run="",
-        )
-
-    same, turned = (rank_correlation([point(i, sign * i) for i in range(4)]) for sign in (1, -1))
-    assert same is not None and turned is not None and (same.tau, turned.tau) == pytest.approx((1, -1))
-    assert rank_correlation([point(0, 0), point(1, 1)]) is None
 
 
 def test_unrun_settings_are_predicted_the_most_promising_first() -> None:

@@ -9,14 +9,14 @@ import pytest
 from sweep.analysis.candidates import sweep_ranking
 from sweep.analysis.factors import varying_axes
 from sweep.analysis.outcomes import Outcome
-from sweep.analysis.ranking import AS_IS, Ranking, Scoring, agreement, decision_accuracy, interval, rank
+from sweep.analysis.ranking import AS_IS, Ranking, Scoring, agreement, decision_accuracy, interval, rank, unpaired
 
 LOSS, ACC = Outcome("loss", "heldout"), Outcome("acc", "arc_easy")
 
 
 def scoring(values: list[float], *, anneal: str = AS_IS, tokens: float = 0.0, stderr: float = np.nan) -> Scoring:
     return Scoring(anneal=anneal, outcome="acc", sign=1, tokens=tokens, values=np.array(values),
-                   stderr=np.full(len(values), stderr))  # fmt: skip
+                   errors=unpaired(np.full(len(values), stderr)))  # fmt: skip
 
 
 def test_pairs_are_counted_and_ties_are_ties() -> None:
@@ -32,7 +32,7 @@ def test_pairs_are_counted_and_ties_are_ties() -> None:
 
 def test_less_is_better_where_the_outcome_says_so_and_a_missing_score_is_left_out() -> None:
     longest = Scoring(anneal="long", outcome="loss", sign=-1, tokens=9, values=np.array([3.0, 2.0, 1.0, np.nan]),
-                      stderr=np.full(4, np.nan))  # fmt: skip
+                      errors=unpaired(np.full(4, np.nan)))  # fmt: skip
     decision = decision_accuracy(longest, scoring([1.0, 2.0, 3.0, 0.0]))
     assert decision is not None and (decision.candidates, decision.accuracy) == (3, 1.0)
     assert decision_accuracy(scoring([1.0, 2.0]), scoring([1.0, 2.0])) is None, "a single pair tells nothing"

@@ -74,7 +74,7 @@ def test_every_answer_has_its_table_and_every_figure_is_on_the_page(written: Pat
         "gains",
         "settings",
         "checkpoints",
-        "orders",
+        "places",
         "tasks",
     } <= tables
     assert {"laws", "predictions", "runs"} <= tables

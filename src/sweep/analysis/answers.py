@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from sweep.analysis.checkpoints import CheckpointScores, RankCorrelation, checkpoint_scores, rank_correlation
+from sweep.analysis.candidates import sweep_ranking
+from sweep.analysis.checkpoints import CheckpointScores, checkpoint_scores
 from sweep.analysis.effects import Effect, Level, Noise, effects
 from sweep.analysis.factors import Axis, varying_axes
 from sweep.analysis.gains import Gain, PairedDocuments, all_gains
@@ -30,13 +31,14 @@ from sweep.analysis.predictions import (
     law_answers,
     settings_not_run,
 )
+from sweep.analysis.ranking import DecisionAccuracy, Place, Ranking
 from sweep.analysis.settings import SettingGain, setting_gains, settings_text
 from sweep.analysis.signal_to_noise import SignalToNoise, signal_to_noise
 
 MOST_PREDICTIONS = 50
 TABLES = (
-    *("effects", "levels", "noise", "importances", "gains", "settings", "checkpoints", "orders", "tasks", "laws"),
-    "predictions",
+    *("effects", "levels", "noise", "importances", "gains", "settings", "checkpoints", "places", "orders", "tasks"),
+    *("laws", "predictions"),
 )
 """The answers that are tables of a report, in the order of the page."""
 
@@ -58,11 +60,21 @@ class Answers:
     importances: tuple[Importance, ...]
     settings: tuple[SettingGain, ...]
     checkpoints: tuple[CheckpointScores, ...]
-    orders: tuple[RankCorrelation, ...]
+    ranking: Ranking
     tasks: tuple[SignalToNoise, ...]
     laws: tuple[LawError, ...]
     law_losses: tuple[MeasuredLoss, ...]
     predictions: tuple[Prediction, ...]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The checkpoints in their order."""
+        return self.ranking.places
+
+    @property
+    def orders(self) -> tuple[DecisionAccuracy, ...]:
+        """How well each score gives that order."""
+        return self.ranking.decisions
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables of the report by name, without empty ones."""
@@ -92,7 +104,6 @@ def answer(runs: pd.DataFrame, params: Sequence[str], paired: PairedDocuments) -
     measured = [o for o in primary if o.name in deltas.values() and anneals[o.column("delta")].notna().any()]
     best = tuple(setting for outcome in measured for setting in setting_gains(anneals, axes, outcome))
     of_checkpoints = {o: checkpoint_scores(finished, o) for o in (*primary, *chosen_outcomes(finished, outcomes))}
-    orders = (rank_correlation(scores) for scores in of_checkpoints.values())
     laws = _laws(finished, axes, measured)
     return Answers(
         runs=runs,
@@ -106,7 +117,7 @@ def answer(runs: pd.DataFrame, params: Sequence[str], paired: PairedDocuments) -
         importances=tuple(i for o in measured for i in importances(anneals, axes, o.name, o.column("delta"))),
         settings=best,
         checkpoints=tuple(scores for group in of_checkpoints.values() for scores in group),
-        orders=tuple(order for order in orders if order is not None),
+        ranking=sweep_ranking(finished, axes, outcomes, primary, paired),
         tasks=signal_to_noise(anneals, axes, outcomes),
         laws=tuple(law.error for law in laws),
         law_losses=tuple(loss for law in laws for loss in law.losses),

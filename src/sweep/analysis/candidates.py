@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from sweep.analysis.factors import Axis
-from sweep.analysis.outcomes import ALL_TASKS, Outcome
-from sweep.analysis.ranking import AS_IS, LEAST, Ranking, Scoring, rank
+from sweep.analysis.factors import Axis, Floats
+from sweep.analysis.gains import PairedDocuments
+from sweep.analysis.outcomes import ALL_TASKS, Outcome, suite_members
+from sweep.analysis.ranking import AS_IS, LEAST, Ranking, Scoring, rank, unpaired
 from sweep.analysis.settings import settings_text
 from sweep.analysis.signal_to_noise import seed_noise
 from sweep.planning.names import is_of_checkpoint
 
 MOST_ANNEALS = 24
 """Settings of the anneal whose scores are judged; of more, this number, spread over their costs."""
+MOST_COMPARED = 45
+"""Pairs of candidates whose documents are read: all pairs of ten."""
 CANDIDATE, ANNEAL = "candidate", "anneal"
 
 
 def sweep_ranking(
-    finished: pd.DataFrame, axes: Sequence[Axis], outcomes: Sequence[Outcome], primary: Sequence[Outcome]
+    finished: pd.DataFrame,
+    axes: Sequence[Axis],
+    outcomes: Sequence[Outcome],
+    primary: Sequence[Outcome],
+    paired: PairedDocuments | None = None,
 ) -> Ranking:
     """The order of a sweep's checkpoints, each with each recipe of data if those vary, as every anneal shows it.
 
     The order after the longest anneal is that of the outcomes `primary`; the scores to rank by are chosen among them
-    and the means over all tasks.
+    and the means over all tasks. Differences after the longest anneal are tested on the same documents by `paired`.
     """
     anneals = finished[finished["arm"] == "decay"] if "arm" in finished else finished[:0]
     recipes = [axis.name for axis in axes if f"{axis.name}.".startswith("data.")]
@@ -40,6 +49,9 @@ def sweep_ranking(
         return Ranking()
     judged = _spread(anneals).assign(anneal_text=lambda rows: [_text(row, of_anneal) for _, row in rows.iterrows()])
     scorings = [s for o in outcomes if o.column("after") in judged for s in _scorings(judged, o, list(names))]
+    if paired is not None:
+        documents = _on_same_documents(judged, outcomes, primary, list(names), paired)
+        scorings = [replace(s, errors=documents.get((s.anneal, s.outcome), s.errors)) for s in scorings]
     choices = [o.name for o in outcomes if o in primary or o.task == ALL_TASKS]
     return rank(list(names.values()), scorings, [outcome.name for outcome in primary], choices)
 
@@ -47,12 +59,10 @@ def sweep_ranking(
 def _scorings(anneals: pd.DataFrame, outcome: Outcome, candidates: Sequence[str]) -> Iterator[Scoring]:
     """The scores as the candidates are, then after each anneal; the noise between seeds is part of the error."""
     after = anneals.dropna(subset=[outcome.column("after")])
-    noise = seed_noise(after.groupby([CANDIDATE, ANNEAL], sort=False)[outcome.column("after")])
-    variance = noise.sd**2 if noise else 0.0
     if outcome.column("before") in anneals:
         yield _scoring(anneals.dropna(subset=[outcome.column("before")]), outcome, "before", candidates, 0.0)
     for _, rows in after.groupby(ANNEAL, sort=False):
-        yield _scoring(rows, outcome, "after", candidates, variance)
+        yield _scoring(rows, outcome, "after", candidates, _between_seeds(after, outcome))
 
 
 def _scoring(rows: pd.DataFrame, outcome: Outcome, when: str, candidates: Sequence[str], variance: float) -> Scoring:
@@ -66,8 +76,49 @@ def _scoring(rows: pd.DataFrame, outcome: Outcome, when: str, candidates: Sequen
         sign=outcome.sign,
         tokens=0.0 if when == "before" else float(rows["cost/tokens"].mean()),
         values=runs[outcome.column(when)].mean().reindex(candidates).to_numpy(float),
-        stderr=np.sqrt(documents + variance / runs.size()).reindex(candidates).to_numpy(float),
+        errors=unpaired(np.sqrt(documents + variance / runs.size()).reindex(candidates).to_numpy(float)),
     )
+
+
+def _between_seeds(anneals: pd.DataFrame, outcome: Outcome) -> float:
+    """The variance of a score between seeds; 0 if no run is repeated."""
+    noise = seed_noise(anneals.groupby([CANDIDATE, ANNEAL], sort=False)[outcome.column("after")])
+    return noise.sd**2 if noise else 0.0
+
+
+def _on_same_documents(
+    anneals: pd.DataFrame,
+    outcomes: Sequence[Outcome],
+    primary: Sequence[Outcome],
+    candidates: Sequence[str],
+    paired: PairedDocuments,
+) -> dict[tuple[str, str], Floats]:
+    """The errors (K, K) of the primary outcomes after the longest anneal, with what documents share taken out.
+
+    The documents of the MOST_COMPARED pairs that are closest by the first primary outcome are read.
+    """
+    longest = anneals[anneals[ANNEAL] == anneals.groupby(ANNEAL, sort=False)["cost/tokens"].mean().idxmax()]
+    suites = {mean: tasks for mean, tasks in suite_members(anneals, outcomes).items() if mean in primary}
+    needed = list(dict.fromkeys([*primary, *(task for tasks in suites.values() for task in tasks)]))
+    scorings = {o: _scoring(longest, o, "after", candidates, 0.0) for o in primary if o.column("after") in longest}
+    errors = {o: scoring.errors.copy() for o, scoring in scorings.items()}
+    first, runs = longest.drop_duplicates(CANDIDATE).set_index(CANDIDATE), longest.groupby(CANDIDATE).size()
+    for i, j in _closest(next(iter(scorings.values())).values) if scorings else ():
+        pairs = dict(paired(first.loc[candidates[i]], first.loc[candidates[j]], needed))
+        of_pair = {o: float((b - a).std(ddof=1) / np.sqrt(len(a))) for o, (a, b) in pairs.items()}
+        for mean, tasks in suites.items():
+            if set(tasks) <= set(of_pair):
+                of_pair[mean] = float(np.sqrt(sum(of_pair[task] ** 2 for task in tasks))) / len(tasks)
+        for outcome in (o for o in errors if o in of_pair):
+            seeds = _between_seeds(anneals, outcome) * (1 / runs[candidates[i]] + 1 / runs[candidates[j]])
+            errors[outcome][i, j] = errors[outcome][j, i] = np.sqrt(of_pair[outcome] ** 2 + seeds)
+    return {(scorings[outcome].anneal, outcome.name): matrix for outcome, matrix in errors.items()}
+
+
+def _closest(values: Floats) -> list[tuple[int, int]]:
+    """The pairs of candidates with the least differences."""
+    known = [(i, j) for i, j in combinations(range(len(values)), 2) if np.isfinite(values[i] - values[j])]
+    return sorted(known, key=lambda pair: abs(values[pair[0]] - values[pair[1]]))[:MOST_COMPARED]
 
 
 def _spread(anneals: pd.DataFrame) -> pd.DataFrame:
@@ -85,5 +136,5 @@ def _labels(runs: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 
 def _text(row: pd.Series, names: Sequence[str]) -> str:
-    """The values of these columns in the form of overrides; of one anneal alone, `the anneal`."""
+    """The values of these columns in the form of overrides."""
     return settings_text((name, row[name]) for name in names)

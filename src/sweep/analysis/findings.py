@@ -15,6 +15,7 @@ from sweep.analysis.effects import MATTERS, UNDER, UNSURE
 from sweep.analysis.factors import Axis
 from sweep.analysis.gains import BETTER, WORSE, Gain
 from sweep.analysis.outcomes import Outcome
+from sweep.analysis.ranking_findings import ranking_sentences
 from sweep.analysis.settings import SettingGain, settings_text
 from sweep.analysis.wording import amount, capital, words
 from sweep.planning.commands import command, key_of, override, replaced, words_of
@@ -36,7 +37,7 @@ TABLES_OF = {
     HELPED: ("gains",),
     MATTERING: ("effects", "levels", "noise", "importances"),
     BEST: ("settings",),
-    CHECKPOINTS: ("checkpoints", "orders"),
+    CHECKPOINTS: ("checkpoints", "places", "orders"),
     TASKS: ("tasks",),
     OTHERS: ("laws", "predictions"),
     RUNS: ("runs",),
@@ -303,16 +304,7 @@ def _best(answers: Answers) -> Iterator[str]:
 
 
 def _checkpoints(answers: Answers) -> Iterator[str]:
-    primary = {outcome.name: outcome for outcome in answers.primary}
-    for order in (order for order in answers.orders if order.outcome in primary):
-        name = capital(words(primary[order.outcome]))
-        if not math.isfinite(order.tau):
-            yield f"{name}: the {order.checkpoints} checkpoints score the same, so they have no order."
-            continue
-        yield (
-            f"{name}: the orders of {order.checkpoints} checkpoints as saved and as annealed have a rank correlation"
-            f" of {order.tau:+.2f} (95 % interval {order.low:+.2f} to {order.high:+.2f}; 1 is the same order)."
-        )
+    return ranking_sentences(answers.ranking, {outcome.name: outcome for outcome in answers.outcomes})
 
 
 def _separating(answers: Answers) -> Iterator[str]:

@@ -36,8 +36,8 @@ class Scoring:
     """Of annealing, the mean over the candidates."""
     values: Floats
     """(K,) NaN for a candidate without a score."""
-    stderr: Floats
-    """(K,) NaN if it isn't known."""
+    errors: Floats
+    """(K, K) standard errors of the difference between two candidates; NaN if it isn't known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,8 @@ class Place:
     annealed: float
     place_as_is: float
     place_annealed: float
+    alike: int
+    """Candidates that it can't be told apart from after the longest anneal (5 %)."""
     longest: str
     """The anneal after which `annealed` was measured."""
 
@@ -156,9 +158,13 @@ def agreement(reference: Scoring, other: Scoring) -> Floats:
     """
     true = reference.sign * (reference.values[:, None] - reference.values)
     seen = other.sign * (other.values[:, None] - other.values)
-    noise = np.nan_to_num(np.hypot(reference.stderr[:, None], reference.stderr))
     alike = (1 + np.sign(true) * np.sign(seen)) / 2
-    return np.where((np.abs(true) > Z * noise) & (true != 0), alike, np.nan)
+    return np.where((np.abs(true) > Z * np.nan_to_num(reference.errors)) & (true != 0), alike, np.nan)
+
+
+def unpaired(stderr: Floats) -> Floats:
+    """(K, K) standard errors of differences between scores with these standard errors (K,), as if independent."""
+    return np.asarray(np.hypot(stderr[:, None], stderr))
 
 
 def interval(alike: Floats) -> tuple[float, float]:
@@ -193,6 +199,7 @@ def _places(candidates: Sequence[str], scorings: Iterable[Scoring], reference: S
         return []
     both = np.flatnonzero(np.isfinite(as_is.values) & np.isfinite(reference.values))
     raw, annealed = as_is.values[both], reference.values[both]
+    alike = np.isnan(agreement(reference, reference)[np.ix_(both, both)]).sum(axis=1) - 1
     first, second = (stats.rankdata(-reference.sign * values, method="min") for values in (raw, annealed))
     places = [
         Place(
@@ -202,6 +209,7 @@ def _places(candidates: Sequence[str], scorings: Iterable[Scoring], reference: S
             annealed=float(annealed[i]),
             place_as_is=float(first[i]),
             place_annealed=float(second[i]),
+            alike=int(alike[i]),
             longest=reference.anneal,
         )
         for i, index in enumerate(both)

@@ -15,7 +15,7 @@ from sweep.analysis.annealed_curves import Annealed, AnnealedCurves, fit_anneale
 from sweep.analysis.factors import Floats
 from sweep.analysis.gains import ALIKE, BETTER, WORSE, Z
 from sweep.analysis.outcomes import Outcome
-from sweep.analysis.ranking import AS_IS, Ranking, Scoring, rank
+from sweep.analysis.ranking import AS_IS, Ranking, Scoring, rank, unpaired
 from sweep.analysis.signal_to_noise import SeedNoise
 
 NEEDED = ("checkpoint", "step", "tokens", "lr", "arm")
@@ -244,7 +244,7 @@ def _scoring(outcome: Outcome, anneal: str, rows: pd.DataFrame, candidates: Sequ
         sign=outcome.sign,
         tokens=float(rows["tokens"].mean()) if len(rows) else 0.0,
         values=of_candidates["second"].to_numpy(float),
-        stderr=of_candidates["second_stderr"].to_numpy(float),
+        errors=unpaired(of_candidates["second_stderr"].to_numpy(float)),
     )
 
 

@@ -1,0 +1,69 @@
+"""The order of checkpoints in sentences: the cheapest score that gives it, and whether it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sweep.analysis.outcomes import Outcome
+from sweep.analysis.ranking import AS_IS, ENOUGH, DecisionAccuracy, Ranking, Recommendation
+from sweep.analysis.wording import capital, words
+
+FEWEST_PAIRS = 3
+"""Pairs that cheaper scores are judged by."""
+
+
+def ranking_sentences(ranking: Ranking, outcomes: Mapping[str, Outcome]) -> Iterator[str]:
+    """For each outcome: the order before and after the longest anneal, and how to get it cheaply.
+
+    `outcomes` has all outcomes by their names.
+    """
+    for outcome in dict.fromkeys(place.outcome for place in ranking.places):
+        yield _orders(ranking, outcomes[outcome])
+    for recommendation in ranking.recommendations:
+        yield recommended(recommendation, outcomes)
+
+
+def recommended(recommendation: Recommendation, outcomes: Mapping[str, Outcome]) -> str:
+    """The cheapest score that orders the checkpoints as the longest anneal does, in a sentence or two."""
+    chosen = recommendation.chosen
+    total = chosen.pairs + chosen.ties
+    if chosen.pairs < FEWEST_PAIRS:
+        return (
+            f"{capital(words(outcomes[chosen.reference]))}: {chosen.pairs} of {total} pairs can be told apart after"
+            f" {_named(chosen.longest)}, too few to say which cheaper score gives their order."
+        )
+    reference, seen = words(outcomes[chosen.reference]), words(outcomes[chosen.outcome])
+    do = "score the checkpoints as they are" if chosen.anneal == AS_IS else f"anneal with {chosen.anneal or 'it'}"
+    pairs = f"{_percent(chosen)} of pairs of {chosen.candidates} checkpoints are ordered as by {reference} after"
+    text = f"{do} and look at {seen}: {pairs} {_named(chosen.longest)}, at {chosen.cost_percent:.2g} % of the cost."
+    if chosen.accuracy < ENOUGH:
+        text = f"no cheaper score gives {ENOUGH:.0%} of the order; the best is this: {text}".replace("%", " %", 1)
+    as_is = recommendation.as_is
+    if as_is is not None and (as_is.anneal, as_is.outcome) != (chosen.anneal, chosen.outcome):
+        text += f" As they are, {reference} orders {_percent(as_is)}."
+    if recommendation.checked is not None and recommendation.scores > 1:
+        text += (
+            f" If the choice among these {recommendation.scores} scores is made without a checkpoint,"
+            f" {100 * recommendation.checked:.0f} % of that one's pairs are in order."
+        )
+    if chosen.ties:
+        text += f" {chosen.ties} of {total} pairs can't be told apart even then, and don't count."
+    return capital(text)
+
+
+def _orders(ranking: Ranking, outcome: Outcome) -> str:
+    places = [place for place in ranking.places if place.outcome == outcome.name]
+    best, after = places[0], f"after {_named(places[0].longest)}"
+    if all(place.alike == len(places) - 1 for place in places):
+        return f"{capital(words(outcome))}: no two of {len(places)} checkpoints can be told apart {after}."
+    text = f"{capital(words(outcome))}: of {len(places)} checkpoints {best.candidate} is the best {after}"
+    text += f", and can't be told apart from {best.alike} others" if best.alike else ""
+    return f"{text}; as it is it has place {best.place_as_is:.0f}."
+
+
+def _named(anneal: str) -> str:
+    return f"the longest anneal ({anneal})" if anneal else "the anneal"
+
+
+def _percent(decision: DecisionAccuracy) -> str:
+    return f"{100 * decision.accuracy:.0f} % (95 % interval {100 * decision.low:.0f} to {100 * decision.high:.0f} %)"
