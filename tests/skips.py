@@ -11,7 +11,8 @@ import pytest
 NO_GPU = "there is no CUDA device"
 HAS_GPU = "this machine has a CUDA device"
 NO_SHARED_DATA = "no public data in ../shared/data"
-ALLOWED = (NO_GPU, HAS_GPU, NO_SHARED_DATA)
+NO_OLMO_CORE = "no folders of OLMo-core in ../shared/olmo_core"
+ALLOWED = (NO_GPU, HAS_GPU, NO_SHARED_DATA, NO_OLMO_CORE)
 """The reasons for which a test may be skipped in CI; they are given word for word."""
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file
 
 from sweep.checkpoints import olmo_core
 from sweep.checkpoints.tensors import Unreadable
+from tests.skips import NO_OLMO_CORE
 
 SHARED = Path(os.environ.get("OLMO_CORE_FIXTURES", Path(__file__).parents[3] / "shared" / "olmo_core"))
 FOLDERS = ("fixtures/olmo2/step200", "fixtures/olmo3/step200", "fixtures/olmo3/step200-fsdp2", "legacy/1.8.0/step100")
-needs_fixtures = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="the folders that OLMo-core wrote are not on this machine"
-)
+needs_fixtures = pytest.mark.skipif(not SHARED.is_dir(), reason=NO_OLMO_CORE)
 
 
 class Runs:
@@ -68,6 +68,57 @@ def test_a_choice_that_is_not_supported_is_refused_by_its_name(tmp_path, key, pa
     config = {"model": {}, "dataset": {}} | part
     with pytest.raises(Unreadable, match=key):
         olmo_core.read_config(folder_with(tmp_path, "config.json", json.dumps(config).encode()))
+
+
+@pytest.fixture
+def written(tmp_path):
+    state = {"model.w_out.weight": torch.arange(6.0).reshape(2, 3), "optim.param_groups.0.lr": 0.5}
+    state["optim.param_groups.0.params"] = ["w_out.weight"]
+    dcp.save(state, checkpoint_id=tmp_path / "model_and_optim", no_dist=True)
+    return tmp_path
+
+
+def test_names_and_groups_of_old_releases_are_read_as_todays(written):
+    assert torch.equal(olmo_core.read_weights(written)["lm_head.w_out.weight"], torch.arange(6.0).reshape(2, 3))
+    assert olmo_core.read_groups(written) == {"lm_head.w_out.weight": {"lr": 0.5}}
+
+
+def damaged(folder: Path, change) -> None:
+    file = folder / "model_and_optim" / ".metadata"
+    described = pickle.loads(file.read_bytes())
+    change(described)
+    file.write_bytes(pickle.dumps(described))
+
+
+def outside(described) -> None:
+    for place in described.storage_data.values():
+        place.relative_path = "../elsewhere.distcp"
+
+
+def test_a_file_outside_of_the_folder_is_not_read(written):
+    damaged(written, outside)
+    with pytest.raises(Unreadable, match="outside of its folder"):
+        olmo_core.read_weights(written)
+
+
+def test_a_missing_part_and_a_missing_file_are_refused(written):
+    next((written / "model_and_optim").glob("*.distcp")).unlink()
+    with pytest.raises(Unreadable, match="is not there"):
+        olmo_core.read_weights(written)
+    damaged(written, lambda described: described.storage_data.clear())
+    with pytest.raises(Unreadable, match="0 of 6 numbers"):
+        olmo_core.read_weights(written)
+
+
+def test_a_size_larger_than_the_files_takes_no_memory(written):
+    damaged(
+        written,
+        lambda described: setattr(
+            described.state_dict_metadata["model.w_out.weight"], "size", torch.Size((10**6, 10**6))
+        ),
+    )
+    with pytest.raises(Unreadable, match="larger than its files"):
+        olmo_core.read_weights(written)
 
 
 @needs_fixtures

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from sweep.data.olmo_core_order import OlmoCoreOrder, instances_of_files, token_dtype
+from tests.skips import NO_OLMO_CORE
 
 SHARED = Path(os.environ.get("OLMO_CORE_FIXTURES", Path(__file__).parents[3] / "shared" / "olmo_core"))
-needs_fixtures = pytest.mark.skipif(not SHARED.is_dir(), reason="the runs that OLMo-core wrote are not on this machine")
+needs_fixtures = pytest.mark.skipif(not SHARED.is_dir(), reason=NO_OLMO_CORE)
 RUN = {"batch_tokens": 1024, "sequence_length": 128, "max_sequence_length": 128, "seed": 34521}
 NUM_INSTANCES = sum(instances_of_files((340066, 260300), np.dtype("uint16"), 128, 128))
 

@@ -34,7 +34,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "torch.serialization": ("_get_layout",),
     "torch": ("Size", "float32", "float16", "bfloat16", "float64", "int64", "int32"),
 }
-"""All that a `.metadata` may name: whole names, since a module's own imports (`os`) must not be reached by a dotted one."""
+"""All that a `.metadata` may name. A dotted name is refused: it would reach what a module imports, such as `os`."""
 OLD_NAMES = {"norm.weight": "lm_head.norm.weight", "w_out.weight": "lm_head.w_out.weight"}
 """A parameter's name up to 1.6 -> its name since 1.7."""
 TRAIN_KEYS = ("global_step", "epoch", "data_loader")

@@ -17,7 +17,7 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 def instances_of_files(num_bytes: Sequence[int], dtype: np.dtype, length: int, max_length: int) -> list[int]:
-    """Instances of `length` tokens in each file: cut out of blocks of `max_length`; what remains of a file is dropped."""
+    """Instances of `length` tokens in each file: cut out of blocks of `max_length`; a remainder is dropped."""
     return [size // (dtype.itemsize * max_length) * (max_length // length) for size in num_bytes]
 
 
@@ -33,7 +33,10 @@ class OlmoCoreOrder:
     seed: int
 
     def __post_init__(self) -> None:
-        for key, whole in (("global_batch_size", self.batch_tokens), ("max_target_sequence_length", self.max_sequence_length)):
+        for key, whole in (
+            ("global_batch_size", self.batch_tokens),
+            ("max_target_sequence_length", self.max_sequence_length),
+        ):
             if self.sequence_length < 1 or whole < 1 or whole % self.sequence_length:
                 raise ValueError(f"{key}={whole}: must be a multiple of sequence_length={self.sequence_length}")
         if not self.batches_per_epoch:
