@@ -74,7 +74,8 @@ def test_a_choice_that_is_not_supported_is_refused_by_its_name(tmp_path, key, pa
 def written(tmp_path):
     state = {"model.w_out.weight": torch.arange(6.0).reshape(2, 3), "optim.param_groups.0.lr": 0.5}
     state["optim.param_groups.0.params"] = ["w_out.weight"]
-    dcp.save(state, checkpoint_id=tmp_path / "model_and_optim", no_dist=True)
+    with pytest.warns(UserWarning, match="single process"):
+        dcp.save(state, checkpoint_id=tmp_path / "model_and_optim", no_dist=True)
     return tmp_path
 
 
