@@ -75,7 +75,7 @@ def written(tmp_path):
     state = {"model.w_out.weight": torch.arange(6.0).reshape(2, 3), "optim.param_groups.0.lr": 0.5}
     state["optim.param_groups.0.params"] = ["w_out.weight"]
     with pytest.warns(UserWarning, match="single process"):
-        dcp.save(state, checkpoint_id=tmp_path / "model_and_optim", no_dist=True)
+        dcp.save(state, checkpoint_id=str(tmp_path / "model_and_optim"), no_dist=True)
     return tmp_path
 
 
