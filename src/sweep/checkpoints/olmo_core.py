@@ -31,6 +31,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "_MEM_FORMAT_ENCODING",
     ),
     "torch.distributed.checkpoint.filesystem": ("_StorageInfo",),
+    "pathlib": ("PosixPath",),
     "torch.serialization": ("_get_layout",),
     "torch": ("Size", "float32", "float16", "bfloat16", "float64", "int64", "int32"),
 }
