@@ -11,12 +11,15 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file
+from torch.distributed.checkpoint import filesystem, metadata
 
 from sweep.checkpoints import olmo_core
+from sweep.checkpoints.olmo_core_config import read_config, token_dtype, windows
 from sweep.checkpoints.tensors import Unreadable
 from tests.skips import NO_OLMO_CORE
 
 SHARED = Path(os.environ.get("OLMO_CORE_FIXTURES", Path(__file__).parents[3] / "shared" / "olmo_core"))
+SMALL = Path(__file__).parents[1] / "run" / "olmo_core" / "step100"
 FOLDERS = ("fixtures/olmo2/step200", "fixtures/olmo3/step200", "fixtures/olmo3/step200-fsdp2", "legacy/1.8.0/step100")
 needs_fixtures = pytest.mark.skipif(not SHARED.is_dir(), reason=NO_OLMO_CORE)
 
@@ -60,23 +63,52 @@ def test_a_hostile_trainer_state_is_refused(tmp_path):
         ("dataset.generate_doc_lengths", {"dataset": {"generate_doc_lengths": True}}),
         ("dataset.label_mask_paths", {"dataset": {"label_mask_paths": ["a"]}}),
         ("model.block.feed_forward_moe", {"model": {"block": {"feed_forward_moe": {"a": 1}}}}),
-        ("train_module.float8_config", {"train_module": {"float8_config": {"enabled": True}}}),
-        ("dataset=NumpyVSLDatasetConfig", {"dataset": {"_CLASS_": "NumpyVSLDatasetConfig"}}),
+        ("dataset.source_mixture_config", {"dataset": {"source_mixture_config": {"a": 1}}}),
+        ("train_module.float8_config", {"model": {"float8_config": {"enabled": True}}}),
+        ("train_module.optim.type=lion", {"optim": {"type": "lion"}}),
+        ("dataset=numpy_vsl", {"dataset": {"type": "numpy_vsl"}}),
+        ("dataset.max_target_sequence_length=100", {"dataset": {"max_target_sequence_length": 100}}),
+        ("data_loader.global_batch_size=1000", {"data_loader": {"global_batch_size": 1000}}),
+        ("dataset.dtype=int64", {"dataset": {"dtype": "int64"}}),
+        ("model.block.name=.default", {"model": {"block": {"name": "default"}}}),
+        ("model.tie_word_embeddings", {"model": {"tie_word_embeddings": True}}),
+        ("attention.rope.scaling", {"model": {"block": {"attention": {"rope": {"scaling": {"factor": 8}}}}}}),
+        ("attention.qk_norm=None", {"model": {"block": {"attention": {"qk_norm": None}}}}),
+        ("attention.head_dim=64", {"model": {"block": {"attention": {"head_dim": 64}}}}),
+        ("attention.attention_sinks", {"model": {"block": {"attention": {"attention_sinks": True}}}}),
     ],
 )
-def test_a_choice_that_is_not_supported_is_refused_by_its_name(tmp_path, key, part):
-    config = {"model": {}, "dataset": {}} | part
+def test_a_choice_that_is_not_followed_is_refused_by_its_name(tmp_path, key, part):
+    config = merged(json.loads((SMALL / "config.json").read_text()), part)
     with pytest.raises(Unreadable, match=key):
-        olmo_core.read_config(folder_with(tmp_path, "config.json", json.dumps(config).encode()))
+        read_config(folder_with(tmp_path, "config.json", json.dumps(config).encode()))
+
+
+def merged(config, part):
+    """The configuration with some of its leaves changed."""
+    if not isinstance(config, dict) or not isinstance(part, dict):
+        return part
+    return {**config, **{key: merged(config.get(key), value) for key, value in part.items()}}
+
+
+def test_a_configuration_that_is_none_is_refused_in_one_line(tmp_path):
+    for text in ("", "[]", "{}", '{"model": {}, "dataset": {}}', '{"model": {"block": 3}, "dataset": {}}'):
+        with pytest.raises(Unreadable, match=r"config\.json") as refused:
+            read_config(folder_with(tmp_path, "config.json", text.encode()))
+        assert "\n" not in str(refused.value)
 
 
 @pytest.fixture
 def written(tmp_path):
     state = {"model.w_out.weight": torch.arange(6.0).reshape(2, 3), "optim.param_groups.0.lr": 0.5}
     state["optim.param_groups.0.params"] = ["w_out.weight"]
+    return save(tmp_path, state)
+
+
+def save(folder: Path, state: dict[str, object]) -> Path:
     with pytest.warns(UserWarning, match="single process"):
-        dcp.save(state, checkpoint_id=str(tmp_path / "model_and_optim"), no_dist=True)
-    return tmp_path
+        dcp.save(state, checkpoint_id=str(folder / "model_and_optim"), no_dist=True)
+    return folder
 
 
 def test_names_and_groups_of_old_releases_are_read_as_todays(written):
@@ -122,6 +154,48 @@ def test_a_size_larger_than_the_files_takes_no_memory(written):
         olmo_core.read_weights(written)
 
 
+def test_parts_that_overlap_and_leave_a_hole_are_refused(tmp_path):
+    save(tmp_path, {"model.w.weight": torch.zeros(4, 2)})
+    folder = tmp_path / "model_and_optim"
+    for first in (0, 1):  # rows 0 and 1, rows 1 and 2, and no row 3: as many numbers as the whole has
+        torch.save(torch.ones(2, 2), folder / f"__{first}_0.part")
+
+    def overlap(described) -> None:
+        described.storage_data = {
+            metadata.MetadataIndex("model.w.weight", torch.Size((first, 0)), first): filesystem._StorageInfo(
+                f"__{first}_0.part", 0, (folder / f"__{first}_0.part").stat().st_size
+            )
+            for first in (0, 1)
+        }
+
+    damaged(tmp_path, overlap)
+    with pytest.raises(Unreadable, match="6 of 8 numbers"):
+        olmo_core.read_weights(tmp_path)
+
+
+def test_metadata_of_odd_types_are_refused(written):
+    def odd(described) -> None:
+        described.state_dict_metadata["model.w_out.weight"].size = (2, 3)
+
+    damaged(written, odd)
+    with pytest.raises(Unreadable, match="no metadata of a checkpoint"):
+        olmo_core.read_weights(written)
+
+
+def test_windows_follow_olmo_cores_pattern():
+    def of(**chosen):
+        attention = {"sliding_window": {"pattern": [4, 4, -1], **chosen}}
+        return windows({"model": {"n_layers": 5, "block": {"attention": attention}}})
+
+    assert of() == [-1, 4, 4, -1, -1]
+    assert of(force_full_attention_on_first_layer=False) == [4, 4, -1, 4, -1]
+    assert of(force_full_attention_on_last_layer=False) == [-1, 4, 4, -1, 4]
+
+
+def test_a_vocabulary_decides_the_type_of_its_tokens():
+    assert [token_dtype(size) for size in (256, 257, 65536, 65537)] == ["uint8", "uint16", "uint16", "uint32"]
+
+
 @needs_fixtures
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_layout_gives_weights_rates_and_place(name):
@@ -134,7 +208,7 @@ def test_every_layout_gives_weights_rates_and_place(name):
     assert {group["weight_decay"] for name, group in groups.items() if name != "embeddings.weight"} == {0.1}
     assert groups["embeddings.weight"]["weight_decay"] == 0.0
     assert state["data_loader"]["epoch"] >= 1
-    assert olmo_core.read_config(folder)["model"]["vocab_size"] == len(weights["embeddings.weight"])
+    assert read_config(folder)["model"]["vocab_size"] == len(weights["embeddings.weight"])
 
 
 @needs_fixtures

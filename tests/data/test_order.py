@@ -226,3 +226,15 @@ def test_a_position_or_batch_that_the_data_cannot_have_is_refused(instances, bat
 def test_more_instances_than_olmo_can_index_are_refused():
     with pytest.raises(ValueError, match="4294967295 instances do not fit"):
         epoch_order(2**32 - 1, seed=0, epoch=0)
+
+
+def test_a_chunk_keeps_neighbours_and_a_file_drops_what_is_no_whole_chunk(tmp_path: Path) -> None:
+    files = [tmp_path / "first", tmp_path / "second"]
+    for file, tokens in zip(files, (70, 31), strict=True):
+        np.zeros(tokens, dtype=np.uint16).tofile(file)
+    assert len(Instances(files, sequence_length=4, chunk=2)) == 16 + 6
+    order = epoch_order(22, seed=1, epoch=1, chunk=2)
+    assert sorted(order) == list(range(22))
+    assert all(order[::2] % 2 == 0)
+    assert all(order[1::2] == order[::2] + 1)
+    assert not np.array_equal(order, epoch_order(22, seed=1, epoch=2, chunk=2))

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from lm_eval.api.model import LM
-from olmo.config import ModelConfig
 from olmo.model import OLMo
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from sweep.checkpoints.huggingface import config_json, to_native
+from sweep.checkpoints.olmo_core_config import OlmoCoreModel
+from sweep.checkpoints.windows import build_model
 from sweep.config import CORE8, Task
 from sweep.domain.text_rules import TextRules
 from sweep.evaluate import TaskRequests, load_task
@@ -59,7 +60,7 @@ def make_olmo(**overrides: Any) -> OLMo:
         "embedding_dropout": 0.0,
         "init_device": "cpu",
     }
-    model = OLMo(ModelConfig(**config | OLMO1 | overrides)).eval()
+    model = build_model(OlmoCoreModel(**config | OLMO1 | overrides)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.25 * (32 / model.config.d_model) ** 0.5)
     return model

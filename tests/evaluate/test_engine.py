@@ -33,6 +33,8 @@ ARCHITECTURES = {
     "olmo1-scaled": {"scale_logits": True, "weight_tying": True, "rope_theta": 500, "rope_full_precision": False},
     "olmo2": OLMO2,
     "olmo2-grouped-queries": OLMO2 | {"n_kv_heads": 1},
+    "olmo3": OLMO2 | {"windows": [7, -1]},
+    "windows-in-every-layer": {"windows": [30, 5]},
     "pre-norm-rms": {"layer_norm_type": "rms", "layer_norm_with_affine": True},
 }
 

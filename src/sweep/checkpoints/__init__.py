@@ -18,8 +18,9 @@ from sweep.checkpoints.olmo import (
     save_state,
     weights_key,
 )
+from sweep.checkpoints.olmo_core_import import import_step_folder, is_step_folder, read_files
 from sweep.checkpoints.optimizer import check_groups, decayed, has_optimizer, hyperparameters
-from sweep.checkpoints.settings import check_followed, data_paths, z_loss
+from sweep.checkpoints.settings import check_followed, data_chunk, data_paths, olmo_core_rules, z_loss
 from sweep.checkpoints.tokenizers import shipped_tokenizer
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "check_followed",
     "check_groups",
     "check_sizes",
+    "data_chunk",
     "data_paths",
     "decayed",
     "examine",
@@ -39,11 +41,15 @@ __all__ = [
     "hyperparameters",
     "identity",
     "import_folder",
+    "import_step_folder",
+    "is_step_folder",
     "load_model",
     "load_state",
     "matrix_parameters",
     "named_files",
+    "olmo_core_rules",
     "read_config",
+    "read_files",
     "read_position",
     "save_state",
     "shipped_tokenizer",

@@ -15,6 +15,7 @@ import torch
 from olmo.config import ActivationType, ModelConfig, TrainConfig
 from olmo.model import OLMo
 
+from sweep.checkpoints.olmo_core_config import OlmoCoreTraining
 from sweep.checkpoints.optimizer import (
     adamw,
     has_optimizer,
@@ -25,6 +26,7 @@ from sweep.checkpoints.optimizer import (
 )
 from sweep.checkpoints.settings import check_clipping
 from sweep.checkpoints.tensors import FILES, has_file, read_pt, read_tensors, write_tensors
+from sweep.checkpoints.windows import build_model
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Position
@@ -64,9 +66,15 @@ def read_config(folder: Path, *, optimizer: bool = True) -> TrainConfig:
             )
     path = folder / "config.yaml"
     try:
-        return TrainConfig.load(path, validate_paths=False)
+        return _kind(path).load(path, validate_paths=False)
     except Exception as error:  # ai2-olmo's, OmegaConf's, YAML's and Python's own: whatever the text provokes
         raise ValueError(f"{path} is not a training configuration of ai2-olmo: {error}") from error
+
+
+def _kind(path: Path) -> type[TrainConfig]:
+    """The class of a configuration: that of a training of OLMo-core where it holds what ai2-olmo has no place for."""
+    of_olmo_core = any(line.startswith("olmo_core:") for line in path.read_text().splitlines())
+    return OlmoCoreTraining if of_olmo_core else TrainConfig
 
 
 def read_position(folder: Path, config: TrainConfig) -> Position:
@@ -111,7 +119,7 @@ def load_model(folder: Path, config: TrainConfig, *, device: torch.device) -> OL
 
 def empty_model(config: TrainConfig, *, device: torch.device) -> OLMo:
     """ai2-olmo's model with parameters that are not set."""
-    return OLMo(_on(device, config), init_params=False)
+    return build_model(_on(device, config))
 
 
 def compatible(model: OLMo, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

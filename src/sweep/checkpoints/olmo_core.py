@@ -6,9 +6,8 @@ Names of parameters are those of OLMo-core 2 and later: older spellings are tran
 from __future__ import annotations
 
 import io
-import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 """All that a `.metadata` may name. A dotted name is refused: it would reach what a module imports, such as `os`."""
 OLD_NAMES = {"norm.weight": "lm_head.norm.weight", "w_out.weight": "lm_head.w_out.weight"}
 """A parameter's name up to 1.6 -> its name since 1.7."""
-TRAIN_KEYS = ("global_step", "epoch", "data_loader")
+TRAIN_KEYS = ("global_step", "global_train_tokens_seen")
+COUNTS = (*TRAIN_KEYS, "seed", "epoch", "tokens_processed")
 PLACE_KEYS = ("seed", "epoch", "tokens_processed")
+Place = tuple[metadata.MetadataIndex, Any]
+"""Which part of which tensor, and its file, offset and length."""
 
 
 class _MetadataUnpickler(pickle.Unpickler):
@@ -63,41 +65,69 @@ def read_metadata(folder: Path) -> metadata.Metadata:
         raise
     except Exception as error:  # a damaged pickle raises anything
         raise Unreadable(f"{file} can't be read: {error}") from None
-    if not isinstance(found, metadata.Metadata) or not isinstance(found.storage_data, dict):
+    if not _is_sound(found):
         raise Unreadable(f"{file} is no metadata of a checkpoint")
+    if any(Path(place.relative_path).name != place.relative_path for place in found.storage_data.values()):
+        raise Unreadable(f"{file} names a file outside of its folder")
     return found
+
+
+def _is_sound(described: Any) -> bool:
+    """Whether all parts of an unpickled `.metadata` have the types that a reader asks for."""
+    if not isinstance(described, metadata.Metadata) or not isinstance(described.storage_data, dict):
+        return False
+    if not isinstance(described.state_dict_metadata, dict):
+        return False
+    entries = all(isinstance(key, str) and _is_entry(entry) for key, entry in described.state_dict_metadata.items())
+    return entries and all(_is_place(index, place) for index, place in described.storage_data.items())
+
+
+def _is_entry(entry: Any) -> bool:
+    if isinstance(entry, metadata.BytesStorageMetadata):
+        return True
+    tensor = isinstance(entry, metadata.TensorStorageMetadata) and isinstance(entry.size, torch.Size)
+    return tensor and isinstance(getattr(entry.properties, "dtype", None), torch.dtype)
+
+
+def _is_place(index: Any, place: Any) -> bool:
+    if not isinstance(index, metadata.MetadataIndex) or not isinstance(place, filesystem._StorageInfo):
+        return False
+    offset = index.offset is None or all(isinstance(start, int) for start in index.offset)
+    whole_numbers = isinstance(place.offset, int) and isinstance(place.length, int)
+    return offset and whole_numbers and isinstance(index.fqn, str) and isinstance(place.relative_path, str)
 
 
 def read_values(folder: Path, wanted: Callable[[str], bool] = lambda key: True) -> dict[str, Any]:
     """Key -> tensor or plain value of those keys that are `wanted`, shards put together; a missing part is refused."""
     described = read_metadata(folder)
-    keys = {key: each for key, each in described.state_dict_metadata.items() if wanted(key)}
-    places = [(index, place) for index, place in described.storage_data.items() if index.fqn in keys]
-    values: dict[str, Any] = {}
-    filled = dict.fromkeys(keys, 0)
+    keys = {key: entry for key, entry in described.state_dict_metadata.items() if wanted(key)}
+    places: dict[str, list[Place]] = {key: [] for key in keys}
+    for index, place in described.storage_data.items():
+        if index.fqn in places:
+            places[index.fqn].append((index, place))
+    return {_today(key): _value(folder, key, entry, places[key]) for key, entry in keys.items()}
+
+
+def _value(folder: Path, key: str, entry: Any, places: list[Place]) -> Any:
+    """The value of one key, put together from its parts; Unreadable if they don't cover it."""
+    if isinstance(entry, metadata.BytesStorageMetadata):
+        if not places:
+            raise Unreadable(f"{folder}: {key} is not in the files")
+        return _part(folder, places[0][1])
+    whole = _room(folder, key, entry, places)
+    covered = torch.zeros(entry.size, dtype=torch.bool)
     for index, place in places:
         part = _part(folder, place)
-        entry = keys[index.fqn]
-        if isinstance(entry, metadata.BytesStorageMetadata):
-            values[index.fqn], filled[index.fqn] = part, 1
-            continue
-        if index.fqn not in values:
-            values[index.fqn] = _room(folder, index.fqn, entry, places)
-        _put(values[index.fqn], part, index)
-        filled[index.fqn] += part.numel()
-    for key, entry in keys.items():
-        whole = 1 if isinstance(entry, metadata.BytesStorageMetadata) else entry.size.numel()
-        if filled[key] != whole:
-            raise Unreadable(f"{folder}: {key}: {filled[key]} of {whole} numbers are in the files")
-    return {_today(key): value for key, value in values.items()}
+        where = _where(whole, part, index)
+        whole[where], covered[where] = part, True
+    if not covered.all():
+        raise Unreadable(f"{folder}: {key}: {int(covered.sum())} of {covered.numel()} numbers are in the files")
+    return whole
 
 
 def _part(folder: Path, place: Any) -> Any:
     """One stream of a `.distcp` file."""
-    name = place.relative_path
-    if not isinstance(name, str) or Path(name).name != name:
-        raise Unreadable(f"{folder}: .metadata names a file outside of its folder")
-    file = folder / "model_and_optim" / name
+    file = folder / "model_and_optim" / place.relative_path
     try:
         with file.open("rb") as stream:
             stream.seek(place.offset)
@@ -111,21 +141,27 @@ def _part(folder: Path, place: Any) -> Any:
         raise Unreadable(f"{file} can't be read at byte {place.offset}: {str(error).splitlines()[0]}") from None
 
 
-def _room(folder: Path, key: str, entry: Any, places: list[Any]) -> torch.Tensor:
+def _room(folder: Path, key: str, entry: Any, places: list[Place]) -> torch.Tensor:
     """An empty tensor for the parts; no larger than the files that are said to hold them."""
     size = entry.size.numel() * entry.properties.dtype.itemsize
-    files = {place.relative_path for index, place in places if index.fqn == key}
-    if size > sum((folder / "model_and_optim" / file).stat().st_size for file in files):
+    files = {folder / "model_and_optim" / place.relative_path for _, place in places}
+    if places and size > sum(file.stat().st_size for file in files if file.is_file()):
+        if absent := sorted(str(file) for file in files if not file.is_file()):
+            raise Unreadable(f"{absent[0]} is not there")
         raise Unreadable(f"{folder}: {key}: {tuple(entry.size)} is larger than its files")
+    if not places:
+        raise Unreadable(f"{folder}: {key}: 0 of {entry.size.numel()} numbers are in the files")
     return torch.empty(entry.size, dtype=entry.properties.dtype)
 
 
-def _put(whole: torch.Tensor, part: Any, index: metadata.MetadataIndex) -> None:
-    offset = index.offset or (0,) * whole.dim()
-    fits = isinstance(part, torch.Tensor) and part.dim() == whole.dim() and part.dtype == whole.dtype
+def _where(whole: torch.Tensor, part: Any, index: metadata.MetadataIndex) -> tuple[slice, ...]:
+    """The place of a part in the whole tensor; Unreadable if it doesn't fit there."""
+    offset = tuple(index.offset or (0,) * whole.dim())
+    fits = isinstance(part, torch.Tensor) and (part.dim(), part.dtype) == (whole.dim(), whole.dtype)
+    fits = fits and len(offset) == whole.dim()
     if not fits or any(o < 0 or o + n > all_ for o, n, all_ in zip(offset, part.shape, whole.shape, strict=True)):
         raise Unreadable(f"{index.fqn}: a part doesn't fit its place")
-    whole[tuple(slice(o, o + n) for o, n in zip(offset, part.shape, strict=True))] = part
+    return tuple(slice(o, o + n) for o, n in zip(offset, part.shape, strict=True))
 
 
 def _today(key: str) -> str:
@@ -168,7 +204,8 @@ def read_train_state(folder: Path) -> dict[str, Any]:
     rebuild = np.ndarray(0).__reduce__()[0]  # numpy's own function, under the name that either version writes
     names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("_core", "core")]
     try:
-        with torch.serialization.safe_globals([np.ndarray, np.dtype, type(np.dtype(np.uint32)), *names]):
+        safe: list[Any] = [np.ndarray, np.dtype, type(np.dtype(np.uint32)), *names]
+        with torch.serialization.safe_globals(safe):
             state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise Unreadable(f"{file} is not there") from None
@@ -178,6 +215,10 @@ def read_train_state(folder: Path) -> dict[str, Any]:
         raise Unreadable(f"{file} can't be read without running code in it: {str(error).splitlines()[0]}") from None
     if not isinstance(state, dict):
         raise Unreadable(f"{file} is no state of a trainer")
+    state = {**state, "data_loader": _place_in_data(state)}
+    for key, value in {**state, **state["data_loader"]}.items():
+        if key in COUNTS and (not isinstance(value, int) or value < 0):
+            raise Unreadable(f"{file}: {key}={value}: must be a whole number from 0")
     missing = [key for key in TRAIN_KEYS if key not in state]
     missing = missing or [f"data_loader.{key}" for key in PLACE_KEYS if key not in state["data_loader"]]
     if missing:
@@ -185,39 +226,12 @@ def read_train_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """config.json; Unreadable if it asks for a thing that is not supported, by its name."""
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise Unreadable(f"{file} is not there") from None
-    except ValueError as error:
-        raise Unreadable(f"{file} is not JSON: {error}") from None
-    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("model", "dataset")):
-        raise Unreadable(f"{file} is no configuration of OLMo-core: it has no model or no dataset")
-    if fault := _unsupported(config):
-        raise Unreadable(f"{file}: {fault} is not supported")
-    return config
-
-
-def _unsupported(config: dict[str, Any]) -> str:
-    """The first choice of a configuration that is not supported, as dotted key and value; empty if there is none."""
-    model, data = config["model"], config["dataset"]
-    block = model.get("block", {})
-    module = config.get("train_module", {})
-    kind = str(data.get("type") or data.get("name") or data.get("_CLASS_", ""))
-    refused = (
-        ("model.block.feed_forward_moe", block.get("feed_forward_moe")),
-        ("model.block_overrides", model.get("block_overrides")),
-        ("dataset.generate_doc_lengths (document masking)", data.get("generate_doc_lengths")),
-        ("dataset.label_mask_paths", data.get("label_mask_paths")),
-        ("dataset.source_mixture_config", data.get("source_mixture_config")),
-        ("train_module.float8_config", (module.get("float8_config") or {}).get("enabled")),
-    )
-    for key, value in refused:
-        if value:
-            return key
-    if block.get("name", "reordered_norm") != "reordered_norm":
-        return f"model.block.name={block['name']}"
-    return "" if "fsl" in kind.lower() or not kind else f"dataset={kind}"
+def _place_in_data(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the loader is, under today's keys; releases before 1.1 called it otherwise, as OLMo-core converts it."""
+    loader = state.get("data_loader", state.get("dataset"))
+    if loader is None:
+        named = {"seed": "data_seed", "tokens_processed": "global_train_tokens_seen_this_epoch"}
+        loader = {key: state[old] for key, old in named.items() if old in state}
+    if not isinstance(loader, dict):
+        return {}
+    return {**({"epoch": state["epoch"]} if "epoch" in state else {}), **loader}

@@ -13,7 +13,10 @@ from olmo.config import TrainConfig
 from olmo.model import OLMo
 from olmo.optim import get_param_groups
 
+from sweep.checkpoints.olmo_core_config import OlmoCoreTraining
 from sweep.checkpoints.tensors import has_file, read_entry
+from sweep.checkpoints.windows import build_model
+from sweep.domain.errors import Refusal
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
@@ -23,14 +26,57 @@ HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
 def adamw(model: OLMo, config: TrainConfig) -> torch.optim.AdamW:
     """A new optimizer of the model's parameters with the configuration's settings."""
     settings = config.optimizer
-    return torch.optim.AdamW(
-        get_param_groups(config, model),
+    return _class(config)(
+        param_groups(config, model),
         lr=settings.learning_rate,
         betas=settings.betas,
         eps=settings.eps,
         weight_decay=settings.weight_decay,
         fused=True,
     )
+
+
+def _class(config: TrainConfig) -> type[torch.optim.AdamW]:
+    """torch's AdamW, or one that differs from it as the training's own did."""
+    if not isinstance(config, OlmoCoreTraining):
+        return torch.optim.AdamW
+    if config.olmo_core.moments != "float32":
+        raise Refusal(f"moments of {config.olmo_core.moments} are not followed; allowed: float32")
+    return torch.optim.AdamW if config.olmo_core.counts_steps else StuckAdamW
+
+
+class StuckAdamW(torch.optim.AdamW):
+    """AdamW whose step count stays where it is, so that every update is corrected for bias as the next one."""
+
+    def step(self, closure: Any = None) -> Any:
+        """One update."""
+        loss = super().step(closure)
+        counts = [self.state[p]["step"] for group in self.param_groups for p in group["params"] if p in self.state]
+        torch._foreach_sub_(counts, 1.0)
+        return loss
+
+
+def param_groups(config: TrainConfig, model: OLMo) -> list[dict[str, Any]]:
+    """The model's parameters in groups with settings of their own: as ai2-olmo makes them, or as the training had."""
+    if not isinstance(config, OlmoCoreTraining):
+        return get_param_groups(config, model)
+    parameters = dict(model.named_parameters())
+    named = [set(group.params or ()) for group in config.olmo_core.groups]
+    others = set(parameters) - set().union(*named)
+    groups = []
+    for group, names_of_group in zip(config.olmo_core.groups, named, strict=True):
+        of_group = sorted(others if group.params is None else names_of_group)
+        if absent := sorted(set(of_group) - set(parameters)):
+            raise ValueError(f"config.yaml: olmo_core.groups names {absent[0]}, which the model has not")
+        groups.append(
+            {
+                "params": [parameters[name] for name in of_group],
+                "param_names": of_group,
+                "weight_decay": group.weight_decay,
+                "lr_ratio": group.lr_ratio,
+            }
+        )
+    return groups
 
 
 def has_optimizer(folder: Path) -> bool:
@@ -86,8 +132,8 @@ def decayed(folder: Path) -> dict[str, bool]:
 
 def check_groups(folder: Path, config: TrainConfig) -> None:
     """Raises ValueError if `restore_settings` would; no weights or moments are read."""
-    model = OLMo(dataclasses.replace(config.model, init_device="meta", flash_attention=False), init_params=False)
-    groups = [{"weight_decay": config.optimizer.weight_decay, **group} for group in get_param_groups(config, model)]
+    model = build_model(dataclasses.replace(config.model, init_device="meta", flash_attention=False))
+    groups = [{"weight_decay": config.optimizer.weight_decay, **group} for group in param_groups(config, model)]
     restore_settings(groups, saved_groups(folder))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from olmo.config import SchedulerUnits, TrainConfig
 
+from sweep.checkpoints.olmo_core_config import OlmoCoreRules, OlmoCoreTraining
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Position
 
@@ -56,6 +57,8 @@ def check_clipping(config: TrainConfig, position: Position) -> None:
 
 def z_loss(config: TrainConfig) -> float:
     """What the training multiplied log(Z)^2 by; flash-attn's fused loss adds it to the gradient in any case."""
+    if isinstance(config, OlmoCoreTraining):
+        return config.olmo_core.z_loss
     return Z_LOSS if config.softmax_auxiliary_loss or config.fused_loss else 0.0
 
 
@@ -63,3 +66,13 @@ def data_paths(config: TrainConfig) -> Sequence[str]:
     """The token memmaps the checkpoint was trained on, in the order they are read, as its configuration spells them."""
     datasets = config.data.datasets or {}
     return tuple(config.data.paths or [path for label in sorted(datasets) for path in datasets[label]])
+
+
+def data_chunk(config: TrainConfig) -> int:
+    """Instances that stay neighbours when the training's data are shuffled."""
+    return config.olmo_core.chunk if isinstance(config, OlmoCoreTraining) else 1
+
+
+def olmo_core_rules(config: TrainConfig) -> OlmoCoreRules | None:
+    """How the training's updates differ from ai2-olmo's; None if it is a training of ai2-olmo."""
+    return config.olmo_core if isinstance(config, OlmoCoreTraining) else None

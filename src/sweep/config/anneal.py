@@ -26,7 +26,7 @@ from sweep.config.types import (
     Steps,
     among,
 )
-from sweep.domain.shapes import SHAPES
+from sweep.domain.shapes import LINES, SHAPES
 
 CONTROLS = ("none", "merge", "constant")
 """What an anneal is compared with: the checkpoint itself, an average, as many steps at the current LR."""
@@ -39,8 +39,8 @@ class Anneal:
     name: Name
     steps: Steps
     """Optimizer updates; 0: no training, the scores are those of the checkpoint or of `merge`."""
-    shape: Annotated[str, Strict(), among(SHAPES)]
-    """Decay shape, one of `shapes.SHAPES`."""
+    shape: Annotated[str, Strict(), among((*SHAPES, *LINES))]
+    """Decay shape, one of `shapes.SHAPES` or `shapes.LINES`."""
     peak_lr: (
         Annotated[LearningRate, Message(f"must be above 0 and at most {MAX_LR}, or null for the current LR")] | None
     )

@@ -26,8 +26,12 @@ class Unused:
 class Instances:
     """The instances of `sequence_length` tokens in several raw memmaps; the remainder of each file is ignored."""
 
-    def __init__(self, files: Sequence[Path | RemoteFile], *, sequence_length: int, dtype: str = "uint16") -> None:
-        """Raises FileNotFoundError for an absent file; ValueError for no file, a wrong dtype, a NumPy header, or a size
+    def __init__(
+        self, files: Sequence[Path | RemoteFile], *, sequence_length: int, dtype: str = "uint16", chunk: int = 1
+    ) -> None:
+        """Of each file whole chunks of instances are taken, one after another.
+
+        Raises FileNotFoundError for an absent file; ValueError for no file, a wrong dtype, a NumPy header, or a size
         that is no whole number of tokens."""
         if dtype not in DTYPES:
             raise ValueError(f"memmap dtype {dtype!r} is unknown; one of {', '.join(DTYPES)}")
@@ -39,7 +43,7 @@ class Instances:
         self.sequence_length = sequence_length
         self.dtype = np.dtype(dtype)
         self.sizes = tuple(self._size(file) for file in files)
-        self._counts = [size // self._instance_bytes for size in self.sizes]
+        self._counts = [size // (self._instance_bytes * chunk) * chunk for size in self.sizes]
         self._ends = np.cumsum(self._counts)
         self._mapped: dict[int, np.ndarray] = {}
 

@@ -1,6 +1,7 @@
 """Which instances come next: the order of `olmo.data.IterableDataset`, read as OLMo's trainer reads it, or a new one.
 
-OLMo shuffles epoch e by PCG64(seed + e) and drops what remains of an epoch below a batch (`drop_last`).
+OLMo shuffles epoch e by PCG64(seed + e) and drops what remains of an epoch below a batch (`drop_last`). OLMo-core's
+loader of fixed lengths does the same; its first epoch is 1, and it may shuffle chunks of instances.
 """
 
 from __future__ import annotations
@@ -52,11 +53,13 @@ class Continued(DataOrder):
     num_instances: int
     shuffle_seed: int = 0
     """If above 0, the instances that this epoch has not read yet, and later epochs, come in another order."""
+    chunk: int = 1
+    """Instances that stay neighbours in the original order, as in OLMo-core; `num_instances` is a multiple."""
 
     def rows(self, num_updates: int) -> np.ndarray:
         """Instance indices uint32 (num_updates, batch_size); raises ValueError as `check_position` does."""
         check_position(self.num_instances, self.position, self.batch_size)
-        epochs = _original(self.num_instances, self.position, self.shuffle_seed)
+        epochs = _original(self.num_instances, self.position, self.shuffle_seed, self.chunk)
         return _batches(epochs, self.batch_size, num_updates)
 
     def after(self, num_updates: int, *, lr: float) -> Position:
@@ -74,8 +77,8 @@ class Continued(DataOrder):
 
     def identity(self) -> list[Any]:
         """The position and the seeds."""
-        position = self.position
-        return ["continue", position.data_seed, position.epoch, position.instances, self.batch_size, self.shuffle_seed]
+        at, chunks = self.position, [self.chunk] if self.chunk > 1 else []
+        return ["continue", at.data_seed, at.epoch, at.instances, self.batch_size, self.shuffle_seed, *chunks]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +98,15 @@ class Fresh(DataOrder):
         return ["fresh", self.batch_size, self.seed]
 
 
-def epoch_order(num_instances: int, *, seed: int, epoch: int) -> np.ndarray:
-    """All instance indices, uint32, in the order that an epoch reads them."""
+def epoch_order(num_instances: int, *, seed: int, epoch: int, chunk: int = 1) -> np.ndarray:
+    """All instance indices, uint32, in the order that an epoch reads them: `chunk` neighbours at a time."""
     if num_instances >= np.iinfo(np.uint32).max:
         raise ValueError(f"{num_instances} instances do not fit OLMo's uint32 indices")
-    indices = np.arange(num_instances, dtype=np.uint32)
+    indices = np.arange(num_instances // chunk, dtype=np.uint32)
     np.random.Generator(np.random.PCG64(seed + epoch)).shuffle(indices)
-    return indices
+    if chunk == 1:
+        return indices
+    return (indices[:, None] * np.uint32(chunk) + np.arange(chunk, dtype=np.uint32)).reshape(-1)
 
 
 def check_position(num_instances: int, position: Position, batch_size: int) -> None:
@@ -120,11 +125,11 @@ def check_batch(num_instances: int, batch_size: int) -> None:
         raise ValueError(f"batch_size is {batch_size}; the data has {num_instances} instances, so 1 to {num_instances}")
 
 
-def _original(num_instances: int, position: Position, shuffle_seed: int) -> Iterator[np.ndarray]:
+def _original(num_instances: int, position: Position, shuffle_seed: int, chunk: int) -> Iterator[np.ndarray]:
     """The indices that the position's epoch has not read yet, then epoch after epoch."""
     epoch, seen = position.epoch, position.instances
     while True:
-        rest = epoch_order(num_instances, seed=position.data_seed, epoch=epoch)[seen:]
+        rest = epoch_order(num_instances, seed=position.data_seed, epoch=epoch, chunk=chunk)[seen:]
         if shuffle_seed > 0:
             np.random.Generator(np.random.PCG64([position.data_seed + epoch, shuffle_seed])).shuffle(rest)
         yield rest

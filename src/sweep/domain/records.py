@@ -50,6 +50,8 @@ class StepRecord:
     """Wall seconds of this update; only this field may differ between two equal runs."""
     update_norm: float | None = None
     """L2 norm of the change of all parameters in this update; None: not measured at this update."""
+    skipped: bool = False
+    """Whether the training's own rule left this update out; its batch is consumed."""
 
 
 @dataclass(frozen=True, kw_only=True)

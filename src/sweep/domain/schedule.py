@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweep.domain.shapes import SHAPES
+from sweep.domain.shapes import LINES, SHAPES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +39,11 @@ def learning_rates(
     `_linear_warmup` of ai2-olmo and OLMo-core.
     """
     decay = steps - warmup.steps - hold_steps
-    fraction = SHAPES[shape]
     rising = [warmup.start + (peak - warmup.start) * i / warmup.steps for i in range(1, warmup.steps)]
-    falling = [fraction(i / decay, final_fraction) * peak for i in range(1, decay + 1)]
+    if shape in LINES:
+        falling = [LINES[shape](peak, peak * final_fraction, i, decay) for i in range(1, decay + 1)]
+    else:
+        falling = [SHAPES[shape](i / decay, final_fraction) * peak for i in range(1, decay + 1)]
     return np.array([*rising, *[peak] * (hold_steps + min(warmup.steps, 1)), *falling], dtype=np.float64)
 
 

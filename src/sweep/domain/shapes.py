@@ -59,6 +59,23 @@ SHAPES: dict[str, Shape] = {
     for shape in (linear, cosine, sqrt, square, exponential, mirror_cosine, cosine_linear, constant)
 }
 
+
+def wsd(peak: float, last: float, update: int, updates: int) -> float:
+    """As OLMo-core's WSD decays."""
+    return last + (peak - last) * (updates - update) / updates
+
+
+def linear_with_warmup(peak: float, last: float, update: int, updates: int) -> float:
+    """As OLMo-core's LinearWithWarmup decays."""
+    return peak - (peak - last) * (update / updates)
+
+
+LINES: dict[str, Callable[[float, float, int, int], float]] = {
+    line.__name__: line for line in (wsd, linear_with_warmup)
+}
+"""(peak, last rate, update from 1, updates) -> rate. They are `linear` with the last bits of OLMo-core's schedulers of
+these names, for an anneal that is to be theirs exactly."""
+
 UNIFORM = "uniform"
 WEIGHTS = (UNIFORM, *(name for name in SHAPES if name not in ("constant", "exponential")))
 """What an average of checkpoints may emulate: not constant, which would give all weight to the last checkpoint, and not

@@ -16,7 +16,7 @@ from torch import Tensor
 from sweep.evaluate.buffers import CPU, GPU, BatchSizes, Scratch
 from sweep.evaluate.matmul import Matmul
 from sweep.evaluate.transformer_weights import Block, blocks, check_supported, fp32, norm
-from sweep.evaluate.tree_batches import SegmentGroup, TreeBatch
+from sweep.evaluate.tree_batches import ALL_BEFORE, SegmentGroup, TreeBatch, narrowed
 
 
 class Body:
@@ -35,6 +35,8 @@ class Body:
         self.embedding = fp32(transformer.wte.weight)
         self.final_norm = norm(transformer.ln_f)
         self.blocks = blocks(model)
+        self.windows: list[int] = getattr(self.config, "windows", None) or [ALL_BEFORE] * len(self.blocks)
+        """Of each layer the nodes that a node attends to, itself among them."""
         head = self.embedding if self.config.weight_tying else fp32(transformer.ff_out.weight)
         self.head = head / math.sqrt(self.config.d_model) if self.config.scale_logits else head
         self.head_parts = [Matmul(rows) for rows in self.head.split(self.sizes.head_columns)]
@@ -48,6 +50,7 @@ class Body:
         rotation = self._rotation(batch)
         qkv = self.scratch.take("qkv", len(x), sum(self.widths))
         q, kv = qkv.split([self.widths[0], 2 * self.widths[1]], dim=-1)
+        groups = {window: narrowed(batch.groups, batch.position, window) for window in {*self.windows}}
         # before the first attention a node depends on its token alone, so each token is projected once
         projected = self._project(self.blocks[0], token, qkv.new_empty(len(token), qkv.shape[1]))
         for layer, block in enumerate(self.blocks):
@@ -58,10 +61,11 @@ class Body:
                     self._project(block, x[rows], qkv[rows])
                 self._rotate(qkv[rows], rotation[rows])
             if layer < len(self.blocks) - 1:
-                attended = self._attend(q, kv, batch.groups)
+                attended = self._attend(q, kv, groups[self.windows[layer]])
             else:  # after the last keys and values only the nodes that predict matter
                 x, q = x.index_select(0, batch.row), q.index_select(0, batch.row)
-                attended = self._attend(q, kv, batch.row_groups)
+                of_rows = batch.position.index_select(0, batch.row)
+                attended = self._attend(q, kv, narrowed(batch.row_groups, of_rows, self.windows[layer]))
             for rows in self._slices(len(x)):
                 self._residual(block, x[rows], attended[rows])
         return self.final_norm(x)
@@ -98,8 +102,9 @@ class Body:
                 part.unflatten(0, (group.num_segments, -1)).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
                 for part in (q[group.queries], *seen.chunk(2, -1))
             )
+            causal = group.key is None and group.mask is None
             heads = F.scaled_dot_product_attention(
-                query, key, value, group.mask, is_causal=group.key is None, enable_gqa=query.shape[1] != key.shape[1]
+                query, key, value, group.mask, is_causal=causal, enable_gqa=query.shape[1] != key.shape[1]
             )
             out[group.queries] = heads.transpose(1, 2).flatten(2).flatten(0, 1)
         return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from torch import Tensor
 from sweep.evaluate.attention_layout import Ints, SegmentKeys, count, new_indices, similar_segments
 from sweep.evaluate.pack import Pack
 
+ALL_BEFORE = -1
+"""A window without an end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentGroup:
@@ -22,9 +26,10 @@ class SegmentGroup:
     queries: slice
     """The S * Q queries of the group among all."""
     key: Tensor | None
-    """(S * K,) node of each key; None: the keys are the queries' nodes, causally."""
+    """(S * K,) node of each key; None: the keys are the queries' nodes."""
     mask: Tensor | None
-    """(S or 1, 1, Q, K) is added to the attention scores: 0 or -inf; None: every query attends to every key."""
+    """(S or 1, 1, Q, K) is added to the attention scores: 0 or -inf; None: every query attends to every key, or
+    causally to the queries' nodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,3 +161,23 @@ class TreeBatches:
 def _ends(sizes: NDArray[np.int32]) -> Ints:
     """0, and then the end of each part when parts of these sizes stand one after another."""
     return np.concatenate(([0], np.cumsum(sizes)))
+
+
+def narrowed(groups: tuple[SegmentGroup, ...], position: Tensor, window: int) -> tuple[SegmentGroup, ...]:
+    """The groups where a node attends to the last `window` nodes on its path alone, itself among them.
+
+    `position` (all queries,) is the depth of each query. The keys of a segment are a path from the root, so that the
+    depth of a key is its place.
+    """
+    if window == ALL_BEFORE or not len(position) or int(position.max()) < window:
+        return groups
+    return tuple(_narrowed(group, position[group.queries], window) for group in groups)
+
+
+def _narrowed(group: SegmentGroup, position: Tensor, window: int) -> SegmentGroup:
+    depth = position.view(group.num_segments, 1, -1, 1)
+    num_keys = depth.shape[2] if group.key is None else len(group.key) // group.num_segments
+    distance = depth - torch.arange(num_keys, device=depth.device)
+    seen = (distance >= 0) & (distance < window)
+    mask = torch.zeros(seen.shape, device=depth.device).masked_fill_(~seen, -torch.inf)
+    return dataclasses.replace(group, mask=mask)

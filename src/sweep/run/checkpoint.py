@@ -16,6 +16,7 @@ from sweep.checkpoints import (
     examine,
     has_optimizer,
     identity,
+    is_step_folder,
     named_files,
     read_config,
     read_position,
@@ -27,6 +28,7 @@ from sweep.domain.errors import Refusal
 from sweep.domain.redaction import holds_secret, redact
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
 from sweep.run.embedded import embedded_checkpoint
+from sweep.run.olmo_core import olmo_core_checkpoint
 from sweep.run.published import imported_checkpoint, published_checkpoint
 from sweep.system.files import file_digest
 from sweep.system.store import Store
@@ -50,6 +52,8 @@ def open_checkpoint(
     folder = Path(choice.checkpoint.path or "")
     if (folder / "config.yaml").is_file():
         return _checked(store, folder, choice)
+    if is_step_folder(folder):
+        return _from_store(store, olmo_core_checkpoint(store, choice), choice)
     if choice.needs_optimizer:
         raise _no_optimizer(choice)
     return _from_store(store, imported_checkpoint(store, choice), choice)

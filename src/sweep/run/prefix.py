@@ -29,6 +29,7 @@ from sweep.system.stop_signals import ASKED, Stopped, asked
 from sweep.system.store import Store
 from sweep.training.divergence import Diverged, check_losses, highest_sound
 from sweep.training.loop import UpdateRules, anneal, configure_passes
+from sweep.training.skipping import SkipRule
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ class Training:
     z_loss: float
     masked: Callable[[np.ndarray], np.ndarray] | None = None
     """Marks the instances of a batch that are left out of the loss; None: no instance is."""
+    counts_last: bool = True
+    """As `UpdateRules.counts_last`."""
+    skip: SkipRule | None = None
+    """Which updates are skipped; None: none is."""
     save_interval: int
     """Updates between two interim states."""
     keep_interval: int | None
@@ -95,7 +100,7 @@ def train(store: Store, training: Training, *, on_step: Callable[[StepRecord], N
             on_step(record)
         if state is not None:
             try:
-                for record in _updates(training, state, done):
+                for record in _updates(training, state, tuple(steps)):
                     steps.append(record)
                     on_step(record)
                     check_losses(steps, vocab_size=state.config.model.vocab_size)
@@ -211,19 +216,22 @@ def loading_device(device: torch.device, ranks: Ranks) -> torch.device:
     return device if ranks.size == 1 else torch.device("cpu" if ranks.leads else "meta")
 
 
-def _updates(training: Training, state: TrainingState, done: int) -> Iterator[StepRecord]:
-    """Does the updates after the first `done` and keeps `state.position` up to date."""
+def _updates(training: Training, state: TrainingState, before: tuple[StepRecord, ...]) -> Iterator[StepRecord]:
+    """Does the updates after those of `before` and keeps `state.position` up to date."""
+    done = len(before)
     rates, position, compute, ranks = training.rates, training.position, training.compute, training.ranks
     rules = UpdateRules(
         max_grad_norm=training.max_grad_norm,
         z_loss=training.z_loss,
         masked=training.masked,
+        counts_last=training.counts_last,
+        skip=training.skip,
         precision=compute.precision,
         micro_batch_size=compute.micro_batch_size,
         ranks=ranks,
     )
     batches = training.data.batches(done, len(rates), rows=ranks.share(position.batch_size))
-    records = anneal(state.model, state.optimizer, batches, rates[done:], rules, first_update=done + 1)
+    records = anneal(state.model, state.optimizer, batches, rates[done:], rules, before=before)
     with Progress(training.name, total=len(rates), done=done, shown=ranks.leads) as bar:
         for record in records:
             state.position = training.data.after(record.update, lr=record.lr)

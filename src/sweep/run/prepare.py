@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from sweep.checkpoints import TrainingState, hyperparameters, load_state, matrix_parameters, read_position, z_loss
+from sweep.checkpoints import (
+    TrainingState,
+    hyperparameters,
+    load_state,
+    matrix_parameters,
+    olmo_core_rules,
+    read_position,
+    z_loss,
+)
 from sweep.config import Anneal, Compute, Data, Model, RunConfig, Tasks
 from sweep.data import InstanceFilter, read_heldout
 from sweep.domain import cache_versions
@@ -32,6 +40,7 @@ from sweep.run.text_rules import ModelTokenizer, model_tokenizer
 from sweep.run.training_data import TrainingData, check_data_is_named, read_data
 from sweep.system.ranks import Ranks, local_rank
 from sweep.system.store import Store
+from sweep.training.skipping import SkipRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +138,8 @@ class AnnealSetup:
             max_grad_norm=self.plan.max_grad_norm,
             z_loss=self.z_loss,
             masked=_instance_filter(self.checkpoint),
+            counts_last=olmo_core_rules(self.checkpoint.config) is None,
+            skip=self._skip,
             save_interval=self.anneal.save_interval,
             keep_interval=None,
             keep=self.anneal.keep,
@@ -141,6 +152,14 @@ class AnnealSetup:
     def z_loss(self) -> float:
         """Factor on log(Z)^2 in the objective."""
         return z_loss(self.checkpoint.config) if self.anneal.z_loss is None else self.anneal.z_loss
+
+    @property
+    def _skip(self) -> SkipRule | None:
+        """Which updates the training's optimizer skips."""
+        rules = olmo_core_rules(self.checkpoint.config)
+        if rules is None or rules.skip_sigma is None:
+            return None
+        return SkipRule(sigma=rules.skip_sigma, window=rules.skip_window, of_norms=self.plan.max_grad_norm is not None)
 
     def load(self) -> TrainingState:
         """The state before the first update; with several ranks the first loads it, and it is sharded then."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sweep import data
-from sweep.checkpoints import data_paths
+from sweep.checkpoints import data_chunk, data_paths
 from sweep.config import Data
 from sweep.config.published import from_hub
 from sweep.domain.digests import digest
@@ -42,6 +42,16 @@ class TrainingData:
     """Source -> its files, its instances, and how many of them the anneal takes; for people."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Own:
+    """The data of the checkpoint's own training, and where it is in them."""
+
+    paths: Sequence[str]
+    position: Position
+    chunk: int
+    """Instances that stay neighbours in its order."""
+
+
 @dataclass(frozen=True)
 class _Source:
     """A source of the mixture, or the only source there is."""
@@ -68,9 +78,11 @@ def read_data(
     model, updates = checkpoint.config.model, len(plan.learning_rates)
     dtype = chosen.dtype or checkpoint.config.data.memmap_dtype
     _check_dtype(dtype, model.vocab_size)
+    chunk = data_chunk(checkpoint.config) if plan.sequence_length == plan.position.sequence_length else 1
     reader = TokenFileReader(store=store, tokenizer=tokenizer.file, rules=tokenizer.rules, dtype=dtype)
     names = [chosen.name] if chosen.sources is None else [*chosen.sources]
-    sources = [_source(reader, chosen, checkpoint, plan.start, name, seed=seed) for name in names]
+    own = _Own(paths=data_paths(checkpoint.config), position=plan.start, chunk=chunk)
+    sources = [_source(reader, chosen, own, name, seed=seed) for name in names]
     mixture = data.Mixture(
         parts=tuple(source.part for source in sources), position=plan.start, batch_size=plan.batch_size
     )
@@ -79,7 +91,7 @@ def read_data(
     if not isinstance(order, data.Continued):
         identity.append(order.identity())
     files = [file for source in sources for file in source.files.files]
-    instances = data.Instances(files, sequence_length=plan.sequence_length, dtype=dtype)
+    instances = data.Instances(files, sequence_length=plan.sequence_length, dtype=dtype, chunk=chunk)
     vocab_size = model.embedding_size or model.vocab_size
     window = _window(store, instances, order, vocab_size=vocab_size, identity=identity)
     _examine_once(store, window, sources, chosen, updates=updates, identity=identity)
@@ -99,9 +111,7 @@ def _check_dtype(dtype: str, vocab_size: int) -> None:
         )
 
 
-def _source(
-    reader: TokenFileReader, chosen: Data, checkpoint: CheckpointFolder, position: Position, name: str, *, seed: int
-) -> _Source:
+def _source(reader: TokenFileReader, chosen: Data, checkpoint: _Own, name: str, *, seed: int) -> _Source:
     """The files and the order of one source; Refusal naming its key if it can't be read."""
     if chosen.sources is None:
         paths, weight = chosen.paths, 1.0
@@ -109,11 +119,12 @@ def _source(
         paths, weight = chosen.sources[name].paths, chosen.sources[name].weight
     key = _key(chosen, name)
     try:
-        files = reader.own(data_paths(checkpoint.config), chosen.root) if paths is None else reader.given(paths)
-        instances = data.Instances(files.files, sequence_length=position.sequence_length, dtype=reader.dtype)
+        files = reader.own(checkpoint.paths, chosen.root) if paths is None else reader.given(paths)
+        length = checkpoint.position.sequence_length
+        instances = data.Instances(files.files, sequence_length=length, dtype=reader.dtype, chunk=checkpoint.chunk)
         _check_use(instances, key)
         size = len(instances)
-        order = _order(chosen, size, position, own=paths is None, seed=seed)
+        order = _order(chosen, size, checkpoint, own=paths is None, seed=seed)
     except Refusal:
         raise
     except (OSError, ValueError) as error:
@@ -139,18 +150,18 @@ def _check_use(instances: data.Instances, key: str) -> None:
         )
 
 
-def _order(chosen: Data, size: int, position: Position, *, own: bool, seed: int) -> data.DataOrder:
+def _order(chosen: Data, size: int, checkpoint: _Own, *, own: bool, seed: int) -> data.DataOrder:
     """The order of one source's `size` instances.
 
     The sources of a mixture are drawn instance by instance, and of these only the checkpoint's own data continues.
     """
-    mixed = chosen.sources is not None
+    mixed, position, chunk = chosen.sources is not None, checkpoint.position, checkpoint.chunk
     batch_size = 1 if mixed else position.batch_size
     data.check_batch(size, batch_size)
     if chosen.position == "fresh" or (mixed and not own):
         return data.Fresh(num_instances=size, position=position, batch_size=batch_size, seed=seed)
     data.check_position(size, position, batch_size)
-    return data.Continued(num_instances=size, position=position, batch_size=batch_size, shuffle_seed=seed)
+    return data.Continued(num_instances=size, position=position, batch_size=batch_size, shuffle_seed=seed, chunk=chunk)
 
 
 def _window(

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 UNSHARDED = "an OLMo unsharded folder (config.yaml, model, optim, train.pt)"
-READ = f"{UNSHARDED}, or a Hugging Face folder of an OLMo (config.json, *.safetensors)"
+STEP_FOLDER = "a step folder of OLMo-core (model_and_optim/.metadata, config.json, train/rank0.pt)"
+READ = f"{UNSHARDED}, {STEP_FOLDER}, or a Hugging Face folder of an OLMo (config.json, *.safetensors)"
 CONVERT = "convert it to one of these: " + READ
 LAYOUTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (
@@ -33,9 +34,9 @@ LAYOUTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "ai2-olmo's scripts/unshard.py makes it unsharded",
     ),
     (
-        "a torch.distributed.checkpoint folder, as OLMo-core writes it",
+        "a part of a step folder of OLMo-core, or another torch.distributed.checkpoint folder",
         (".metadata", "*.distcp", "model_and_optim/.metadata", "model_and_optim/*.distcp"),
-        "this layout is not read; OLMo-core converts it to the Hugging Face format",
+        f"allowed: {STEP_FOLDER}; a copy without hidden files loses .metadata",
     ),
     ("a GGUF file for llama.cpp", ("*.gguf",), "take the Hugging Face folder that it was made from"),
     ("a NeMo checkpoint", ("*.nemo",), CONVERT),
@@ -54,6 +55,8 @@ def check_layout(folder: Path) -> None:
         gguf = " (a GGUF file for llama.cpp)" if folder.suffix == ".gguf" else ""
         raise ValueError(f"it is a file{gguf}; allowed: {READ}")
     if (folder / "config.yaml").is_file() and any((folder / f"model.{end}").is_file() for end in ("safetensors", "pt")):
+        return
+    if all((folder / name).is_file() for name in ("model_and_optim/.metadata", "config.json", "train/rank0.pt")):
         return
     for layout, patterns, remedy in LAYOUTS:
         if any(next(folder.glob(pattern), None) is not None for pattern in patterns):

@@ -1,14 +1,14 @@
 """The training loop. It follows an array of learning rates and knows no shape.
 
 The update is ai2-olmo's (`olmo/train.py`, `train_step`): summed cross-entropy over the batch's B*T input tokens,
-gradients clipped by their global norm, AdamW at the learning rate of this update.
+gradients clipped by their global norm, AdamW at the learning rate of this update. By its rules it is OLMo-core's.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from sweep.domain.records import StepRecord
 from sweep.system.ranks import ALONE, Ranks
 from sweep.training.divergence import check_finite
 from sweep.training.loss import IGNORED, loss_and_gradient
+from sweep.training.skipping import Skipping, SkipRule
 
 UPDATE_NORM_INTERVAL = 10
 """The norm of every tenth update is measured: it costs 1 to 3 % of an update on a CPU."""
@@ -38,6 +39,11 @@ class UpdateRules:
 
     They still count among the batch's tokens, as in ai2-olmo.
     """
+    counts_last: bool = True
+    """Whether an instance's last token, which has no label, counts among the batch's tokens: as in ai2-olmo, and not as
+    in OLMo-core."""
+    skip: SkipRule | None = None
+    """Which updates are skipped; None: none is."""
     precision: str = "fp32"
     """"bf16": forward and backward pass run under bf16 autocast, as in ai2-olmo's amp_bf16."""
     micro_batch_size: int | None = None
@@ -53,23 +59,25 @@ def anneal(
     learning_rates: np.ndarray,
     rules: UpdateRules,
     *,
-    first_update: int = 1,
+    before: Sequence[StepRecord] = (),
 ) -> Iterator[StepRecord]:
     """Do one update for each batch (B, T) of token ids, at its learning rate, and yield its record.
 
-    `first_update` is the number of the first one; all batches have one size. Raises Diverged if the loss or the norm of
-    the gradient is not finite; that update has no record.
+    `before` holds the records of the updates that are done; all batches have one size. Raises Diverged if the loss or
+    the norm of the gradient is not finite; that update has no record.
     """
     model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    skipping = None if rules.skip is None else Skipping(rules.skip, before)
     started = time.perf_counter()
-    for update, (batch, lr) in enumerate(zip(batches, learning_rates, strict=True), first_update):
+    for update, (batch, lr) in enumerate(zip(batches, learning_rates, strict=True), len(before) + 1):
         optimizer.zero_grad(set_to_none=True)
         loss = rules.ranks.mean(_add_gradients(model, batch, rules, device=parameters[0].device))
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, rules.max_grad_norm or float("inf"))
-        for group in optimizer.param_groups:
-            group["lr"] = float(lr)
-        update_norm = _step(optimizer, measured=update % UPDATE_NORM_INTERVAL == 0)
+        set_rates(optimizer, float(lr))
+        skipped = skipping is not None and skipping.skips(float(loss), float(grad_norm))
+        measured = update % UPDATE_NORM_INTERVAL == 0
+        update_norm = (0.0 if measured else None) if skipped else _step(optimizer, measured=measured)
         record = StepRecord(
             update=update,
             lr=float(lr),
@@ -78,11 +86,18 @@ def anneal(
             param_norm=float(torch.nn.utils.get_total_norm(parameters)),
             update_norm=update_norm,
             tokens=update * batch.size * rules.ranks.size,
+            skipped=skipped,
             seconds=time.perf_counter() - started,  # last, because the figures above wait for the device
         )
         check_finite(record)
         yield record
         started = time.perf_counter()
+
+
+def set_rates(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of every group; a group may have a rate of its own, in proportion."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
 def configure_passes(model: OLMo, *, activation_checkpointing: bool, compile: bool) -> None:
@@ -97,9 +112,10 @@ def configure_passes(model: OLMo, *, activation_checkpointing: bool, compile: bo
 def _add_gradients(model: OLMo, batch: np.ndarray, rules: UpdateRules, *, device: torch.device) -> torch.Tensor:
     """Add the gradient of a batch to the parameters; returns its cross-entropy in nats per token."""
     ids = torch.as_tensor(batch, device=device)
-    labels = ids
+    labels, tokens = ids, ids.numel() - (0 if rules.counts_last else len(ids))
     if rules.masked is not None and (masked := rules.masked(batch)).any():
         labels = ids.masked_fill(torch.as_tensor(masked, device=device).unsqueeze(-1), IGNORED)
+        tokens += 0 if rules.counts_last else int(masked.sum())  # of these OLMo-core counts the last token too
     loss = torch.zeros((), device=device)
     size = rules.micro_batch_size or len(ids)
     for micro_ids, micro_labels in zip(ids.split(size), labels.split(size), strict=True):
@@ -107,7 +123,7 @@ def _add_gradients(model: OLMo, batch: np.ndarray, rules: UpdateRules, *, device
         bf16 = rules.precision == "bf16"
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             logits = model(micro_ids).logits
-        loss += loss_and_gradient(logits.detach(), micro_labels, z_loss=rules.z_loss, tokens=ids.numel())
+        loss += loss_and_gradient(logits.detach(), micro_labels, z_loss=rules.z_loss, tokens=tokens)
         logits.backward(logits.detach())
     return loss
 
