@@ -35,7 +35,6 @@ OWNERS = {
     "rich": {"system", "sweeps", "commands"},
     "submitit": {"launch"},
     "huggingface_hub": {"checkpoints"},
-    "matplotlib": {"page"},
     "scipy": {"analysis", "page", "planning"},
     "sklearn": {"analysis"},
     "torch": {"checkpoints", "training", "evaluate", "run", "system", "commands"},

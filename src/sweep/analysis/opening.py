@@ -57,6 +57,12 @@ def leading(answers: Answers) -> Outcome | None:
     return next((outcome for outcome in gained if outcome.name in telling), next(iter(gained), None))
 
 
+def leading_first(answers: Answers) -> list[Outcome]:
+    """The primary outcomes that anneals have, the leading one first."""
+    lead = leading(answers)
+    return sorted(answers.gained(), key=lambda outcome: outcome != lead)
+
+
 def _nothing(answers: Answers) -> str:
     return (
         f"No finished anneal has scores before and after it, so nothing can be said yet ({run_counts(answers.runs)})."

@@ -18,15 +18,18 @@ import pandas as pd
 from sweep.analysis.answers import Answers, answer, table
 from sweep.analysis.effects import effects
 from sweep.analysis.factors import varying_axes
-from sweep.analysis.findings import MATTERING, TABLES_OF, findings, next_commands, run_counts
+from sweep.analysis.findings import MATTERING, RUNS, TABLES_OF, findings, next_commands, run_counts
 from sweep.analysis.gaussian_process import importances
 from sweep.analysis.opening import Opening, opening
 from sweep.analysis.wording import listed
 from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
+from sweep.page.charts import Picture
 from sweep.page.figures import FIGURES_OF, FIRST, report_figures, table_figures
-from sweep.page.html import Question, Report, Section, page
+from sweep.page.html import Question, Report, Section, first_picture, page
 from sweep.page.plain import as_json, summary
+from sweep.page.svg import alone
+from sweep.sweeps.listing import listing
 from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes, readable
 from sweep.sweeps.paired_documents import paired_documents, without_records
 from sweep.sweeps.questions import Part, parts, recorded_questions
@@ -42,9 +45,9 @@ sweep report steps grid --out both                  two sweeps as one report, in
 sweep report main --mlflow sweep                    from what MLflow has in the experiment `sweep`
 sweep report --csv runs.csv --axes lr,frac --outcome loss
 """
-OF_A_QUESTION = re.compile(r"\d+-[a-z_]+\.(csv|png)")
+OF_A_QUESTION = re.compile(r"\d+-[a-z_]+\.csv")
 """Names of the files of one question of several."""
-PAGE, FIGURES = "report.html", "figures"
+PAGE, FIGURES, FIRST_PICTURE = "report.html", "figures", "report.svg"
 LOCK_WAIT_S = 20.0
 """How long to wait for a lock of MLflow's, in seconds."""
 MOST_NORMS = 6
@@ -96,7 +99,9 @@ def report_sweeps(
     folder, title = out or sweeps[0] / "report", f"sweep {', '.join(sweep.name for sweep in sweeps)}"
     whole = together or len(sweeps) > 1
     found = [Part("", runs)] if whole else parts(runs, params, recorded_questions(sweeps[0]))
-    sections = [_answered(part, params, number if len(found) > 1 else None) for number, part in enumerate(found, 1)]
+    sections = [
+        _answered(part, params, number if len(found) > 1 else None, folder) for number, part in enumerate(found, 1)
+    ]
     if names := without_records(runs):
         left_out.append(f"Records are gone, so gains are not tested on all tasks: {listed(names)}.")
     report = Report(title, [f"{run_counts(runs)}.", *_introduction(runs, found), *left_out], sections)
@@ -107,8 +112,8 @@ def report_sweeps(
     return report, written
 
 
-def _answered(part: Part, params: Sequence[str], number: int | None) -> Section:
-    """The answers to one question; of several, its figures and tables have its `number`."""
+def _answered(part: Part, params: Sequence[str], number: int | None, folder: Path) -> Section:
+    """The answers to one question, for a page in `folder`; of several, its pictures and tables have its `number`."""
     answers = answer(part.rows, [*params, *digest_axes(part.rows, params)], paired_documents)
     prefix = "" if number is None else f"{number}-"
     figures, tables, said = report_figures(answers, _some_steps(answers)), answers.tables(), findings(answers)
@@ -116,8 +121,9 @@ def _answered(part: Part, params: Sequence[str], number: int | None) -> Section:
         Question(
             title=question,
             sentences=said.get(question, []),
-            figures={prefix + name: figures[name] for name in FIGURES_OF[question] if name in figures},
+            pictures={prefix + name: figures[name] for name in FIGURES_OF[question] if name in figures},
             tables={prefix + name: tables[name] for name in names if name in tables},
+            runs=listing(part.rows, answers, folder) if question == RUNS else None,
         )
         for question, names in TABLES_OF.items()
     ]
@@ -125,7 +131,7 @@ def _answered(part: Part, params: Sequence[str], number: int | None) -> Section:
         title="" if number is None else f"{number}. {part.title}",
         opening=opening(answers),
         first=next((prefix + name for name in FIRST if name in figures), ""),
-        questions=[question for question in questions if question.sentences or question.figures or question.tables],
+        questions=[q for q in questions if q.sentences or q.pictures or q.tables or q.runs is not None],
         commands=next_commands(answers),
     )
 
@@ -181,7 +187,7 @@ def report_csv(file: Path, names: Sequence[str], outcome: str, out: Path | None)
     question = Question(
         title=MATTERING,
         sentences=shares,
-        figures=table_figures(runs, axes, outcome, of_terms, next(iter(noise), None)),
+        pictures=table_figures(runs, axes, outcome, of_terms, next(iter(noise), None)),
         tables={name: table(records) for name, records in answers.items() if records},
     )
     section = Section(opening=Opening(tuple(shares[:1]), None), first="effects", questions=[question], commands=[])
@@ -224,16 +230,18 @@ def _some_steps(answers: Answers) -> dict[str, pd.DataFrame]:
 
 
 def _write(folder: Path, report: Report) -> Path:
-    """Write page, figures and tables; the path of the page, which appears whole."""
+    """Write page, pictures and tables; the path of the page, which appears whole."""
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    for earlier in (*folder.glob("*.csv"), *folder.glob(f"{FIGURES}/*.png")):
-        if OF_A_QUESTION.match(earlier.name):
-            earlier.unlink()  # of a report that found more questions
+    for earlier in (*folder.glob("*.csv"), *folder.glob(f"{FIGURES}/*")):
+        if OF_A_QUESTION.match(earlier.name) or earlier.parent.name == FIGURES:
+            earlier.unlink()  # of a report that found more questions, or had other pictures
     for question in (question for section in report.sections for question in section.questions):
         for name, rows in question.tables.items():
             rows.to_csv(folder / f"{name}.csv", index=False)
-        for name, (_, data) in question.figures.items():
-            (folder / FIGURES / f"{name}.png").write_bytes(data)
+        for name, picture in question.pictures.items():
+            (folder / FIGURES / f"{name}.svg").write_text(alone(picture), encoding="utf-8")
+    if (first := first_picture(report)) is not None:
+        (folder / FIRST_PICTURE).write_text(alone(Picture(first.title, first.charts[:1])), encoding="utf-8")
     part = folder / f".{PAGE}.{os.getpid()}"
     part.write_text(page(report), encoding="utf-8")
     os.replace(part, folder / PAGE)

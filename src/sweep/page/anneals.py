@@ -1,4 +1,4 @@
-"""Figures of what the anneals gained: by length, peak, shape, arm and cost."""
+"""Pictures of what the anneals gained: by length, peak, shape, arm, setting and cost."""
 
 from __future__ import annotations
 
@@ -6,184 +6,205 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 
-from sweep.analysis.answers import Answers
+from sweep.analysis.answers import Answers, settings_text
 from sweep.analysis.effects import Noise
 from sweep.analysis.factors import Axis
 from sweep.analysis.gains import Z
+from sweep.analysis.opening import leading_first
 from sweep.analysis.outcomes import Outcome
-from sweep.page.style import (
-    COLORS,
-    GREY,
-    gain_label,
-    legend,
-    numeric_x,
-    panels,
-    series_style,
-    tokens_unit,
-    unit,
-    with_half_width,
-)
+from sweep.analysis.settings import SettingGain
+from sweep.analysis.wording import amount, capital, count, duration, unit, words
+from sweep.page.charts import Chart, Point, Series
 
 STEPS, SHAPE, CHECKPOINT = "anneal.steps", "anneal.shape", "checkpoint"
 PEAKS = ("anneal.peak_lr", "anneal.peak_scale")
 UNITS = {STEPS: "updates", "anneal.peak_lr": "learning rate", "anneal.peak_scale": "times the current LR"}
+MOST_SERIES = 8
+MOST_SETTINGS = 25
+"""Settings of one picture; of more, the best."""
 
 
-def by_steps(answers: Answers) -> Figure | None:
-    """Gain against length, a line for each checkpoint and shape."""
-    return _lines(answers, STEPS, (CHECKPOINT, SHAPE))
+def by_steps(answers: Answers) -> list[Chart]:
+    """Gain against length, a line for each checkpoint, peak and shape, as far as there are colours."""
+    peaks = [name for name in PEAKS if _varies(answers, name)]
+    return _lines(answers, STEPS, (CHECKPOINT, *peaks, SHAPE))
 
 
-def by_peak(answers: Answers) -> Figure | None:
+def by_peak(answers: Answers) -> list[Chart]:
     """Gain against the peak learning rate, a line for each length."""
     peak = next((name for name in PEAKS if _varies(answers, name)), None)
-    return None if peak is None else _lines(answers, peak, (STEPS,))
+    return [] if peak is None else _lines(answers, peak, (STEPS,))
 
 
-def by_shape(answers: Answers) -> Figure | None:
+def by_shape(answers: Answers) -> list[Chart]:
     """Gain against length, a line for each shape."""
-    return _lines(answers, STEPS, (SHAPE,)) if _varies(answers, SHAPE) else None
+    return _lines(answers, STEPS, (SHAPE,)) if _varies(answers, SHAPE) else []
 
 
-def heat_map(answers: Answers) -> Figure | None:
-    """Gain by checkpoint and length, with its interval as text."""
-    table = _settings(answers)
-    if table.empty or not _varies(answers, STEPS) or table[CHECKPOINT].nunique() < 2:
-        return None
-    figure, grid = panels(answers.gained(), width=4.8)
-    for axes, outcome in grid:
-        means = _mean_gains(answers, table, outcome, [CHECKPOINT, STEPS])
-        rows, columns = list(dict.fromkeys(means[CHECKPOINT])), sorted(means[STEPS].unique())
-        gains, halves = (
-            means.pivot(index=CHECKPOINT, columns=STEPS, values=values).loc[rows, columns]
-            for values in ("gain", "half")
+def settings(answers: Answers) -> list[Chart]:
+    """The gain of each setting with its interval, the best first: how flat the optimum is."""
+    charts = []
+    for outcome in leading_first(answers):
+        own = sorted((s for s in answers.settings if s.outcome == outcome.name), key=lambda s: -s.gain)
+        several = len({s.checkpoint for s in own}) > 1
+        groups: dict[str, list[Point]] = {"the best": [], "not told from the best": [], "less": []}
+        order = []
+        for setting in own[:MOST_SETTINGS]:
+            label = settings_text(setting.settings).replace("anneal.", "")
+            at = f"{setting.checkpoint} {label}".strip() if several or not label else label
+            order.append(at)
+            kind = "the best" if setting.best else "less" if setting.apart else "not told from the best"
+            groups[kind].append(_setting_point(at, outcome, setting))
+        left_out = len(own) - MOST_SETTINGS
+        title = f"{capital(words(outcome))}{f' (the best {MOST_SETTINGS} of {len(own)})' if left_out > 0 else ''}"
+        charts.append(
+            Chart(
+                title=title,
+                at="setting",
+                value=gain_label(outcome),
+                series=[Series(name, points, quiet=name == "less") for name, points in groups.items() if points],
+                horizontal=True,
+                order=order,
+            )
         )
-        most = float(np.nanmax(np.abs(gains.to_numpy()))) or 1.0
-        axes.imshow(gains, cmap="PuOr_r", vmin=-1.6 * most, vmax=1.6 * most, aspect="auto")
-        for i, j in np.ndindex(gains.shape):
-            if np.isfinite(gain := gains.iat[i, j]):
-                axes.text(j, i, with_half_width(gain, halves.iat[i, j]), ha="center", va="center")
-        axes.set_xticks(range(len(columns)), [f"{c:g}" for c in columns])
-        axes.set_yticks(range(len(rows)), rows)
-        axes.grid(False)
-        axes.set(xlabel=f"{STEPS} (updates)", title=gain_label(outcome))
-    return figure
+    return charts
 
 
-def arms(answers: Answers) -> Figure | None:
+def arms(answers: Answers) -> list[Chart]:
     """The gain of each arm over its checkpoint, by tokens, with intervals over documents."""
     runs = answers.runs
     if "arm" not in runs or runs["arm"].nunique() < 2 or "cost/tokens" not in runs:
-        return None
-    size, word = tokens_unit(runs["cost/tokens"].max())
-    tokens = dict(zip(runs["run"], runs["cost/tokens"] / size, strict=True))
-    shift = 0.02 * runs["cost/tokens"].max() / size  # so that arms don't hide each other
-    figure, grid = panels(answers.primary)
-    for axes, outcome in grid:
-        factor = unit(outcome)[0]
-        for place, arm in enumerate(("decay", "constant", "merge")):
-            points = pd.DataFrame(
-                [
-                    (tokens[g.key] + (place - 1) * shift, factor * outcome.sign * g.delta, factor * Z * g.stderr)
-                    for g in answers.gains
-                    if (g.against, g.outcome, g.arm) == ("checkpoint", outcome.name, arm)
-                ],
-                columns=["tokens", "gain", "half"],
-            )
-            if len(points):
-                style, means = series_style(place), points.groupby("tokens").mean()
-                axes.plot(points["tokens"], points["gain"], linestyle="", alpha=0.3, **style)
-                axes.errorbar(means.index, means["gain"], means["half"], label=arm, markersize=9, **style)
-        axes.axhline(0, color=GREY, linewidth=1)
-        axes.set(xlabel=f"tokens annealed ({word})", ylabel=gain_label(outcome))
-        note = "bars: 95 % interval of one run over documents"
-        axes.text(0.01, 0.01, note, transform=axes.transAxes, color=GREY, fontsize=8)
-        legend(axes, "arm")
-    return figure
+        return []
+    tokens = dict(zip(runs["run"], runs["cost/tokens"], strict=True))
+    charts = []
+    for outcome in leading_first(answers):
+        factor, series = unit(outcome)[0], []
+        for arm, name in (("decay", "anneal"), ("constant", "matched control"), ("merge", "merge")):
+            points = [
+                Point(
+                    tokens[g.key],
+                    factor * outcome.sign * g.delta,
+                    f"{g.run}\n{amount(outcome, outcome.sign * g.delta, Z * g.stderr)}",
+                    factor * (outcome.sign * g.delta - Z * g.stderr),
+                    factor * (outcome.sign * g.delta + Z * g.stderr),
+                )
+                for g in answers.gains
+                if (g.against, g.outcome, g.arm) == ("checkpoint", outcome.name, arm)
+            ]
+            series += [Series(name, points, quiet=arm != "decay")] if points else []
+        charts.append(_chart(outcome, "tokens annealed (bars: 95 % over documents)", series, log=True))
+    return [chart for chart in charts if len(chart.series) > 1]
 
 
-def cost(answers: Answers) -> Figure | None:
+def cost(answers: Answers) -> list[Chart]:
     """Gain against seconds of annealing; a line joins the settings that no cheaper setting beats."""
-    table = _settings(answers)
-    if table.empty or not (table["seconds"] > 0).any():
-        return None
-    figure, grid = panels(answers.gained())
-    for axes, outcome in grid:
-        factor = unit(outcome)[0]
-        timed = table[(table["outcome"] == outcome.name) & (table["seconds"] > 0)]
-        for place, (checkpoint, group) in enumerate(timed.groupby(CHECKPOINT, sort=False)):
-            gain, style = factor * group["gain"], series_style(place)
-            half = None if group["low"].isna().any() else factor * (group["gain"] - group["low"]).astype(float)
-            axes.errorbar(group["seconds"], gain, half, linestyle="", alpha=0.6, label=checkpoint, **style)
-            ordered = group.sort_values("seconds")
-            best = ordered[ordered["gain"] == ordered["gain"].cummax()].drop_duplicates("gain")
-            axes.step(best["seconds"], factor * best["gain"], where="post", color=style["color"])
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set(xlabel="seconds of annealing, on the machine of the run", ylabel=gain_label(outcome))
-        legend(axes)
-    return figure
+    charts = []
+    for outcome in leading_first(answers):
+        timed = [s for s in answers.settings if s.outcome == outcome.name and s.seconds > 0]
+        timed.sort(key=lambda s: s.seconds)
+        series = []
+        for checkpoint in list(dict.fromkeys(s.checkpoint for s in timed))[:MOST_SERIES]:
+            own = [s for s in timed if s.checkpoint == checkpoint]
+            series.append(Series(checkpoint, [_setting_point(s.seconds, outcome, s) for s in own]))
+            gains = np.maximum.accumulate([s.gain for s in own])
+            frontier = [s for s, most in zip(own, gains, strict=True) if s.gain == most]
+            if len(frontier) > 1:
+                points = [Point(s.seconds, unit(outcome)[0] * s.gain) for s in frontier]
+                series.append(Series(f"best so far, {checkpoint}", points, "steps", quiet=True))
+        if series:
+            charts.append(_chart(outcome, "seconds of annealing, on the machine of the run", series, log=True))
+    return charts
 
 
-def by_axis(runs: pd.DataFrame, varying: Sequence[Axis], outcome: str, noise: Noise | None) -> Figure:
+def by_axis(runs: pd.DataFrame, varying: Sequence[Axis], outcome: str, noise: Noise | None) -> list[Chart]:
     """The means of any table's outcome against each axis, a line for each level of the axis with the fewest levels."""
-    sd = None if noise is None else noise.sd
-    figure, grid = panels(varying)
-    for axes, axis in grid:
+    charts = []
+    for axis in varying:
         others = [a for a in varying if a is not axis and not a.continuous]
         hue = min(others, key=lambda a: len(a.levels), default=None)
-        groups = (
-            [(None, runs)] if hue is None else [(str(level), runs[runs[hue.name] == level]) for level in hue.levels]
-        )
-        for place, (label, group) in enumerate(groups):
+        groups = [("", runs)] if hue is None else [
+            (f"{hue.name}={level}", runs[runs[hue.name] == level]) for level in hue.levels[:MOST_SERIES]
+        ]  # fmt: skip
+        series = []
+        for label, group in groups:
             means = group.groupby(axis.name)[outcome].agg(["mean", "size"])
-            half = None if sd is None else Z * sd / np.sqrt(means["size"])
-            x = means.index.astype(float if axis.numeric else str)
-            axes.errorbar(x, means["mean"], half, label=label, **series_style(place))
-        if axis.numeric:
-            numeric_x(axes, axis.levels)
-        axes.set(xlabel=axis.name, ylabel=outcome)
-        legend(axes, None if hue is None else hue.name)
-    return figure
+            points = []
+            for level, mean, size in means.itertuples():
+                half = None if noise is None or noise.sd is None else float(Z * noise.sd / np.sqrt(size))
+                at = float(level) if axis.numeric else str(level)
+                text = f"{axis.name}={level} {label}\n{mean:.4g} ({size} runs)"
+                points.append(
+                    Point(at, mean, text, None if half is None else mean - half, None if half is None else mean + half)
+                )
+            series.append(Series(label, points, "line"))
+        ticks = [float(level) for level in axis.levels] if axis.numeric else ()
+        charts.append(Chart(title=axis.name, at=axis.name, value=outcome, series=series, log=axis.log, ticks=ticks))
+    return charts
 
 
-def _lines(answers: Answers, x: str, hues: Sequence[str]) -> Figure | None:
+def gain_label(outcome: Outcome) -> str:
+    """The label of an axis that shows gains."""
+    name = unit(outcome)[1]
+    direction = "fall" if outcome.sign < 0 else "rise"
+    return f"gain: {direction} in {name}" if name else f"gain ({direction})"
+
+
+def _chart(outcome: Outcome, at: str, series: Sequence[Series], *, log: bool, ticks: Sequence[float] = ()) -> Chart:
+    return Chart(title=capital(words(outcome)), at=at, value=gain_label(outcome), series=series, log=log, ticks=ticks)
+
+
+def _setting_point(at: float | str, outcome: Outcome, setting: SettingGain) -> Point:
+    """A setting's gain with its interval over seeds."""
+    factor = unit(outcome)[0]
+    half = None if setting.low is None else setting.gain - setting.low
+    took = f", {duration(setting.seconds)}" if setting.seconds > 0 else ""
+    text = (
+        f"{setting.checkpoint} {settings_text(setting.settings)}\n{amount(outcome, setting.gain, half)}"
+        f"\n{setting.seeds} runs, {count(setting.tokens)} tokens{took}"
+    )
+    low, high = (None if end is None else factor * end for end in (setting.low, setting.high))
+    return Point(at, factor * setting.gain, text, low, high)
+
+
+def _lines(answers: Answers, x: str, hues: Sequence[str]) -> list[Chart]:
     """Gain against an axis, a line for each level of the hues, without hues that would need too many colours."""
     table = _settings(answers)
     if table.empty or not _varies(answers, x):
-        return None
-    varying = [hue for hue in hues if hue in table and table[hue].nunique() > 1]
-    while varying and len(table[varying].drop_duplicates()) > len(COLORS):
+        return []
+    varying = [hue for hue in hues if hue in table and hue != x and table[hue].nunique() > 1]
+    while varying and len(table[varying].drop_duplicates()) > MOST_SERIES:
         varying.pop()
     joined = not any(axis.name == x and axis.continuous for axis in answers.axes)
-    figure, grid = panels(answers.gained())
-    for axes, outcome in grid:
-        means = _mean_gains(answers, table, outcome, [*varying, x]).sort_values(x)
-        _draw_lines(axes, means, x, varying, joined=joined)
-        axes.axhline(0, color=GREY, linewidth=1)
-        axes.set(xlabel=f"{x} ({UNITS[x]})" if x in UNITS else x, ylabel=gain_label(outcome))
-        legend(axes, ", ".join(varying) or None)
-    return figure
+    charts = []
+    for outcome in leading_first(answers):
+        means = _mean_gains(answers, table, outcome, [*varying, x]).sort_values(
+            [*(h for h in varying if h != CHECKPOINT), x]
+        )
+        groups = list(means.groupby(varying, sort=False)) if varying else [((), means)]
+        series = []
+        for labels, group in groups:
+            name = ", ".join(_level(hue, label) for hue, label in zip(varying, labels, strict=True))
+            points = [_mean_point(outcome, x, name, row) for row in group.to_dict("records")]
+            series.append(Series(name, points, "line" if joined else "points"))
+        ticks = sorted({float(v) for v in means[x]}) if pd.api.types.is_numeric_dtype(means[x]) else ()
+        charts.append(_chart(outcome, f"{x} ({UNITS[x]})" if x in UNITS else x, series, log=True, ticks=ticks))
+    return charts
 
 
-def _draw_lines(axes: Axes, means: pd.DataFrame, x: str, hues: list[str], *, joined: bool) -> None:
-    groups = list(means.groupby(hues)) if hues else [((), means)]
-    numeric = pd.api.types.is_numeric_dtype(means[x])
-    for place, (labels, group) in enumerate(groups):
-        aside = (place - (len(groups) - 1) / 2) * 0.012  # so that intervals don't hide each other
-        values = group[x] * (1 + aside) if numeric else group[x].astype(str)
-        half = None if group["half"].isna().all() else group["half"]
-        style = series_style(place) | ({} if joined else {"linestyle": ""})
-        axes.errorbar(values, group["gain"], half, label=" ".join(map(str, labels)) or None, **style)
-    if numeric:
-        numeric_x(axes, means[x])
+def _level(hue: str, label: object) -> str:
+    short = f"{label:g}" if isinstance(label, float) else str(label)
+    return short if hue in (CHECKPOINT, SHAPE) else f"{hue.removeprefix('anneal.')} {short}"
+
+
+def _mean_point(outcome: Outcome, x: str, name: str, row: dict[str, float]) -> Point:
+    half = row["half"] if np.isfinite(row["half"]) else None
+    factor = unit(outcome)[0]
+    said = amount(outcome, row["gain"] / factor, None if half is None else half / factor)
+    text = f"{x}={row[x]:g} {name}\n{said}\nmean of {row['seeds']:g} runs"
+    ends = (None, None) if half is None else (row["gain"] - half, row["gain"] + half)
+    return Point(float(row[x]), row["gain"], text, *ends)
 
 
 def _settings(answers: Answers) -> pd.DataFrame:

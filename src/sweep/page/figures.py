@@ -1,63 +1,73 @@
-"""The figures of a report, each a PNG that is drawn from the answers, if there is something to draw."""
+"""The pictures of a report, each made from the answers if they have enough to show."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from sweep.analysis.answers import Answers
 from sweep.analysis.effects import Effect, Noise
 from sweep.analysis.factors import Axis
 from sweep.analysis.findings import BEST, CHECKPOINTS, HELPED, MATTERING, OTHERS, RUNS, TASKS
 from sweep.page import anneals, fits, overview, trainings
-from sweep.page.style import png
+from sweep.page.charts import Chart, Picture
 
-FIGURES: dict[str, tuple[str, Callable[[Answers], Figure | None]]] = {
-    "arrows": ("Each checkpoint as saved and annealed, by task", overview.checkpoints),
-    "effects": ("Which axis matters", overview.effects),
+FIGURES: dict[str, tuple[str, Callable[[Answers], list[Chart]]]] = {
+    "settings": ("The gain of each setting", anneals.settings),
     "gain_by_steps": ("Gain by length of the anneal", anneals.by_steps),
-    "heat_map": ("Gain by checkpoint and length", anneals.heat_map),
+    "arms": ("Anneals, matched controls and averages of checkpoints", anneals.arms),
+    "effects": ("Which axis matters", overview.effects),
     "peaks": ("Gain by peak learning rate, for each length", anneals.by_peak),
     "shapes": ("Gain by decay shape, for each length", anneals.by_shape),
-    "arms": ("Anneals, matched controls and averages of checkpoints", anneals.arms),
     "frontier": ("Gain by cost", anneals.cost),
-    "surface": ("Predicted gain and its uncertainty", fits.surface),
+    "checkpoints": ("Checkpoints as saved and as annealed", overview.checkpoints),
+    "signal_to_noise": ("Signal-to-noise by task", overview.signal_to_noise),
+    "surface": ("Predicted gain between the settings that were run", fits.surface),
     "laws": ("Annealing laws against measured losses", fits.laws),
     "learning_rates": ("Learning rates", trainings.learning_rates),
-    "signal_to_noise": ("Signal-to-noise by task", overview.signal_to_noise),
 }
-"""Name -> title, and the function that draws it; None if the sweep has nothing to draw."""
+"""Name -> title, and the function that gives its charts."""
 FIGURES_OF = {
-    HELPED: ("gain_by_steps", "heat_map", "arms"),
+    HELPED: ("gain_by_steps", "arms"),
     MATTERING: ("effects", "peaks", "shapes"),
-    BEST: ("frontier",),
-    CHECKPOINTS: ("arrows",),
+    BEST: ("settings", "frontier"),
+    CHECKPOINTS: ("checkpoints",),
     TASKS: ("signal_to_noise",),
     OTHERS: ("surface", "laws"),
     RUNS: ("learning_rates", "tail_norms"),
 }
-"""Question -> its figures."""
-FIRST = ("gain_by_steps", "peaks", "shapes", "frontier", "arrows", "effects")
-"""The first of these that can be drawn is the picture of the opening."""
-Drawn = dict[str, tuple[str, bytes]]
-"""Name -> title and PNG."""
+"""Question -> its pictures."""
+FIRST = ("gain_by_steps", "settings", "peaks", "frontier", "checkpoints", "effects")
+"""The first of these that there is becomes the picture of the opening."""
+LEAST_POINTS, LEAST_BARS = 5, 2
+"""Fewer points, or rows of a chart of bars, are a table and no picture."""
+Pictures = dict[str, Picture]
 
 
 def table_figures(
     runs: pd.DataFrame, axes: Sequence[Axis], outcome: str, effects: Sequence[Effect], noise: Noise | None
-) -> Drawn:
-    """The figures of any table of results: what matters, and the outcome against each axis."""
+) -> Pictures:
+    """The pictures of any table of results: what matters, and the outcome against each axis."""
     bars, levels = overview.effect_bars({outcome: effects}, of=outcome), anneals.by_axis(runs, axes, outcome, noise)
-    return _drawn({"effects": ("Which axis matters", bars), "levels": ("The outcome by axis", levels)})
+    return _pictures({"effects": ("Which axis matters", bars), "levels": ("The outcome by axis", levels)})
 
 
-def report_figures(answers: Answers, steps: Mapping[str, pd.DataFrame]) -> Drawn:
-    """Every figure that these answers allow; `steps` has the updates of some runs by their names."""
-    figures = {name: (title, draw(answers)) for name, (title, draw) in FIGURES.items()}
-    return _drawn(figures | {"tail_norms": ("Norms along the anneal", trainings.norms(steps))})
+def report_figures(answers: Answers, steps: Mapping[str, pd.DataFrame]) -> Pictures:
+    """Every picture that these answers allow; `steps` has the updates of some runs by their names."""
+    figures = {name: (title, charts(answers)) for name, (title, charts) in FIGURES.items()}
+    return _pictures(figures | {"tail_norms": ("Norms along the anneal", trainings.norms(steps))})
 
 
-def _drawn(figures: Mapping[str, tuple[str, Figure | None]]) -> Drawn:
-    return {name: (title, png(figure)) for name, (title, figure) in figures.items() if figure is not None}
+def _pictures(figures: Mapping[str, tuple[str, list[Chart]]]) -> Pictures:
+    enough = {
+        name: (title, [chart for chart in charts if _has_enough(chart)]) for name, (title, charts) in figures.items()
+    }
+    return {name: Picture(title, charts) for name, (title, charts) in enough.items() if charts}
+
+
+def _has_enough(chart: Chart) -> bool:
+    """Whether there is more to see than a line of text says."""
+    forms = {series.form for series in chart.series}
+    number = sum(len(series.points) for series in chart.series)
+    return bool(forms & {"curve", "band"}) or number >= (LEAST_BARS if "bars" in forms else LEAST_POINTS)

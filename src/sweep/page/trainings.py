@@ -1,4 +1,4 @@
-"""Figures along the anneals: their learning rates, and the norms of gradient, parameters and updates."""
+"""Pictures of the trainings themselves: learning rates, and norms along the anneals."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from sweep.analysis.answers import Answers
 from sweep.analysis.factors import Floats
 from sweep.analysis.predictions import peak_lr, run_curve
-from sweep.page.style import COLORS, panels, series_style
+from sweep.page.charts import Chart, Point, Series
 
 MOST_SCHEDULES = 8
+MOST_POINTS = 40
+"""Points of a curve; of more, that many at equal distances."""
 NORMS = {
     "grad_norm": "gradient norm",
     "param_norm": "norm of all parameters",
     "update_norm": "norm of the change by one update",
 }
+UPDATES = "updates since the checkpoint"
 
 
-def learning_rates(answers: Answers) -> Figure | None:
+def learning_rates(answers: Answers) -> list[Chart]:
     """The learning rates of the sweep's schedules."""
     runs = answers.runs[answers.runs["status"] == "finished"]
     runs = runs[runs["arm"].isin(("decay", "constant"))] if "arm" in runs else runs[:0]
@@ -32,30 +34,26 @@ def learning_rates(answers: Answers) -> Figure | None:
         label = f"{row['anneal.shape']} {row['anneal.steps']:g}, peak {peak_lr(row):.3g}"
         schedules.setdefault(rates.tobytes(), (label, rates))
     if not schedules:
-        return None
+        return []
     every = list(schedules.values())
-    drawn = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MOST_SCHEDULES).round().astype(int))]
-    title = f"{len(drawn)} of {len(every)} schedules" if len(drawn) < len(every) else "all schedules"
-    figure, ((axes, _),) = panels([title], width=8.0, height=3.8)
-    for place, (label, rates) in enumerate(drawn):
-        axes.plot(np.arange(len(rates)), rates, color=COLORS[place % len(COLORS)], label=label)
-    axes.set(xlabel="updates since the checkpoint", ylabel="learning rate", title=title)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
+    shown = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MOST_SCHEDULES).round().astype(int))]
+    title = f"{len(shown)} of {len(every)} schedules" if len(shown) < len(every) else "All schedules"
+    series = [_curve(label, np.arange(len(rates), dtype=float), rates) for label, rates in shown]
+    return [Chart(title=title, at=UPDATES, value="learning rate", series=series)]
 
 
-def norms(steps: Mapping[str, pd.DataFrame]) -> Figure | None:
+def norms(steps: Mapping[str, pd.DataFrame]) -> list[Chart]:
     """Norms along some anneals; `steps` has the updates of each run by its name."""
-    measured = [norm for norm in NORMS if any(norm in t and t[norm].notna().any() for t in steps.values())]
-    if not measured:
-        return None
-    figure, grid = panels(measured, across=3, width=3.9)
-    for axes, norm in grid:
-        for place, (run, table) in enumerate(steps.items()):
-            known = table.dropna(subset=[norm])
-            style = {**series_style(place), "alpha": 0.8, "markevery": max(1, len(known) // 6)}
-            axes.plot(known["update"], known[norm], label=run, **style)
-        axes.set(xlabel="updates since the checkpoint", ylabel=NORMS[norm])
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    return figure
+    charts = []
+    for norm, name in NORMS.items():
+        known = {run: table.dropna(subset=[norm]) for run, table in steps.items() if norm in table}
+        series = [_curve(run, t["update"].to_numpy(), t[norm].to_numpy()) for run, t in known.items() if len(t)]
+        if series:
+            charts.append(Chart(title=name.capitalize(), at=UPDATES, value=name, series=series))
+    return charts
+
+
+def _curve(name: str, x: Floats, y: Floats) -> Series:
+    chosen = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).round().astype(int))
+    points = [Point(float(x[i]), float(y[i]), f"{name}\nupdate {x[i]:g}: {y[i]:.3g}") for i in chosen]
+    return Series(name, points, "curve")

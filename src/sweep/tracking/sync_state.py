@@ -44,12 +44,18 @@ class Memory:
 
 def recall(run_folder: Path, *, server: str, experiment: str) -> Memory:
     """The memory of this server and experiment; an empty one if there is none, so that everything is sent."""
+    known = remembered(run_folder)
+    same = known is not None and (known.server, known.experiment) == (server, experiment)
+    return known if known is not None and same else Memory(server, experiment)
+
+
+def remembered(run_folder: Path) -> Memory | None:
+    """The memory of the MLflow that the run was sent to last; None if there is none."""
     fields = read_sealed(run_folder / FILE, remedy="MLflow is asked what it has")
     try:
-        known = Memory(**(fields or {}))
+        return Memory(**(fields or {}))
     except TypeError:
-        return Memory(server, experiment)
-    return known if (known.server, known.experiment) == (server, experiment) else Memory(server, experiment)
+        return None
 
 
 def beginnings(sweep_folder: Path) -> set[int]:
