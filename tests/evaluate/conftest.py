@@ -94,6 +94,11 @@ def olmo(request: pytest.FixtureRequest) -> OLMo:
 @pytest.fixture(scope="module")
 def hflm(olmo: OLMo, tokenizer: Tokenizer) -> LM:
     """lm-eval's own engine on the same weights."""
+    return hflm_of(olmo, tokenizer)
+
+
+def hflm_of(olmo: OLMo, tokenizer: Tokenizer) -> LM:
+    """lm-eval's own engine on these weights."""
     pytest.importorskip("accelerate", reason="lm-eval's HFLM needs accelerate (lm-eval[hf])")
     from lm_eval.models.huggingface import HFLM
 

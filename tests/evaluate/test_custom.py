@@ -122,14 +122,14 @@ def test_its_name_is_that_of_its_requests(include: Path) -> None:
     custom.load_custom.cache_clear()
     from sweep.evaluate import protocols
 
-    protocols._requests.cache_clear()
+    protocols._custom.cache_clear()
     assert protocol(own("sums", include)) != before
 
 
 @pytest.mark.parametrize(
     ("name", "more", "complaint"),
     [
-        ("told", {}, "told is a generate_until task; multiple_choice and loglikelihood ones"),
+        ("told", {}, "told is a generate_until task; multiple_choice, loglikelihood, loglikelihood_rolling ones"),
         ("gone", {}, r"gone: its data can't be read: .*rows\.jsonl\.gone is not there"),
         ("wrong", {}, "without one right choice"),
         ("empty", {}, r"metrics\.empty: lm-eval can't use this definition .* has each choice a character"),

@@ -9,10 +9,10 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, Strict, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from sweep.config.types import CHOICES, DocumentLimit, Flag, Name, PathText, Whole, among
+from sweep.config.types import CHOICES, DocumentLimit, Flag, Name, PathText, Whole
 from sweep.domain.errors import unknown
 
 CORE8 = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
@@ -34,19 +34,14 @@ CHOICE_METRICS = (
 )
 CONTINUATION_METRICS = ("acc", "perplexity", "bits_per_byte")
 """Metrics of tasks with one continuation per document."""
-METRICS = tuple(dict.fromkeys((*CHOICE_METRICS, *CONTINUATION_METRICS)))
 HELDOUT = "heldout"
 """The task whose documents are held-out text, without choices."""
 UNCONDITIONAL = ("acc_uncond",)
 """Metrics for which the choices are also scored without their question."""
 SPELLINGS = {"acc_raw": "acc"}
 """OLMES's name of a metric -> our name, which is lm-eval's."""
-Metric = Annotated[
-    str,
-    Strict(),
-    BeforeValidator(lambda name: SPELLINGS.get(name, name) if isinstance(name, str) else name),
-    among(METRICS),
-]
+Metric = Annotated[Name, BeforeValidator(lambda name: SPELLINGS.get(name, name) if isinstance(name, str) else name)]
+"""Of a custom task, whatever its definition computes; what it is, is seen when the task is loaded."""
 Protocol = Literal["core8", "mmlu", "olmo1", "olmes", "custom"]
 DataSource = Literal["auto", "wheel", "hub"]
 

@@ -18,6 +18,8 @@ REQUESTS = 2
 """From a task's documents to requests."""
 PACK = 3
 """From requests to token trees in batches."""
+OWN_METRICS = 1
+"""From the answers to a custom task to lm-eval's metrics."""
 TEXT_RULES = 1
 """From a tokenizer to the special tokens around a text; in the keys of tokenizers that add a token besides eos."""
 ENGINE = 3

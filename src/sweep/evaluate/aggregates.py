@@ -11,7 +11,8 @@ import pyarrow as pa
 from sweep.config.tasks import ACCURACIES, FORMATS
 from sweep.domain.records import Score
 from sweep.evaluate.metrics import chance, choices
-from sweep.evaluate.record_files import columns_of
+from sweep.evaluate.record_files import columns_of, own_metrics
+from sweep.evaluate.scores import has_choices
 
 Scores = Mapping[tuple[str, str], Score]
 """(task, metric) -> score."""
@@ -62,11 +63,16 @@ def best_formats(metrics: Mapping[str, str], scores: Scores) -> dict[str, tuple[
 
 
 def chance_of(table: pa.Table) -> float | None:
-    """Accuracy of guessing; None if the records are not of choices."""
-    columns = columns_of(table)
-    if "greedy" in columns or columns["choice"].max() == 0:
+    """Accuracy of guessing; None if the records are not of choices of which one is right."""
+    columns, own = columns_of(table), own_metrics(table)
+    if not has_choices(columns) or columns["choice"].max() == 0 or (own is not None and own.hides != "none"):
         return None
-    return chance(choices(columns))
+    try:
+        return chance(choices(columns))
+    except ValueError:
+        if own is None:
+            raise
+        return None  # several choices are right
 
 
 def _means_and_formats(

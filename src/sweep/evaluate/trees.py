@@ -54,6 +54,18 @@ class Tree:
         return sum(len(segment.tokens) for segment in self.segments)
 
 
+def windows(request: int, text: Int32, sequence_length: int) -> Iterator[Chain]:
+    """lm-eval's rolling windows: chains that predict all tokens of `text` but the first, each once.
+
+    The last window reaches back so that it is full; the others begin one token before those they predict.
+    """
+    done = 1
+    while done < len(text):
+        end = min(done + sequence_length, len(text))
+        yield Chain(request, text[max(0, end - sequence_length - 1) : end], end - done)
+        done = end
+
+
 def token_trees(chains: Sequence[Chain], groups: Sequence[Hashable]) -> Iterator[Tree]:
     """The trees of all chains. The chains of one group must be neighbours; they share their common beginnings.
 

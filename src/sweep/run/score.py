@@ -137,7 +137,10 @@ def record_files(
         ranks.from_first(lambda: packs[name])
         title = f"scoring {when}: {label(name, scoring.tasks.limit)}"
         answers = _likelihoods(body, pack, title=title, ranks=ranks)
-        evaluate.write_records(evaluate.records_table(pack, name, answers), folder / RECORDS)
+        table = evaluate.records_table(pack, name, answers)
+        if name != evaluate.HELDOUT:
+            table = evaluate.finished_records(scoring.tasks.tasks()[name], table)
+        evaluate.write_records(table, folder / RECORDS)
 
     folders = store.make_all("scores", {keys[name]: functools.partial(score, name) for name in scoring.names})
     ranks.from_first(lambda: None)

@@ -16,7 +16,8 @@ from sweep.analysis.gains import Pair
 from sweep.analysis.outcomes import HELDOUT, Outcome
 from sweep.evaluate import read_records
 from sweep.evaluate.metrics import METRICS, choices, values
-from sweep.evaluate.record_files import columns_of
+from sweep.evaluate.record_files import OWN, columns_of
+from sweep.evaluate.scores import has_choices
 from sweep.system.store import MANIFEST, verified
 
 
@@ -50,7 +51,12 @@ def _values(columns: dict[str, NDArray[Any]], outcome: Outcome) -> Floats | None
         nats, tokens = -columns["log_probability"], columns["tokens"].astype(np.float64)
         loss = nats.sum() / tokens.sum()
         return loss + (nats - loss * tokens) / tokens.mean()
-    if outcome.metric not in METRICS or "subject" in columns or "greedy" in columns:
+    if "subject" in columns:
+        return None
+    if (own := columns.get(f"{OWN}{outcome.metric}")) is not None:
+        _, first_row = np.unique(columns["document"], return_index=True)
+        return None if np.isnan(own).any() else own[first_row]
+    if outcome.metric not in METRICS or not has_choices(columns):
         return None
     return values(choices(columns), outcome.metric)
 
