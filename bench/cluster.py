@@ -1,7 +1,7 @@
-"""Many tiny runs: through a cluster in packs, and one after another in one process; what neither anneals nor scores.
+"""Many tiny runs: by few workers of a cluster, and one after another in one process; what is neither anneal nor score.
 
     tests/slurm/start_slurm.sh && . /tmp/sweep-slurm/env.sh
-    python bench/cluster.py FOLDER [--runs 200] [--steps 100] [--limit 20] [--packs 2] [--only cluster,serial]
+    python bench/cluster.py FOLDER [--runs 200] [--steps 100] [--limit 20] [--workers 2] [--only cluster,serial]
 
 The embedded checkpoint is made first, and not counted.
 """
@@ -37,7 +37,7 @@ def sweep(home: Path, *words: str) -> float:
 def job_seconds(folder: Path) -> float:
     """Seconds that the jobs of a sweep took in all, from their start to their end."""
     total = 0.0
-    jobs = {found.job for found in submissions(folder).values()}
+    jobs = {job for given in submissions(folder).values() for job in given.jobs}
     while {
         job for job, state in last_states(jobs).items() if state in FINAL
     } != jobs:  # the command returns with the last outcome, before Slurm has cleared away
@@ -64,7 +64,7 @@ def report(name: str, folder: Path, *, wall_s: float, busy_s: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    for name, value in {"runs": 200, "steps": 100, "limit": 20, "packs": 2}.items():
+    for name, value in {"runs": 200, "steps": 100, "limit": 20, "workers": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--only", default="cluster,serial")
     parser.add_argument("words", nargs="*", help="further overrides")
@@ -82,8 +82,7 @@ def main() -> None:
         if name == "serial":
             wall = busy = sweep(home, "-m", seeds, *one, "hydra.launcher.workers=1")
         else:
-            pack = -(-asked.runs // asked.packs)
-            slurm = ("hydra/launcher=slurm", f"hydra.launcher.pack={pack}", "hydra.launcher.timeout_min=60")
+            slurm = ("hydra/launcher=slurm", f"hydra.launcher.workers={asked.workers}", "hydra.launcher.timeout_min=60")
             wall = sweep(home, "-m", seeds, *one, *slurm, "hydra.launcher.poll_s=2")
             busy = job_seconds(home / "multirun" / "main")
         report(name, home / "multirun" / "main", wall_s=wall, busy_s=busy)

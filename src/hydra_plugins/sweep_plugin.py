@@ -5,19 +5,15 @@ A sweep is validated before its first run starts, its runs go side by side, and 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher
-from omegaconf import OmegaConf, open_dict
-
-log = logging.getLogger(__name__)
+from omegaconf import OmegaConf
 
 
 class PlannedSweeper(Sweeper):
@@ -29,7 +25,6 @@ class PlannedSweeper(Sweeper):
         chosen = settings(Points, plain(params))
         self.max_batch_size, self.params = chosen.max_batch_size, chosen.params or {}
         self.design: dict[str, Any] = {"design": chosen.design, "runs": chosen.runs, "seed": chosen.seed}
-        self.configs: list[Any] = []
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Hydra calls this once, before `sweep`."""
@@ -45,20 +40,28 @@ class PlannedSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        returns: list[Sequence[JobReturn]] = []
+        configs: list[Any] = []
         try:
             for batch in self._batches(arguments):
-                results = self.launcher.launch(batch, initial_job_idx=sum(map(len, returns)))
-                for result in results:
-                    _ = result.return_value  # raises the failure of a failed run
-                returns.append(results)
-            return returns
+                launched = sum(map(len, configs))
+                configs.append([point.config for point in batch])
+                self._launch(batch, launched)
         finally:
-            if self.configs:
-                close(self.configs)
+            if configs:
+                close([config for batch in configs for config in batch])
 
-    def _batches(self, arguments: list[str]) -> Iterator[list[tuple[str, ...]]]:
-        """The overrides of each run, `max_batch_size` points of the design at a time and the controls they ask for.
+    def _launch(self, batch: list[Any], launched: int) -> None:
+        """Launch these points; raises the first failure when all have ended."""
+        launch_points = getattr(self.launcher, "launch_points", None)  # Hydra may load this module twice: no isinstance
+        if launch_points is not None:
+            for failure in launch_points(batch).values():
+                raise failure
+            return
+        for result in self.launcher.launch([point.overrides for point in batch], initial_job_idx=launched):
+            _ = result.return_value  # raises the failure of a failed run
+
+    def _batches(self, arguments: list[str]) -> Iterator[list[Any]]:
+        """The points, `max_batch_size` of the design at a time and the controls they ask for.
 
         Each batch is validated before it is launched.
         """
@@ -71,109 +74,75 @@ class PlannedSweeper(Sweeper):
         overrides = parsed(self.hydra_context.config_loader, words)
         points = [tuple(point) for point in designed(overrides, **self.design)]
         known: set[tuple[str, str]] = set()
-        size = self.max_batch_size or max(1, len(points))
+        asked: list[Any] = []
+        compose, size = composer(self), self.max_batch_size or max(1, len(points))
         for first in range(0, len(points), size):
-            batch = list(expanded(points[first : first + size], composer(self), known=known))
-            self.configs += [config for _, config in batch]
-            record_questions(self.configs)
-            yield [tuple(overrides) for overrides, _ in batch]
+            batch = list(expanded(points[first : first + size], compose, known=known))
+            asked += [point.config for point in batch]
+            record_questions(asked)
+            yield batch
 
 
-class WorkersLauncher(LocalLauncher):
-    """Launches runs side by side, each in a process of its own; runs that are done are skipped."""
+class PointsLauncher(Launcher):
+    """A launcher of ours: our sweeper gives it points, and any other sweeper the overrides of each run."""
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Hydra calls this once, before `launch`; what a run does is ours already."""
+        self.hydra_context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Do all runs and show their table; their objectives, or the exceptions of those that failed."""
+        from sweep.planning.controls import Point
+        from sweep.planning.names import run_identity, run_key
+        from sweep.sweeps.closing import close
+        from sweep.sweeps.run_folders import expected_folder, objective
+
+        configs = [*map(composer(self), job_overrides)]
+        points = [
+            Point(tuple(words), config, run_key(config)) for words, config in zip(job_overrides, configs, strict=True)
+        ]
+        failures = self.launch_points(points)
+        close(configs)
+        return [
+            job_return(failures[i], JobStatus.FAILED)
+            if i in failures
+            else job_return(objective(expected_folder(run_identity(config))), JobStatus.COMPLETED)
+            for i, config in enumerate(configs)
+        ]
+
+    def launch_points(self, points: Sequence[Any]) -> dict[int, BaseException]:
+        """Do all runs; point -> why it is not done."""
+        raise NotImplementedError
+
+
+class WorkersLauncher(PointsLauncher):
+    """Launches workers on this machine, which do the runs that are not done."""
 
     def __init__(self, **params: Any) -> None:
         from sweep.config.launcher import Workers, settings
 
-        super().__init__()
         self.workers = settings(Workers, plain(params)).workers
 
-    def __call__(self, *arguments: Any) -> JobReturn:
-        """Do one run, in its own process."""
-        from sweep.launch.local import begin_work
+    def launch_points(self, points: Sequence[Any]) -> dict[int, BaseException]:
+        """Do all runs; point -> why it is not done."""
+        from sweep.domain.errors import Refusal
+        from sweep.sweeps.local import do_all
+        from sweep.sweeps.opening import announce, queued
+        from sweep.sweeps.run_folders import is_finished, why_unfinished
 
-        begin_work()
-        return super().__call__(*arguments)
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Do all runs; their results, or the exceptions of those that failed."""
-        from sweep.launch.local import cores, visible_gpus
-        from sweep.planning.names import run_identity
-        from sweep.planning.plan import launch_order
-        from sweep.sweeps.closing import close
-        from sweep.sweeps.opening import announce
-        from sweep.sweeps.run_folders import expected_folder, is_done
-        from sweep.system.ranks import world_size
-
-        configs = [*map(composer(self), job_overrides)]
-        folders = [expected_folder(run_identity(config)) for config in configs]
-        todo = [i for i, config in enumerate(configs) if not is_done(config, folders[i])]
-        todo.sort(key=lambda i: launch_order(configs[i]))
-        gpus = [] if configs[0].compute.device == "cpu" else visible_gpus()
-        workers = self.workers or len(gpus) or max(1, cores() // configs[0].compute.threads)
-        announce([configs[i] for i in todo])
-        if workers == 1 or len(todo) == 1 or world_size() > 1:
-            results = self._one_by_one(job_overrides, todo, initial_job_idx)
-        else:
-            results = self._side_by_side(job_overrides, todo, folders, workers=workers, gpus=gpus)
-        if not sweeper_is_ours(self):
-            close(configs)
-        return [results.get(i) or result_of_done(folder) for i, folder in enumerate(folders)]
-
-    def _one_by_one(
-        self, job_overrides: Sequence[Sequence[str]], todo: list[int], initial_job_idx: int
-    ) -> dict[int, JobReturn]:
-        """In this process, as Hydra's basic launcher does it."""
-        from sweep.tracking.background import overlapping_runs
-
-        assert self.config is not None and self.hydra_context is not None and self.task_function is not None
-        setup_globals()
-        hydra, results = self.config.hydra, {}
-        configure_log(hydra.hydra_logging, hydra.verbose)
-        Path(str(hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        with overlapping_runs():
-            for number, i in enumerate(todo, initial_job_idx):
-                config = self.hydra_context.config_loader.load_sweep_config(self.config, list(job_overrides[i]))
-                with open_dict(config):
-                    config.hydra.job.id = config.hydra.job.num = number
-                results[i] = run_job(
-                    task_function=self.task_function,
-                    config=config,
-                    job_dir_key="hydra.sweep.dir",
-                    job_subdir_key="hydra.sweep.subdir",
-                    hydra_context=self.hydra_context,
-                )
-                configure_log(hydra.hydra_logging, hydra.verbose)
-        return results
-
-    def _side_by_side(
-        self,
-        job_overrides: Sequence[Sequence[str]],
-        todo: list[int],
-        folders: list[Path],
-        *,
-        workers: int,
-        gpus: list[str],
-    ) -> dict[int, JobReturn]:
-        """In processes of their own, `workers` at a time."""
-        if not todo:
-            return {}
-        from sweep.launch.local import run_all
-
-        assert self.config is not None
+        queue = queued(points, commander(self))
+        announce([run.config for run in queue.runs])
         logs = Path(str(self.config.hydra.sweep.dir)) / ".submitit"
-        log.info("%d runs to do, %d at a time; logs in %s", len(todo), workers, logs)
-        arguments = [job_arguments(job_overrides, i) for i in todo]
-        results = run_all(self, arguments, [folders[i] for i in todo], workers=workers, gpus=gpus, logs=logs)
-        return {
-            i: result if isinstance(result, JobReturn) else job_return(result, JobStatus.FAILED)
-            for i, result in zip(todo, results, strict=True)
-        }
-
-
-def job_arguments(job_overrides: Sequence[Sequence[str]], i: int) -> tuple[Any, ...]:
-    """What the job of run `i` passes to its launcher's `__call__`."""
-    return list(job_overrides[i]), "hydra.sweep.dir", i, str(i), Singleton.get_state()
+        errors = do_all(queue, workers=self.workers, logs=logs) if queue.runs else {}
+        failures: dict[int, BaseException] = {}
+        for i, run in enumerate(queue.runs):
+            if not is_finished(run.key, run.folder):
+                why = (
+                    f"{run.folder.name}: {errors.get(i) or why_unfinished(run.folder)}; log {run.folder / 'sweep.log'}"
+                )
+                error = errors.get(i)
+                failures[run.point] = error if isinstance(error, Refusal) else SystemExit(why)
+        return failures
 
 
 def job_return(value: Any, status: JobStatus) -> JobReturn:
@@ -183,23 +152,12 @@ def job_return(value: Any, status: JobStatus) -> JobReturn:
     return result
 
 
-def result_of_done(folder: Path) -> JobReturn:
-    """The result of a run that was finished before."""
-    from sweep.sweeps.run_folders import objective
+def commander(plugin: Any) -> Any:
+    """What turns the overrides of a run into the command that repeats it."""
+    from sweep.commands.main import CONF
 
-    return job_return(objective(folder), JobStatus.COMPLETED)
-
-
-def sweeper_is_ours(launcher: Any) -> bool:
-    """Whether PlannedSweeper sweeps, which shows the closing table; with another sweeper the launcher does."""
-    return str(launcher.config.hydra.sweeper._target_).startswith(PlannedSweeper.__module__)
-
-
-def plain(params: dict[str, Any]) -> dict[str, Any]:
-    """The settings that Hydra gives a plugin, without containers of Hydra's."""
-    return {
-        name: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for name, v in params.items()
-    }
+    compose = composer(plugin)
+    return lambda words: compose.command(words, CONF)
 
 
 def composer(plugin: Any) -> Any:
@@ -207,3 +165,10 @@ def composer(plugin: Any) -> Any:
     from sweep.sweeps.points import Composer
 
     return Composer(plugin.hydra_context.config_loader, plugin.config)
+
+
+def plain(params: dict[str, Any]) -> dict[str, Any]:
+    """The settings that Hydra gives a plugin, without containers of Hydra's."""
+    return {
+        name: OmegaConf.to_container(v, resolve=True) if OmegaConf.is_config(v) else v for name, v in params.items()
+    }

@@ -29,8 +29,7 @@ ODD_WORDS = ("a\nb", "a\0b", "a\u202eb", "a\udcffb", "", "x" * 5000)
         (Jobs, "max_num_timeout", (-1, None, 0.5), "hydra.launcher.max_num_timeout="),
         (Jobs, "signal_delay_s", (-1, None), "hydra.launcher.signal_delay_s="),
         (Jobs, "poll_s", (-1, 0, True, "soon", float("nan")), "hydra.launcher.poll_s="),
-        (Jobs, "pack", (0, "all", True, 1.5), "hydra.launcher.pack=.*: must be at least 1 .*or auto"),
-        (Jobs, "pack_min", (0, "x", True), "hydra.launcher.pack_min="),
+        (Jobs, "workers", (0, "all", True, 1.5), "hydra.launcher.workers="),
         (Jobs, "detach", ("foo", 1, 0, None), "hydra.launcher.detach=.*: must be true or false"),
         (Jobs, "use_srun", ("maybe", 1), "hydra.launcher.use_srun=.*: must be true or false"),
         (Jobs, "stderr_to_stdout", ("no way",), "hydra.launcher.stderr_to_stdout="),
@@ -63,7 +62,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest() -> None:
 
 
 def test_numbers_are_fine_as_names_of_the_clusters() -> None:
-    jobs = settings(Jobs, {"account": 12345, "dependency": 77, "pack": "auto", "setup": ["module load cuda"]})
+    jobs = settings(Jobs, {"account": 12345, "dependency": 77, "workers": 3, "setup": ["module load cuda"]})
     assert (jobs.account, jobs.dependency, jobs.setup) == ("12345", "77", ("module load cuda",))
 
 

@@ -11,7 +11,7 @@ from sweep.launch.job_log import FILE, FOLDER, Submitted, record, submissions
 
 
 def job(number: int) -> Submitted:
-    return Submitted(job=f"{number}", runs=(f"run{number}",), time=1.0, log="/log")
+    return Submitted(jobs=(f"{number}",), runs=(f"run{number}",), time=1.0, logs=("/log",))
 
 
 def test_a_torn_last_line_is_cut_before_the_next_one(tmp_path: Path) -> None:
@@ -32,3 +32,9 @@ def test_a_damaged_line_is_named_and_left_out(tmp_path: Path, line: bytes, caplo
     with caplog.at_level(logging.WARNING):
         assert submissions(tmp_path) == {"run1": job(1)}
     assert f"{file}: line 1 is damaged" in caplog.text
+
+
+def test_what_an_earlier_release_wrote_is_read(tmp_path: Path) -> None:
+    record(tmp_path, [])
+    (tmp_path / FOLDER / FILE).write_text('{"job": "7", "runs": ["run7"], "time": 1.0, "log": "/log"}\n')
+    assert submissions(tmp_path) == {"run7": job(7)}

@@ -18,7 +18,10 @@ from tests.composing import composed
 
 def sweep(*points: str, known: set[tuple[str, str]] | None = None) -> list[tuple[tuple[str, ...], RunConfig]]:
     words = [tuple(point.split()) for point in points]
-    return list(expanded(words, lambda overrides: composed(*overrides), known=set() if known is None else known))
+    known = set() if known is None else known
+    return [
+        (overrides, config) for overrides, config, _ in expanded(words, lambda words: composed(*words), known=known)
+    ]
 
 
 def names(*points: str) -> list[str]:

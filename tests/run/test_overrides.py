@@ -17,6 +17,7 @@ from sweep.domain.errors import Refusal
 from sweep.planning.keys import state_keys
 from sweep.run.builds import this_build
 from sweep.run.checkpoint_folder import CheckpointFolder
+from sweep.run.memory import Memory
 from sweep.run.prefix import train
 from sweep.run.prepare import Prepared, prepare
 from sweep.system.ranks import ALONE, Ranks
@@ -29,7 +30,7 @@ FRESH = ("anneal.optimizer=fresh", "anneal.warmup_steps=2")
 
 
 def prepared(store: Store, source: CheckpointFolder, *words: str) -> Prepared:
-    return prepare(store, configured(source, *words), "run", ALONE)
+    return prepare(store, configured(source, *words), "run", ALONE, Memory())
 
 
 def groups(found: Prepared) -> list[dict[str, Any]]:

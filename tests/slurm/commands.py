@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -16,11 +17,12 @@ import yaml
 from sweep.commands.main import CONF
 from sweep.config import RunConfig
 from sweep.launch.cluster import ask
-from sweep.planning.job_packing import JobRequest
-from sweep.planning.names import run_folder, run_key
-from sweep.sweeps.run_folders import is_done
+from sweep.planning.controls import Point
+from sweep.planning.job_requests import JobRequest
+from sweep.planning.names import run_key
+from sweep.sweeps.opening import queued_run
 from sweep.sweeps.run_states import RunState
-from sweep.sweeps.slurm import Runs
+from sweep.sweeps.slurm import Runs, Submitting
 from sweep.tracking import FILE
 from tests.composing import composed
 from tests.slurm.light import light
@@ -46,25 +48,26 @@ class Sweep:
         self.flag = home / "faulty"
         self.flag.touch()
         conf = yaml.safe_load((CONF / "hydra" / "launcher" / "slurm.yaml").read_text())
-        own = ("pack", "pack_min", "detach", "on_interrupt", "poll_s", "max_num_timeout")
+        own = ("workers", "detach", "on_interrupt", "poll_s", "max_num_timeout")
         self.own = {name: conf.pop(name) for name in own}
         del conf["_target_"]
         self.parameters = {**conf, **ASKED}
 
     def launch(self, faults: list[str], updates: int = SHORT, first: int = 0, **changed: Any) -> Runs:
-        configs = [config_of(first + i) for i in range(len(faults))]
-        runs = Runs(configs, [self.home / run_folder(config) for config in configs], is_done)
+        """A job for each run, or as many as `workers` says."""
+        points = [Point((), config := config_of(first + i), run_key(config)) for i in range(len(faults))]
+        runs = Runs([queued_run(number, point, lambda words: "") for number, point in enumerate(points)])
         parameters = self.parameters | {k: v for k, v in changed.items() if k not in self.own}
         own = self.own | {k: v for k, v in changed.items() if k in self.own}
         chosen = JobRequest(
             nodes=1, tasks_per_node=1, gpus_per_node=0, cpus_per_task=1,
             mem_gb=parameters["mem_gb"], timeout_min=parameters["timeout_min"],
         )  # fmt: skip
-        arguments = {
-            i: (str(runs.folders[i]), run_key(configs[i]), updates, faults[i], str(self.flag)) for i in runs.todo()
-        }
-        if arguments:
-            runs.submit(light, arguments, chosen, parameters, own)
+        faulty = {run.folder.name: fault for run, fault in zip(runs.runs, faults, strict=True)}
+        do_run = functools.partial(light, updates=updates, faults=faulty, flag=str(self.flag))
+        if todo := runs.todo():
+            workers = {name: own[name] for name in ("workers", "max_num_timeout")}
+            runs.submit(todo, Submitting(request=chosen, parameters=parameters, **workers), do_run=do_run)
         return runs
 
 

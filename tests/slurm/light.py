@@ -5,28 +5,31 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from sweep.launch.in_job import attempt_id
+from sweep.run.memory import Memory
+from sweep.sweeps.queue import QueuedRun
 from sweep.system import stop_signals
 from sweep.system.files import write_durably
-from sweep.system.lease import Lease, LeaseLost, run_lease
-from sweep.tracking import Journal, outcome
+from sweep.system.lease import Lease, LeaseLost
+from sweep.tracking import Journal
 
 UPDATE_S = 0.1
 SAVE_INTERVAL = 50
 
 
-def light(folder: str, key: str, updates: int, fault: str, flag: str) -> None:
+def light(
+    run: QueuedRun, lease: Lease | None, memory: Memory, *, updates: int, faults: Mapping[str, str], flag: str
+) -> None:
     """`updates` of a tenth of a second, gone on with where an earlier start stopped.
 
-    `fault` strikes half-way, while the file `flag` is there: raise, exit, kill, memory, or deaf to every signal. As a
-    run does it works under a lease, and where another process has done it all nothing is left to do.
+    The fault of this run strikes half-way, while the file `flag` is there: raise, exit, kill, memory, or deaf to every
+    signal. A worker calls this in place of a real run.
     """
-    place = Path(folder)
-    with run_lease(place).waited_for(folder) as lease:
-        if (outcome(place) or {}).get("status") != "finished":
-            work(place, lease, key, updates, fault, flag)
+    assert lease is not None
+    work(run.folder, lease, run.key, updates, faults[run.folder.name], flag)
 
 
 def work(place: Path, lease: Lease, key: str, updates: int, fault: str, flag: str) -> None:

@@ -48,7 +48,7 @@ def test_a_node_that_goes_down_loses_no_run(sweep: Sweep) -> None:
     node = node_of(found.job)
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
     try:
-        until(runs, lambda now: now[0].state == "pending" or len(starts(runs.folders[0])) == 2)
+        until(runs, lambda now: now[0].state == "pending" or len(starts(runs.runs[0].folder)) == 2)
         assert [run.state for run in finish(runs)] == ["finished"]
     finally:
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=True)
@@ -82,7 +82,7 @@ def test_a_controller_that_is_away_for_a_minute_makes_nobody_conclude_anything(s
         time.sleep(max(0.0, 60 - (time.monotonic() - began)))
     assert [run.state for run in finish(runs)] == ["finished", "failed"]
     assert [run.state for run in finish(longer)] == ["finished"]
-    assert updates_written(longer.folders[0]) == list(range(1, 901))
+    assert updates_written(longer.runs[0].folder) == list(range(1, 901))
 
 
 def in_second_life(run: RunState) -> bool:
@@ -98,8 +98,8 @@ def test_a_dead_slurmd_leaves_two_processes_to_a_run_and_the_lease_decides(sweep
     runs = sweep.launch(["", ""], updates=800)
     found = until(runs, running)
     assert {node_of(run.job) for run in found} == {"node1"}
-    well, late = runs.folders
-    until(runs, lambda now: all(len(updates_written(folder)) > 60 for folder in runs.folders))
+    well, late = (run.folder for run in runs.runs)
+    until(runs, lambda now: all(len(updates_written(folder)) > 60 for folder in (well, late)))
     old = read(late).attempts[0]["pid"]
     subprocess.run(["scontrol", "update", "nodename=node2", "state=resume"], check=True)
     os.kill(pid_of(cluster, "slurmd.node1"), signal.SIGKILL)

@@ -47,7 +47,7 @@ def status(home: Path, name: str = "main", *words: str) -> tuple[int, str]:
 
 def jobs(home: Path, name: str) -> set[str]:
     """The jobs that a sweep was given to."""
-    return {job.job for job in submissions(home / "multirun" / name).values()}
+    return {job for given in submissions(home / "multirun" / name).values() for job in given.jobs}
 
 
 def journal(home: Path, of: str, name: str = "main") -> Path | None:
@@ -111,12 +111,12 @@ def went_on(folder: Path, updates: int) -> bool:
     return 20 <= first.count('"event":"step"') == updates - outcome["result"]["cost"]["updates_done"]
 
 
-def test_a_pack_preempted_in_its_scoring_and_in_its_anneal_gives_what_an_undisturbed_sweep_gives(
+def test_a_worker_preempted_in_its_scoring_and_in_its_anneal_gives_what_an_undisturbed_sweep_gives(
     home: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     words = ("anneal.steps=300,400", *SMALL[:-1], "tasks.limit=200", "anneal.save_interval=1000")
     scores = home / "store" / "scores"
-    packed = ("hydra.launcher.pack=2", "hydra.launcher.max_num_timeout=0")  # preemption takes no restart
+    packed = ("hydra.launcher.workers=1", "hydra.launcher.max_num_timeout=0")  # preemption takes no restart
     with start(home, *SLURM, *packed, *words) as process:
         early, *_ = until(lambda: list(scores.glob("[!.]*")), process)
         first = journal(home, "linear_400")
@@ -167,7 +167,7 @@ def test_real_runs_that_raise_take_too_much_memory_or_run_out_of_time(
     words = (*SMALL, "tasks=loss", "anneal.save_interval=1000")
     limit = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=30")
     commands = {
-        "bad": ("hydra.launcher.pack=2", "data=local", files, "anneal.steps=100"),
+        "bad": ("hydra.launcher.workers=1", "data=local", files, "anneal.steps=100"),
         "large": ("hydra.launcher.mem_gb=1.5", "anneal.steps=8", "anneal.batch_size=1,400"),
         "limit": (*limit, "anneal.steps=300"),
         "spent": (*limit, "hydra.launcher.max_num_timeout=0", "anneal.steps=350"),

@@ -72,7 +72,7 @@ def test_a_run_without_a_journal_is_not_started(tmp_path: Path) -> None:
 @pytest.fixture
 def cluster(folder: Path) -> Cluster:
     """The run was given to job 12, which is in the queue and running."""
-    record(folder.parent, [Submitted(job="12", runs=("run",), time=time.time(), log=str(folder / "log"))])
+    record(folder.parent, [Submitted(jobs=("12",), runs=("run",), time=time.time(), logs=(str(folder / "log"),))])
     cluster = Cluster()
     cluster.queued = {"12": Queued("RUNNING", "None")}
     return cluster

@@ -134,6 +134,72 @@ def test_one_after_another_in_one_process_gives_the_same_bits(
     assert results(other) == side_by_side
 
 
+@pytest.mark.slow
+def test_a_worker_gives_each_of_its_runs_the_bits_of_a_process_of_its_own(
+    home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Threads, precision and tasks change from run to run in one worker, and what it kept is of use to the next."""
+    points = [
+        ("anneal.steps=6", "compute.threads=2", "compute.precision=fp32", "tasks=loss"),
+        ("anneal.steps=6", "compute.threads=1", "compute.precision=fp32", "tasks=core8"),
+        ("anneal.steps=4", "compute.threads=1", "compute.precision=bf16", "tasks=loss"),
+        ("anneal.steps=4", "compute.threads=1", "compute.precision=fp32", "tasks=loss"),
+    ]
+    axes = [
+        ",".join([words[0], *(word.partition("=")[2] for word in words[1:])]) for words in zip(*points, strict=True)
+    ]
+    one = ("hydra.launcher.workers=1", "hydra.sweeper.design=zip", "tracking=none", *SMALL)
+    code, output = sweep(home, "-m", *axes, *one)
+    assert code == 0, output
+    other = tmp_path_factory.mktemp("alone")
+    (other / "store").mkdir()
+    (other / "store" / "corpus").symlink_to((home / "store" / "corpus").readlink())
+    for words in points:
+        assert sweep(other, *words, "tracking=none", *SMALL)[0] == 0
+    assert len(results(home)) == len(points)
+    assert results(home) == results(other)
+
+
+@pytest.mark.slow
+def test_a_second_command_beside_the_first_helps_and_both_end_with_the_whole_table(home: Path) -> None:
+    words = ("-m", "anneal.steps=300,310,320,330", "tasks=loss", "hydra.launcher.workers=1", "tracking=none", *SMALL)
+    with Script(SWEEP, *words, cwd=home, **variables(home)) as first:
+        while not list(home.glob("multirun/main/*330*/journal.jsonl")):
+            assert first.poll() is None
+            time.sleep(0.02)
+        code, output = sweep(home, *words)
+        also = "".join(first.communicate(timeout=500))
+    assert (first.returncode, code) == (0, 0), also + output
+    for table in (also, output):
+        assert all(f"linear {steps} " in table for steps in (300, 310, 320, 330)), table
+    runs = [read(path.parent) for path in (home / "multirun" / "main").glob("*/journal.jsonl")]
+    assert [len(events.attempts) for events in runs] == [1] * 4, "no run was done twice"
+    assert len({events.attempts[0]["pid"] for events in runs}) == 2, "both have done some"
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_takes_no_other_with_it_and_its_worker_is_replaced(home: Path) -> None:
+    words = ("-m", "anneal.steps=300,310,320,330", "tasks=loss", "tracking=none", *SMALL)
+    with start(home, *words, "hydra.launcher.workers=2") as process:
+        while not (found := list(home.glob("multirun/main/*330*/journal.jsonl"))):
+            assert process.poll() is None
+            time.sleep(0.02)
+        while not (attempts := read(found[0].parent).attempts):
+            time.sleep(0.02)
+        os.kill(attempts[0]["pid"], signal.SIGKILL)
+        output = process.communicate(timeout=500)[0]
+    assert process.returncode == 1
+    assert "linear 330" in output and "interrupted: its process is gone" in output, output
+    assert len(results_of_ended(home)) == 3
+    code, output = sweep(home, *words)
+    assert code == 0, output
+    assert len(results(home)) == 4
+
+
+def results_of_ended(home: Path) -> list[Path]:
+    return [path for path in home.glob("multirun/main/*/journal.jsonl") if outcome(path.parent)]
+
+
 def stage(home: Path) -> str:
     """What the runs of the main sweep say they are at."""
     reports = (read_progress(path.parent) for path in (home / "multirun" / "main").glob("*/progress.json"))

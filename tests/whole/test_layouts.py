@@ -25,6 +25,7 @@ from sweep.config.published import folder_of
 from sweep.data.tokenizer import trained_tokenizer
 from sweep.domain.errors import Refusal
 from sweep.planning.pretraining_schedule import pretraining_lr
+from sweep.run.memory import Memory
 from sweep.run.prepare import prepare
 from sweep.system.ranks import ALONE
 from sweep.system.store import Store
@@ -151,10 +152,12 @@ def test_a_folder_on_disk_in_a_layout_of_the_hub(tokenizer: Path, tmp_path: Path
         (("checkpoint.step=1000", *FRESH), r"model\.batch_size=None: "),
     ):
         with pytest.raises(Refusal, match=complaint):
-            prepare(store, composed(*words, *own, *last), "run", ALONE)
+            prepare(store, composed(*words, *own, *last), "run", ALONE, Memory())
     (mine / "config.json").write_text("{}")
     with pytest.raises(Refusal, match="model_type: 'none' is not one of"):
-        prepare(store, composed(*words, *own, "checkpoint.step=7", "model.batch_size=2", *FRESH), "run", ALONE)
+        prepare(
+            store, composed(*words, *own, "checkpoint.step=7", "model.batch_size=2", *FRESH), "run", ALONE, Memory()
+        )
 
 
 def anneal_and_export(root: Path, tokenizer: Path, *words: str, **environment: str) -> Any:

@@ -6,6 +6,7 @@ from sweep.checkpoints.folders import export_folder, import_folder
 from sweep.checkpoints.huggingface import architecture
 from sweep.checkpoints.olmo import (
     TrainingState,
+    config_text,
     fresh_position,
     fresh_state,
     identity,
@@ -30,6 +31,7 @@ __all__ = [
     "check_followed",
     "check_groups",
     "check_sizes",
+    "config_text",
     "data_chunk",
     "data_paths",
     "decayed",

@@ -7,6 +7,7 @@ them. A training state in the store is such a folder, so an annealed model is a 
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 from olmo.config import ActivationType, ModelConfig, TrainConfig
 from olmo.model import OLMo
+from omegaconf import OmegaConf
 
 from sweep.checkpoints.olmo_core_config import OlmoCoreTraining
 from sweep.checkpoints.optimizer import (
@@ -170,10 +172,20 @@ def fresh_position(config: TrainConfig) -> Position:
     )
 
 
-def save_state(folder: Path, state: TrainingState) -> None:
-    """Write the checkpoint folder's four files; equal states give equal bytes."""
+def config_text(config: TrainConfig) -> str:
+    """The text of a checkpoint's config.yaml, as ai2-olmo writes it."""
+    text = io.StringIO()
+    OmegaConf.save(config, text)
+    return text.getvalue()
+
+
+def save_state(folder: Path, state: TrainingState, *, config_yaml: str | None = None) -> None:
+    """Write the checkpoint folder's four files; equal states give equal bytes.
+
+    `config_yaml` is the `config_text` of the state's configuration, if it is known already.
+    """
     position = state.position
-    state.config.save(folder / "config.yaml")
+    (folder / "config.yaml").write_text(config_yaml or config_text(state.config), encoding="utf-8")
     write_tensors(state.model.state_dict(), folder / "model.safetensors")
     write_tensors(named_state(state.optimizer), folder / "optim.safetensors")
     write_position(

@@ -18,14 +18,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sweep.config import RunConfig
 from sweep.domain.errors import Refusal
 from sweep.domain.redaction import redact
 from sweep.planning.commands import command
-from sweep.planning.names import Identity, run_identity
+from sweep.planning.names import run_identity
+from sweep.run.memory import Memory
 from sweep.sweeps.closing import close
 from sweep.sweeps.hydra_private import extend_completion, guard_composing
 from sweep.sweeps.hydra_settings import check_hydra
+from sweep.sweeps.one_run import do
 from sweep.sweeps.opening import announce
 from sweep.sweeps.override_errors import chain, in_words, reading
 from sweep.sweeps.points import typed
@@ -33,7 +34,6 @@ from sweep.sweeps.repeating import options_of, repeating
 from sweep.sweeps.run_folders import expected_folder, is_finished, objective
 from sweep.sweeps.step_completion import offers
 from sweep.system import disk, ranks
-from sweep.system.lease import run_lease
 from sweep.system.terminal import mask_secrets
 
 log = logging.getLogger(__name__)
@@ -75,36 +75,20 @@ def task(tree: DictConfig) -> float | None:
             f"hydra's output folder is {folder}, and a run's belongs at {expected}: "
             "choose its place with name=… and the working folder"
         )
-    with ranks.joined() as group:
-        if not group.leads:
-            if group.from_first(bool):
-                from sweep.run.story import follow
-
-                follow(config, identity, folder, ranks=group)
-            return None
-        try:
-            _run(tree, config, identity, folder, group)
-        finally:
-            if HydraConfig.get().mode == RunMode.RUN:
-                close([config])
-    return objective(folder)
-
-
-def _run(tree: DictConfig, config: RunConfig, identity: Identity, folder: Path, group: ranks.Ranks) -> None:
-    """The first rank's part; the other ranks learn whether there is anything to do."""
-    if is_finished(identity.key, folder):
-        group.from_first(lambda: False)
-        return
-    if HydraConfig.get().mode == RunMode.RUN:
+    alone = HydraConfig.get().mode == RunMode.RUN and ranks.rank() == 0
+    if alone and not is_finished(identity.key, folder):
         announce([config])
-    from sweep.run.story import run
-
-    # A journal has one writer: the same run of another command is waited for, and is done then.
-    with run_lease(folder).waited_for(identity.name) as lease:
-        todo = not is_finished(identity.key, folder)
-        group.from_first(lambda: todo)
-        if todo:
-            run(config, identity, folder, command=again(tree), lease=lease, ranks=group)
+    try:
+        do(
+            config,
+            folder=folder,
+            command=again(tree),
+            memory=Memory(),
+        )
+    finally:
+        if alone:
+            close([config])
+    return objective(folder) if ranks.rank() == 0 else None
 
 
 def again(tree: DictConfig) -> str:

@@ -7,15 +7,12 @@ known (model=local, most steps of olmo-7b, datadecide), give anneal.peak_lr.
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Collection, Iterator, Sequence
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from rich.console import Console
-from rich.table import Table
 
 from sweep.commands.command_line import command_parser, refusals
 from sweep.commands.main import CONF, explain
@@ -24,7 +21,7 @@ from sweep.config.published import from_hub
 from sweep.domain.errors import Refusal
 from sweep.planning.controls import expanded
 from sweep.planning.gpu_memory import FP32
-from sweep.planning.names import run_folder, run_identity, run_names
+from sweep.planning.names import run_names
 from sweep.planning.plan import planned_peak
 from sweep.planning.run_cost import RANKS, Forecast, forecast
 from sweep.planning.sweep_cost import Bill, bill
@@ -32,7 +29,7 @@ from sweep.planning.sweep_disk import STATE_BYTES, Disk, disk
 from sweep.sweeps.hydra_settings import check_hydra, words_of
 from sweep.sweeps.override_errors import parsed, reading
 from sweep.sweeps.points import Composer, designed
-from sweep.sweeps.run_folders import expected_folder, is_done
+from sweep.sweeps.run_folders import is_done
 from sweep.system.disk import size_text
 
 EXAMPLES = """\
@@ -77,7 +74,7 @@ def points(overrides: Sequence[str]) -> list[RunConfig]:
         design = {key: sweeper[key] for key in ("design", "runs", "seed")}
         of_each_point = [tuple(point) for point in designed(words, **design)]
         runs = expanded(of_each_point, Composer(loader, master), known=set())
-        return list({run_folder(config): config for _, config in runs}.values())
+        return list({(point.config.name, point.key): point.config for point in runs}.values())
 
 
 def lrs(configs: Sequence[RunConfig]) -> str:
@@ -89,25 +86,33 @@ def lrs(configs: Sequence[RunConfig]) -> str:
 
 def preview(configs: Sequence[RunConfig]) -> str:
     """What these runs will do and cost; those that are done in this folder are marked."""
-    done = {i for i, config in enumerate(configs) if is_done(config, expected_folder(run_identity(config)))}
+    done = {i for i, config in enumerate(configs) if is_done(config)}
     return draw([forecast(config) for config in configs], done)
 
 
 def draw(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> str:
     """The runs as a table, then their models' sizes, then the sums; `done` has the indices of finished runs."""
-    table = Table(title=_counted(len(forecasts), "run"), title_justify="left", caption=CAPTION, caption_justify="left")
-    table.add_column("run")
-    for name in COLUMNS:
-        table.add_column(name, justify="right")
-    table.add_column("")
     names = run_names([run.config for run in forecasts])
-    for i, (name, run) in enumerate(zip(names, forecasts, strict=True)):
-        table.add_row(name, *_figures(run), "done" if i in done else "")
-    text = io.StringIO()
-    Console(file=text, width=220, markup=False, emoji=False).print(table)  # names are plain text
+    rows = [
+        (name, *_figures(run), "done" if i in done else "")
+        for i, (name, run) in enumerate(zip(names, forecasts, strict=True))
+    ]
+    text = "\n".join((_counted(len(forecasts), "run"), *_table([("run", *COLUMNS, ""), *rows]), CAPTION, ""))
     left = [run.config for i, run in enumerate(forecasts) if i not in done]
-    sums = [*_sums(bill(forecasts, done)), _disk(disk(left))]
-    return text.getvalue() + "".join(_model_lines(forecasts)) + "".join(sums)
+    return text + "".join([*_model_lines(forecasts), *_sums(bill(forecasts, done)), _disk(disk(left))])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of aligned columns under a head, the first to the left and the others to the right.
+
+    Written out: rich takes a minute to draw 10,000 rows.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, (first, *others) in enumerate(rows):
+        cells = (text.rjust(width) for text, width in zip(others, widths[1:], strict=True))
+        yield "  ".join((first.ljust(widths[0]), *cells)).rstrip()
+        if number == 0:
+            yield "  ".join("─" * width for width in widths if width)
 
 
 def _figures(run: Forecast) -> Iterator[str]:

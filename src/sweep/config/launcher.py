@@ -61,11 +61,7 @@ class Workers:
 class Jobs:
     """Runs as jobs of a Slurm cluster: `hydra/launcher=slurm`. None: it follows from the model, or Slurm decides."""
 
-    pack: Annotated[
-        Annotated[Whole, Field(ge=1, le=MAX_RUNS)] | Literal["auto"],
-        Message(f"must be at least 1 and at most {MAX_RUNS}, or auto"),
-    ] = 1
-    pack_min: Annotated[Number, Field(gt=0, le=MAX_MINUTES)] = 60
+    workers: Annotated[Whole, Field(ge=1, le=MAX_RUNS)] | None = None
     detach: Flag = False
     on_interrupt: Literal["leave", "cancel"] = "leave"
     poll_s: Annotated[Number, Field(gt=0, le=3600)] = 10

@@ -139,5 +139,11 @@ class RunResult:
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """The record as a dict for JSON."""
-    return dataclasses.asdict(record)
+    """The record as a dict for JSON. A record holds no mutable thing that somebody may change."""
+    return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_json(value)
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value

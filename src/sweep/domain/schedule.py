@@ -5,11 +5,12 @@ Update i of N has progress i/N, i = 1..N, as OLMo and OLMo-core count: the last 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-from sweep.domain.shapes import LINES, SHAPES
+from sweep.domain.shapes import LINES, SHAPES, Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +42,16 @@ def learning_rates(
     decay = steps - warmup.steps - hold_steps
     rising = [warmup.start + (peak - warmup.start) * i / warmup.steps for i in range(1, warmup.steps)]
     if shape in LINES:
-        falling = [LINES[shape](peak, peak * final_fraction, i, decay) for i in range(1, decay + 1)]
+        falling = np.array([LINES[shape](peak, peak * final_fraction, i, decay) for i in range(1, decay + 1)])
     else:
-        falling = [SHAPES[shape](i / decay, final_fraction) * peak for i in range(1, decay + 1)]
+        falling = fractions(SHAPES[shape], decay, final_fraction) * peak
     return np.array([*rising, *[peak] * (hold_steps + min(warmup.steps, 1)), *falling], dtype=np.float64)
+
+
+@functools.lru_cache(maxsize=4)
+def fractions(shape: Shape, steps: int, final: float) -> np.ndarray:
+    """Fractions of the peak (steps,) float64; points of a sweep that differ in their peaks alone share them."""
+    return np.array([shape(i / steps, final) for i in range(1, steps + 1)], dtype=np.float64)
 
 
 def warmup_then_constant(steps: int, *, peak: float, warmup_steps: int) -> np.ndarray:

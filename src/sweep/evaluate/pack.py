@@ -107,6 +107,11 @@ class Pack(RequestColumns):
         """Positions that are computed for one checkpoint: the total of a progress bar."""
         return len(self.ids)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the arrays take in memory."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+
     def save(self, folder: Path) -> None:
         """Write the pack into an existing folder."""
         names = {"tasks": self.tasks, "subjects": self.subjects}

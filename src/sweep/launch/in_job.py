@@ -1,4 +1,4 @@
-"""Inside a job of the cluster: its runs one after another, stopping on request, and going back into the queue."""
+"""Inside a job of the cluster: a worker that stops on request, and goes back into the queue."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from sweep.launch.cluster import Unreachable, ask, described
 from sweep.system import stop_signals
@@ -33,37 +31,24 @@ class OutOfTime(RuntimeError):
     """The time limit came more often than the job may go back into the queue."""
 
 
-def do_all(
-    work: Callable[..., Any],
-    runs: Sequence[tuple[Any, ...]],
-    *,
-    around: Callable[[], AbstractContextManager[None]],
-    stops: Path,
-    max_num_timeout: int,
+def work_in_job(
+    work: Callable[[Callable[[], object]], Mapping[int, Exception]], *, stops: Path, max_num_timeout: int
 ) -> None:
-    """Do `work(*run)` for each run, all within `around()`; if one fails, the others are done nevertheless.
+    """Do `work(done)`, which does runs, calls `done()` after each, and returns the failures.
 
     If the time limit or preemption asks the job to stop, it stops at the next safe place and goes back into the queue,
-    where it continues later. The time limit may do this `max_num_timeout` times, counted in the file `stops`. Raises
-    RunsFailed, OutOfTime, and SystemExit if the job was stopped.
+    where it continues later. The time limit may do this `max_num_timeout` times between two runs that are done, counted
+    in the file `stops`. Raises RunsFailed, OutOfTime, and SystemExit if the job was stopped.
     """
     stop_signals.listen(SIGNALS)
     _join_ranks()
-    failed = []
     try:
-        with around():
-            for run in runs:
-                stop_signals.check()
-                try:
-                    work(*run)
-                except (Exception, SystemExit) as error:
-                    log.exception("a run failed; the others of this job go on")
-                    failed.append(f"{type(error).__name__}: {error}")
+        failures = work(lambda: stops.unlink(missing_ok=True))
     except stop_signals.Stopped:
         _go_back(stops, max_num_timeout=max_num_timeout)
         raise SystemExit(1) from None
-    if failed:
-        raise RunsFailed(f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}")
+    if failures:
+        raise RunsFailed(f"{len(failures)} runs failed: {'; '.join(map(str, failures.values()))}")
 
 
 def attempt_id() -> str | None:
@@ -73,6 +58,12 @@ def attempt_id() -> str | None:
     array, element = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     name = job if array is None else f"{array}_{element}"
     return f"{name} restart {os.environ.get('SLURM_RESTART_COUNT', '0')}"
+
+
+def job_name() -> str | None:
+    """Name of this job, such as "12_3", which a restart keeps; None outside a job."""
+    attempt = attempt_id()
+    return None if attempt is None else attempt.partition(" ")[0]
 
 
 def _go_back(stops: Path, *, max_num_timeout: int) -> None:

@@ -1,4 +1,4 @@
-"""The file in a sweep's folder that says which runs were submitted to the cluster, and in which jobs."""
+"""The file in a sweep's folder that says which runs were submitted to the cluster, and to which jobs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -21,16 +22,16 @@ FILE = "submitted.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Submitted:
-    """One job, or one element of an array of jobs, and its runs."""
+    """Jobs, or elements of an array of jobs, and the runs that they share."""
 
-    job: str
-    """As Slurm names it: "12", or "12_3" of an array."""
+    jobs: tuple[str, ...]
+    """As Slurm names them: "12", or "12_3" of an array."""
     runs: tuple[str, ...]
-    """The names of their folders, in the order in which the job does them."""
+    """The names of their folders; whichever job is free takes the next one."""
     time: float
-    """When it was submitted, seconds since 1970."""
-    log: str
-    """Path of its log."""
+    """When they were submitted, seconds since 1970."""
+    logs: tuple[str, ...]
+    """Path of each job's log."""
 
 
 def record(sweep: Path, jobs: Iterable[Submitted]) -> None:
@@ -44,7 +45,7 @@ def record(sweep: Path, jobs: Iterable[Submitted]) -> None:
 
 
 def submissions(sweep: Path) -> dict[str, Submitted]:
-    """Run -> the last job that it was given to. A damaged line is named and left out."""
+    """Run -> the last jobs that it was given to. A damaged line is named and left out."""
     try:
         lines = whole_lines(sweep / FOLDER / FILE)
     except (FileNotFoundError, NotADirectoryError):
@@ -55,10 +56,18 @@ def submissions(sweep: Path) -> dict[str, Submitted]:
     jobs: dict[str, Submitted] = {}
     for number, line in enumerate(lines, 1):
         try:
-            fields = opened(line) or {}
-            job = Submitted(**{**fields, "runs": tuple(map(str, fields["runs"]))})
+            job = _submitted(opened(line) or {})
         except (TypeError, KeyError):
             log.warning("%s: line %d is damaged, and left out", sweep / FOLDER / FILE, number)
             continue
         jobs |= dict.fromkeys(job.runs, job)
     return jobs
+
+
+def _submitted(fields: dict[str, Any]) -> Submitted:
+    """One line of the file; an earlier release wrote one for each job, and the job did all of its runs."""
+    if "job" in fields:
+        kept = {name: fields[name] for name in ("runs", "time")}
+        fields = {**kept, "jobs": [fields["job"]], "logs": [fields["log"]]}
+    lists = {name: tuple(map(str, fields[name])) for name in ("jobs", "runs", "logs")}
+    return Submitted(**{**fields, **lists})

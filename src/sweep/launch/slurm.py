@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,7 @@ from submitit import AutoExecutor, JobEnvironment
 from submitit.core.utils import FailedJobError, FailedSubmissionError, JobPaths
 
 from sweep.launch.cluster import max_array_size
-from sweep.launch.in_job import do_all
-from sweep.launch.job_log import Submitted
+from sweep.launch.in_job import work_in_job
 
 STOPS = "stops"
 
@@ -40,45 +37,34 @@ def executor(folder: Path, parameters: Mapping[str, Any]) -> AutoExecutor:
 
 
 def submit(
-    work: Callable[..., Any],
-    packs: Sequence[Sequence[tuple[Any, ...]]],
+    work: Callable[[Callable[[], object]], Mapping[int, Exception]],
+    number: int,
     *,
-    around: Callable[[], AbstractContextManager[None]],
     folder: Path,
     parameters: Mapping[str, Any],
     max_num_timeout: int,
-) -> Iterator[list[Submitted]]:
-    """Submit a job for each pack, which does `work(*run)` for each of its runs.
+) -> Iterator[dict[str, str]]:
+    """Submit so many jobs that do `work`, as `work_in_job` does it.
 
-    The jobs go out in arrays of at most the cluster's largest size; yields the jobs of each array when it is submitted.
-    Raises RuntimeError with sbatch's message if it takes none.
+    They go out in arrays of at most the cluster's largest size; yields each array's jobs, with their logs, once it is
+    submitted. Raises RuntimeError with sbatch's message if it takes none.
     """
     largest = max_array_size()
-    chunks = [packs[first : first + largest] for first in range(0, len(packs), largest)]
-    shares = _shares(parameters["array_parallelism"], len(chunks))
+    sizes = [min(largest, number - first) for first in range(0, number, largest)]
     log = "stdout" if parameters["stderr_to_stdout"] else "stderr"
-    for chunk, share in zip(chunks, shares, strict=True):
+    job = functools.partial(_job, work, folder, max_num_timeout)
+    for size, share in zip(sizes, _shares(parameters["array_parallelism"], len(sizes)), strict=True):
         submitting = executor(folder, {**parameters, "array_parallelism": share})
         try:
-            jobs = submitting.submit_array(
-                [functools.partial(_job, work, pack, folder, max_num_timeout, around) for pack in chunk]
-            )
+            jobs = submitting.submit_array([job] * size)
         except (FailedJobError, FailedSubmissionError) as error:
             raise RuntimeError(f"sbatch takes no job: {_last_line(error)}") from error
-        now = time.time()
-        yield [Submitted(job=job.job_id, runs=(), time=now, log=str(getattr(job.paths, log))) for job in jobs]
+        yield {job.job_id: str(getattr(job.paths, log)) for job in jobs}
 
 
-def _job(
-    work: Callable[..., Any],
-    pack: Sequence[tuple[Any, ...]],
-    folder: Path,
-    max_num_timeout: int,
-    around: Callable[[], AbstractContextManager[None]] = nullcontext,  # jobs of an earlier version have none
-) -> None:
-    """The work of one job. Its arguments are pickled in the queue: an earlier version's must still be understood."""
+def _job(work: Callable[[Callable[[], object]], Mapping[int, Exception]], folder: Path, max_num_timeout: int) -> None:
     paths = JobPaths(folder / "%j", job_id=JobEnvironment().job_id)
-    do_all(work, pack, around=around, stops=paths.folder / STOPS, max_num_timeout=max_num_timeout)
+    work_in_job(work, stops=paths.folder / STOPS, max_num_timeout=max_num_timeout)
 
 
 def _shares(parallelism: int, number: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweep.config import Anneal, RunConfig
 from sweep.domain.errors import Refusal
@@ -30,6 +30,15 @@ Overrides = tuple[str, ...]
 """The overrides of one point."""
 
 
+class Point(NamedTuple):
+    """One run of a sweep, a point of its design or a control."""
+
+    overrides: Overrides
+    config: RunConfig
+    key: str
+    """Its run key."""
+
+
 def constant_of(config: RunConfig) -> RunConfig:
     """The matched control: the same updates on the same data at the constant current LR."""
     anneal = dataclasses.replace(config.anneal, **_constant(config.anneal))
@@ -44,7 +53,7 @@ def _constant(anneal: Anneal) -> dict[str, Any]:
 
 def expanded(
     points: Sequence[Overrides], typed: Callable[[Overrides], RunConfig], *, known: set[tuple[str, str]]
-) -> Iterator[tuple[Overrides, RunConfig]]:
+) -> Iterator[Point]:
     """The points, and before each the controls that it asks for and that `known` lacks.
 
     The overrides of each make exactly this run, also alone. `typed` composes and validates them. `known` collects the
@@ -52,9 +61,10 @@ def expanded(
     other control that can't be run is a Refusal.
     """
     configs = [typed(overrides) for overrides in points]
-    known |= {_identity(config) for config in configs}
+    keys = [run_key(config) for config in configs]
+    known |= {(config.name, key) for config, key in zip(configs, keys, strict=True)}
     tried: set[Overrides] = set()
-    for overrides, config in zip(points, configs, strict=True):
+    for overrides, config, key in zip(points, configs, keys, strict=True):
         for arm in config.controls:
             changed = control_overrides(overrides, config, arm)
             if changed is None or changed in tried:
@@ -67,11 +77,12 @@ def expanded(
                     raise
                 log.warning("controls: no merge beside %s: %s", run_name(config), refusal)
                 continue
-            if _identity(control) not in known:
-                known.add(_identity(control))
-                yield changed, control
+            identity = control.name, run_key(control)
+            if identity not in known:
+                known.add(identity)
+                yield Point(changed, control, identity[1])
         alone = overrides if not config.controls else tuple(replaced(overrides, ["controls"], ["controls=[]"]))
-        yield alone, dataclasses.replace(config, controls=())
+        yield Point(alone, dataclasses.replace(config, controls=()) if config.controls else config, key)
 
 
 def control_overrides(overrides: Overrides, config: RunConfig, arm: str) -> Overrides | None:
@@ -84,7 +95,3 @@ def control_overrides(overrides: Overrides, config: RunConfig, arm: str) -> Over
     changed = {f"anneal.{key}": v for key, v in constant.items() if getattr(config.anneal, key) != v}
     new = (f"{key}={'null' if value is None else value}" for key, value in changed.items())
     return tuple(replaced(overrides, ["controls", *changed], [*new, "controls=[]"]))
-
-
-def _identity(config: RunConfig) -> tuple[str, str]:
-    return config.name, run_key(config)

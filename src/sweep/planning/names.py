@@ -157,7 +157,10 @@ def _anneal_words(config: RunConfig) -> list[str]:
 
 def run_names(configs: Sequence[RunConfig]) -> list[str]:
     """The names of these runs for people, each different from the others."""
-    names, keys = [run_name(config) for config in configs], [run_key(config) for config in configs]
+    names = [run_name(config) for config in configs]
+    if len(set(names)) == len(names):
+        return names
+    keys = [run_key(config) for config in configs]
     return told_apart(names, [params(config) for config in configs], keys)
 
 

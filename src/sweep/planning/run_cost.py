@@ -23,8 +23,6 @@ class Forecast:
     config: RunConfig
     lr: float | None
     """The current LR of the checkpoint."""
-    learning_rates: np.ndarray
-    """(steps,) float64, one per update."""
     tokens: int | None = None
     """Tokens of the anneal."""
     tokens_seen: int | None = None
@@ -33,6 +31,11 @@ class Forecast:
     """Model FLOPs of the anneal."""
     memory: tuple[int | None, ...] | None = None
     """Bytes of an update on each of RANKS; an element is None if so many ranks can't share the batch."""
+
+    @property
+    def learning_rates(self) -> np.ndarray:
+        """(steps,) float64, one per update; computed anew each time, as those of 10,000 runs would fill the memory."""
+        return planned_rates(self.config.anneal, self.lr or 0.0)
 
 
 def forecast(config: RunConfig) -> Forecast:
@@ -46,13 +49,13 @@ def forecast(config: RunConfig) -> Forecast:
             "read: give anneal.peak_lr, without anneal.warmup_steps or with anneal.optimizer=fresh"
         )
     if step is None or model.batch_size is None or model.sequence_length is None:
-        return Forecast(config=config, lr=lr, learning_rates=planned_rates(config.anneal, lr or 0.0))
+        planned_rates(config.anneal, lr or 0.0)  # a Refusal where they can't be
+        return Forecast(config=config, lr=lr)
     plan = make_plan(config, dataclasses.replace(expected_position(model, step), lr=lr or 0.0))
     sizes = stated_sizes(model)
     return Forecast(
         config=config,
         lr=lr,
-        learning_rates=plan.learning_rates,
         tokens=plan.tokens,
         tokens_seen=plan.position.tokens,
         flops=_flops(sizes, plan.sequence_length, plan.tokens),

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sweep.config import RunConfig, tree
+import numpy as np
+
+from sweep.config import tree
 from sweep.domain.digests import digest
-from sweep.planning.job_packing import run_minutes
+from sweep.planning.job_requests import run_minutes
 from sweep.planning.plan import launch_order
 from sweep.planning.run_cost import Forecast, pretraining_flops
-
-SCHEDULE = ("name", "steps", "shape", "peak_lr", "peak_scale", "final_fraction", "hold_steps", "warmup_steps")
-"""Choices of an anneal that act through its learning rates alone."""
-BOOKKEEPING = ("save_interval", "keep", "merge")
-"""Choices of an anneal that decide no update's numbers."""
+from sweep.planning.work_keys import WorkKeys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ class _Share:
 
     def of(self, total: float | None) -> float | None:
         """The part of the run's total over updates."""
-        return None if total is None else total * self.updates / max(1, len(self.forecast.learning_rates))
+        return None if total is None else total * self.updates / max(1, self.forecast.config.anneal.steps)
 
     @property
     def on_gpus(self) -> bool:
@@ -84,8 +82,8 @@ def bill(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> Bill:
     return Bill(
         points=len(forecasts),
         done=len(done),
-        updates=sum(len(share.forecast.learning_rates) for share in shares),
-        shared_updates=sum(len(share.forecast.learning_rates) - share.updates for share in shares),
+        updates=sum(share.forecast.config.anneal.steps for share in shares),
+        shared_updates=sum(share.forecast.config.anneal.steps - share.updates for share in shares),
         before=sum(share.before for share in shares),
         after=sum(share.after for share in shares),
         tokens=None if tokens is None else round(tokens),
@@ -98,63 +96,73 @@ def bill(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> Bill:
 
 def _shares(forecasts: Sequence[Forecast], done: Collection[int]) -> list[_Share]:
     """The part of each run that is not done, in the order in which they run."""
+    keys = WorkKeys()
     order = sorted(range(len(forecasts)), key=lambda i: (i not in done, launch_order(forecasts[i].config)))
-    updates = _own_updates([forecasts[i] for i in order])
-    scored: set[object] = {None, *(_before_key(forecasts[i].config) for i in done)}
+    updates = _own_updates([forecasts[i] for i in order], keys)
+    scored: set[object] = {None, *(keys.before(forecasts[i].config) for i in done)}
     shares = []
     for forecast, own in [(forecasts[i], own) for i, own in zip(order, updates, strict=True) if i not in done]:
-        before, after = _before_key(forecast.config), _after_key(forecast)
+        before, after = keys.before(forecast.config), _after_key(forecast, keys)
         shares.append(_Share(forecast=forecast, updates=own, before=before not in scored, after=after not in scored))
         scored |= {before, after}
     return shares
 
 
-def _own_updates(forecasts: Sequence[Forecast]) -> list[int]:
+class _Prefixes:
+    """Arrays of learning rates, asked for the longest that another one begins with."""
+
+    def __init__(self) -> None:
+        self._by_length: dict[int, dict[float, set[bytes]]] = {}
+        """Length -> last rate, which is cheap to compare -> digests."""
+
+    def add(self, rates: np.ndarray) -> None:
+        """Keep this array in mind."""
+        if len(rates):
+            self._by_length.setdefault(len(rates), {}).setdefault(float(rates[-1]), set()).add(_digest(rates))
+
+    def longest(self, rates: np.ndarray) -> int:
+        """Length of the longest array kept that this one begins with; 0: there is none."""
+        fitting = (
+            n
+            for n, known in self._by_length.items()
+            if n <= len(rates) and (digests := known.get(float(rates[n - 1]))) and _digest(rates[:n]) in digests
+        )
+        return max(fitting, default=0)
+
+
+def _digest(rates: np.ndarray) -> bytes:
+    return hashlib.sha256(rates.tobytes()).digest()
+
+
+def _own_updates(forecasts: Sequence[Forecast], keys: WorkKeys) -> list[int]:
     """For each run, in this order, its updates that are not contained in a kept state of an earlier run."""
-    kept: dict[str, dict[int, set[bytes]]] = {}
+    kept: dict[str, _Prefixes] = {}
     own = []
     for forecast in forecasts:
         rates, anneal = forecast.learning_rates, forecast.config.anneal
-        states = kept.setdefault(_base_key(forecast.config), {})
-        prefixes = (n for n, known in states.items() if n <= len(rates) and rates[:n].tobytes() in known)
-        own.append(len(rates) - max(prefixes, default=0))
+        states = kept.setdefault(keys.base(forecast.config), _Prefixes())
+        own.append(len(rates) - states.longest(rates))
         trunk = anneal.warmup_steps + anneal.hold_steps if anneal.hold_steps else 0
-        for n in {trunk, len(rates) if anneal.keep else 0} - {0}:
-            states.setdefault(n, set()).add(rates[:n].tobytes())
+        for n in (trunk, len(rates) if anneal.keep else 0):
+            states.add(rates[:n])
     return own
 
 
-def _before_key(config: RunConfig) -> str:
-    """Digest of the checkpoint and of what it is scored on."""
-    return digest("start", _model(config), tree(config.checkpoint), tree(config.tasks), config.data.heldout)
-
-
-def _model(config: RunConfig) -> dict[str, Any]:
-    """All choices that decide which model it is; recipes of pretraining may share a model's name."""
-    return {key: value for key, value in tree(config.model).items() if key != "resources"}
-
-
-def _base_key(config: RunConfig) -> str:
-    """Digest of everything that decides an update's numbers besides the learning rates."""
-    anneal = {key: value for key, value in tree(config.anneal).items() if key not in SCHEDULE + BOOKKEEPING}
-    others = (_model(config), tree(config.checkpoint), tree(config.data), config.seed, tree(config.compute))
-    return digest("base", anneal, *others)
-
-
-def _after_key(forecast: Forecast) -> tuple[str, bytes] | None:
+def _after_key(forecast: Forecast, keys: WorkKeys) -> tuple[str, bytes] | None:
     """The annealed or averaged state and what it is scored on; None if nothing is done to the checkpoint."""
     merge = forecast.config.anneal.merge
-    if not len(forecast.learning_rates) and merge is None:
+    if not forecast.config.anneal.steps and merge is None:
         return None
-    state = digest("merge", tree(merge)) if merge else _base_key(forecast.config)
-    return f"{_before_key(forecast.config)} {state}", forecast.learning_rates.tobytes()
+    state = digest("merge", tree(merge)) if merge else keys.base(forecast.config)
+    return f"{keys.before(forecast.config)} {state}", _digest(forecast.learning_rates)
 
 
 def _pretraining(forecasts: Sequence[Forecast]) -> Iterable[float | None]:
     """FLOPs of the pretraining of each model up to the furthest checkpoint."""
+    keys = WorkKeys()
     furthest: dict[str, Forecast] = {}
     for forecast in sorted(forecasts, key=lambda forecast: forecast.tokens_seen or 0):
-        furthest[digest("model", _model(forecast.config))] = forecast
+        furthest[keys.model(forecast.config)] = forecast
     return (pretraining_flops(forecast.config.model, forecast.tokens_seen) for forecast in furthest.values())
 
 

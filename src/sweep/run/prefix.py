@@ -70,6 +70,8 @@ class Training:
     compute: Compute
     ranks: Ranks = ALONE
     """The processes that train together; each calls `train` with the same training."""
+    config_yaml: str | None = None
+    """The text of config.yaml in its states; None: made whenever one is saved."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ def _save(
         assert saved is not None
         lease.check()
         with states.saving(updates, kept=_kept(training, updates)) as folder:
-            save_state(folder, saved)
+            save_state(folder, saved, config_yaml=training.config_yaml)
             (folder / STEPS).write_text("".join(f"{json.dumps(to_json(step))}\n" for step in steps))
 
     ranks.from_first(write)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 
 from sweep.checkpoints import (
     TrainingState,
+    config_text,
     hyperparameters,
     load_state,
     matrix_parameters,
@@ -34,6 +36,7 @@ from sweep.run.builds import builds
 from sweep.run.checkpoint import open_checkpoint
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, of_first_rank
 from sweep.run.embedded import embedded_checkpoint
+from sweep.run.memory import Memory
 from sweep.run.prefix import Training, loading_device
 from sweep.run.score import Scoring, check_tasks
 from sweep.run.text_rules import ModelTokenizer, model_tokenizer
@@ -68,17 +71,17 @@ def checkpoint_choice(config: RunConfig) -> CheckpointChoice:
     )
 
 
-def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepared:
+def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks, memory: Memory) -> Prepared:
     """Opens checkpoint and data; what the store lacks is made or downloaded by the first rank while the others wait.
 
-    `name` is the run's, for progress bars.
+    `name` is the run's, for progress bars. A checkpoint that `memory` has is not opened again.
     """
     compute, choice = config.compute, checkpoint_choice(config)
     device = _use_device(compute)
     check_tasks(config.tasks)
     if config.anneal.steps:
         check_data_is_named(choice, config.data)
-    checkpoint = of_first_rank(ranks, functools.partial(open_checkpoint, store, choice, compute=compute, device=device))
+    checkpoint = of_first_rank(ranks, functools.partial(_opened, store, choice, config, device, memory))
     _check_sizes(config.model, checkpoint)
     plan = make_plan(config, read_position(checkpoint.folder, checkpoint.config))
     tokenizer = _tokenizer(store, config.data, checkpoint)
@@ -93,9 +96,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
         return prepared(work=checkpoint, data={})
     ranks.share(plan.batch_size)
     read = functools.partial(read_data, store, config.data, checkpoint, plan, seed=config.seed, tokenizer=tokenizer)
-    data = read() if ranks.leads else None
-    ranks.from_first(lambda: None)  # the others find in the store what the first one made
-    data = data or read()
+    data = _after_first(ranks, read)
     setup = AnnealSetup(
         checkpoint=checkpoint,
         anneal=config.anneal,
@@ -106,6 +107,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks) -> Prepare
         builds=tuple(builds(store, compute, device)),
         device=device,
         ranks=ranks,
+        config_yaml=memory.config_texts.get(checkpoint.key, lambda: config_text(checkpoint.config)),
     )
     return prepared(work=setup.training(name), data=data.facts)
 
@@ -124,6 +126,8 @@ class AnnealSetup:
     """The build that computes it, and those whose states are taken too."""
     device: torch.device
     ranks: Ranks
+    config_yaml: str
+    """The text of config.yaml in the states of this anneal."""
 
     def training(self, name: str) -> Training:
         """The plan's learning rates followed from the checkpoint; `name` is shown at the progress bar."""
@@ -146,6 +150,7 @@ class AnnealSetup:
             device=self.device,
             compute=self.compute,
             ranks=self.ranks,
+            config_yaml=self.config_yaml,
         )
 
     @property
@@ -223,6 +228,28 @@ def _average(store: Store, config: RunConfig, checkpoint: CheckpointFolder, devi
     assert merge is not None
     embedded = functools.partial(_embedded_folder, store, config.model, config.compute, device)
     return averaged_checkpoint(store, merge, checkpoint, choice, embedded, keep=keep)
+
+
+def _after_first(ranks: Ranks, read: Callable[[], TrainingData]) -> TrainingData:
+    """What each rank reads: the others find in the store what the first one has made."""
+    data = read() if ranks.leads else None
+    ranks.from_first(lambda: None)
+    return data or read()
+
+
+def _opened(
+    store: Store, choice: CheckpointChoice, config: RunConfig, device: torch.device, memory: Memory
+) -> CheckpointFolder:
+    """The chosen checkpoint, opened once in a worker's life for the same files."""
+    named = digest("opened", dataclasses.asdict(choice), device.type, dataclasses.asdict(config.compute), config.files)
+    make = functools.partial(open_checkpoint, store, choice, compute=config.compute, device=device)
+
+    def still(checkpoint: CheckpointFolder) -> bool:
+        """Whether the folder is there, which nobody drops while this run goes on."""
+        store.claims.claim(checkpoint.key)
+        return checkpoint.folder.is_dir()
+
+    return memory.checkpoints.get(named, make, still=still)
 
 
 def _embedded_folder(store: Store, model: Model, compute: Compute, device: torch.device, step: int) -> Path:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.transformer import Body
 from sweep.planning.names import label
 from sweep.run.checkpoint_folder import CheckpointFolder, stored_digests
+from sweep.run.memory import Memory
 from sweep.system import stop_signals
 from sweep.system.files import file_digest
 from sweep.system.progress import Progress
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 RECORDS = "records.parquet"
 OF_THE_MACHINE = ("init_device", "flash_attention")
 """Settings of ai2-olmo's architecture that say where a model is loaded, and by which kernel it attends elsewhere."""
+Reader = Callable[[str, Path], "TaskScores"]
+"""Reads one task's scores from its records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,24 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class TaskScores:
+    """What the records of one task say of one checkpoint."""
+
+    table: Any
+    """The records, a pyarrow.Table."""
+    scores: tuple[Score, ...]
+    chance: float | None
+    """Accuracy of guessing; None where the task has no choices."""
+
+
+def read_scores(name: str, file: Path) -> TaskScores:
+    """Every metric of one task, from its records."""
+    table = evaluate.read_records(file)
+    chance = None if name == evaluate.HELDOUT else evaluate.chance_of(table)
+    return TaskScores(table, tuple(evaluate.scores(name, table)), chance)
+
+
+@dataclass(frozen=True)
 class Scorer:
     """Scores checkpoints; what the store has already is only read."""
 
@@ -88,17 +109,25 @@ class Scorer:
     scoring: Scoring
     device: torch.device
     ranks: Ranks = ALONE
+    memory: Memory = dataclasses.field(default_factory=Memory)
     spent: Spent = dataclasses.field(default_factory=Spent)
 
     def score(self, checkpoint: CheckpointFolder, when: str) -> Scored:
         """All scores of a checkpoint, "before" or "after" the anneal. Of several ranks the others `follow`."""
         weights, load = scored_weights(self.store, checkpoint), functools.partial(self._load, checkpoint)
         files = record_files(self, weights, load, when=when, former=checkpoint.key)
-        return Scored(files, scores(files, self.scoring.tasks))
+        return Scored(files, scores(files, self.scoring.tasks, read=self._read))
+
+    def deltas(self, before: Scored, after: Scored) -> tuple[Score, ...]:
+        """after - before of the same metrics."""
+        return deltas(before.files, after.files, self.scoring.tasks, read=self._read)
 
     def follow(self, checkpoint: CheckpointFolder) -> None:
         """The part of ranks other than the first in `score`."""
         score_along(self.store, functools.partial(self._load, checkpoint), ranks=self.ranks)
+
+    def _read(self, name: str, file: Path) -> TaskScores:
+        return self.memory.scores.get(str(file), lambda: read_scores(name, file))
 
     def _load(self, checkpoint: CheckpointFolder) -> OLMo:
         return load_model(checkpoint.folder, checkpoint.config, device=self.device).eval()
@@ -132,7 +161,8 @@ def record_files(
 
     def score(name: str, folder: Path) -> None:
         began = time.perf_counter()
-        pack = evaluate.Pack.load(store.make("packs", packs[name], make_pack[name]))
+        folder_of_pack = functools.partial(store.make, "packs", packs[name], make_pack[name])
+        pack = scorer.memory.packs.get(packs[name], lambda: evaluate.Pack.load(folder_of_pack()))
         spent.preparing_s += time.perf_counter() - began
         ranks.from_first(lambda: packs[name])
         title = f"scoring {when}: {label(name, scoring.tasks.limit)}"
@@ -185,22 +215,22 @@ def _likelihoods(body: Callable[[], Body], pack: evaluate.Pack, *, title: str, r
         return likelihoods(body(), pack, ranks=ranks, progress=advance)
 
 
-def scores(files: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
+def scores(files: dict[str, Path], tasks: Tasks, *, read: Reader = read_scores) -> tuple[Score, ...]:
     """Every metric of every task, and the aggregates of each suite."""
-    tables = {name: evaluate.read_records(file) for name, file in files.items()}
-    found = _by_name(s for name, table in tables.items() for s in evaluate.scores(name, table))
-    chances = _chances(tables)
+    of_tasks = {name: read(name, file) for name, file in files.items()}
+    found, chances = _by_name(of_tasks), _chances(of_tasks)
     made = [s for suite, of in tasks.suites.items() for s in evaluate.aggregates(suite, of.metrics, found, chances)]
     return _labelled([*found.values(), *made], tasks)
 
 
-def deltas(before: dict[str, Path], after: dict[str, Path], tasks: Tasks) -> tuple[Score, ...]:
+def deltas(
+    before: dict[str, Path], after: dict[str, Path], tasks: Tasks, *, read: Reader = read_scores
+) -> tuple[Score, ...]:
     """after - before of the same metrics; standard errors are paired over documents."""
-    old, new = ({name: evaluate.read_records(file) for name, file in of.items()} for of in (before, after))
-    first, second = (
-        _by_name(s for name, table in of.items() for s in evaluate.scores(name, table)) for of in (old, new)
-    )
-    paired = _by_name(s for name in old for s in evaluate.deltas(name, old[name], new[name]))
+    old, new = ({name: read(name, file) for name, file in of.items()} for of in (before, after))
+    first, second = _by_name(old), _by_name(new)
+    each = (s for name in old for s in evaluate.deltas(name, old[name].table, new[name].table))
+    paired = {(score.task, score.metric): score for score in each}
     made = [
         score
         for suite, of in tasks.suites.items()
@@ -217,13 +247,12 @@ def check_tasks(tasks: Tasks) -> None:
             evaluate.load_task(task)
 
 
-def _by_name(found: Iterable[Score]) -> dict[tuple[str, str], Score]:
-    return {(score.task, score.metric): score for score in found}
+def _by_name(of_tasks: Mapping[str, TaskScores]) -> dict[tuple[str, str], Score]:
+    return {(score.task, score.metric): score for of in of_tasks.values() for score in of.scores}
 
 
-def _chances(tables: Mapping[str, Any]) -> dict[str, float]:
-    found = {name: evaluate.chance_of(table) for name, table in tables.items() if name != evaluate.HELDOUT}
-    return {name: chance for name, chance in found.items() if chance is not None}
+def _chances(of_tasks: Mapping[str, TaskScores]) -> dict[str, float]:
+    return {name: of.chance for name, of in of_tasks.items() if of.chance is not None}
 
 
 def _labelled(found: list[Score], tasks: Tasks) -> tuple[Score, ...]:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from sweep.config import RunConfig
 from sweep.domain.records import RunResult
-from sweep.planning.names import Identity
+from sweep.planning.names import run_identity, run_name
 from sweep.run.anneal import anneal
 from sweep.run.builds import this_build
+from sweep.run.memory import Memory
 from sweep.run.prepare import prepare
 from sweep.run.record import recorded
 from sweep.run.result import run_cost, run_result
-from sweep.run.score import Scorer, deltas
+from sweep.run.score import Scorer
 from sweep.run.states import INTERIM
 from sweep.system.lease import Lease
 from sweep.system.ranks import ALONE, Ranks
@@ -24,20 +25,20 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    config: RunConfig, identity: Identity, folder: Path, *, command: str, lease: Lease, ranks: Ranks = ALONE
+    config: RunConfig, folder: Path, *, command: str, lease: Lease, ranks: Ranks = ALONE, memory: Memory
 ) -> RunResult:
     """The result of one run. Everything on the way is in the journal in `folder`, failures too.
 
-    `lease` is the right to write there; LeaseLost where another process took it over. Of several `ranks` the first
-    one runs it, and the others `follow`.
+    `memory` has what earlier runs of this process have read. `lease` is the right to write there; LeaseLost where
+    another process took it over. Of several `ranks` the first one runs it, and the others `follow`.
     """
-    store = store_at(folder.parents[1])
+    store, identity = store_at(folder.parents[1]), run_identity(config)
     with store.claims.within(), recorded(config, identity, folder, command=command, lease=lease, ranks=ranks) as record:
         started = time.perf_counter()
-        prepared = prepare(store, config, identity.name, ranks)
+        prepared = prepare(store, config, identity.name, ranks, memory)
         record.inputs(store, identity, prepared)
 
-        scorer = Scorer(store, prepared.scoring, prepared.device, ranks)
+        scorer = Scorer(store, prepared.scoring, prepared.device, ranks, memory)
         log.info("%s: %d updates, scored before and after", identity.name, config.anneal.steps)
         before = scorer.score(prepared.checkpoint, "before")
         record.scores("before", before.scores)
@@ -46,7 +47,7 @@ def run(
 
         after = scorer.score(annealed.checkpoint, "after")
         changed = annealed.checkpoint.key != prepared.checkpoint.key
-        delta = deltas(before.files, after.files, config.tasks) if changed else ()
+        delta = scorer.deltas(before, after) if changed else ()
         record.scores("after", after.scores)
         record.scores("delta", delta)
         record.files("before", before.files)
@@ -62,10 +63,10 @@ def run(
     return result
 
 
-def follow(config: RunConfig, identity: Identity, folder: Path, *, ranks: Ranks) -> None:
+def follow(config: RunConfig, folder: Path, *, ranks: Ranks, memory: Memory) -> None:
     """The part of a run's ranks other than the first: their share of the scoring and of the anneal's updates."""
     store = store_at(folder.parents[1])
-    prepared = prepare(store, config, identity.name, ranks)
-    scorer = Scorer(store, prepared.scoring, prepared.device, ranks)
+    prepared = prepare(store, config, run_name(config), ranks, memory)
+    scorer = Scorer(store, prepared.scoring, prepared.device, ranks, memory)
     scorer.follow(prepared.checkpoint)
     scorer.follow(anneal(store, prepared).checkpoint)

@@ -1,19 +1,24 @@
-"""Before the runs of a sweep start: MLflow is prepared, and the cost of a first use is logged."""
+"""Before the runs of a sweep start: they are queued, MLflow is prepared, the cost of a first use is logged."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import logging
 import os
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sweep.config import RunConfig, Tracking
+from sweep.planning.controls import Point
 from sweep.planning.keys import BEFORE_BUILDS, corpus_key, numerics, pretraining_base, state_keys
-from sweep.planning.names import run_identity
+from sweep.planning.names import folder_name, run_identity, run_name
 from sweep.planning.plan import preparation_s
 from sweep.planning.pretraining_schedule import pretraining_rates
+from sweep.planning.queue import taking_order
 from sweep.planning.sweep_disk import disk
-from sweep.sweeps.run_folders import MULTIRUN, expected_folder
+from sweep.sweeps.queue import Queue, QueuedRun
+from sweep.sweeps.run_folders import MULTIRUN, expected_folder, is_finished
 from sweep.system.builds import recorded
 from sweep.system.disk import check_room, check_writable
 from sweep.system.store import Store, store_at
@@ -22,6 +27,27 @@ from sweep.tracking.background import prepare
 from sweep.tracking.place import VARIABLE, mlflow_place
 
 log = logging.getLogger(__name__)
+
+
+def queued(points: Sequence[Point], command: Callable[[Sequence[str]], str]) -> Queue:
+    """The queue of those of these points that are not done; `command` gives the command that repeats one."""
+    began = time.time()
+    runs = [queued_run(number, point, command) for number, point in enumerate(points)]
+    todo = [run for run in runs if not is_finished(run.key, run.folder)]
+    return Queue(runs=tuple(todo[i] for i in taking_order([run.config for run in todo])), began=began)
+
+
+def queued_run(number: int, point: Point, command: Callable[[Sequence[str]], str]) -> QueuedRun:
+    """A point as workers get it."""
+    config = point.config
+    return QueuedRun(
+        point=number,
+        config=config,
+        key=point.key,
+        folder=MULTIRUN.absolute() / config.name / folder_name(run_name(config), point.key),
+        overrides=point.overrides,
+        command=command(point.overrides),
+    )
 
 
 def announce(configs: list[RunConfig]) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType, RangeSweep
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from sweep.config import Anneal, Checkpoint, Data, RunConfig, Tasks, load
 from sweep.config.launcher import MAX_RUNS
 from sweep.domain.errors import Refusal, shown
+from sweep.planning.commands import command, key_of
 from sweep.planning.designs import Axis, ranged
 from sweep.planning.designs import points as points_of
 from sweep.planning.names import run_folder
@@ -24,7 +28,7 @@ from sweep.sweeps.file_checks import check_files, patterns
 from sweep.sweeps.hydra_private import apply_overrides
 from sweep.sweeps.hydra_settings import check_key
 from sweep.sweeps.override_errors import composing, parsed
-from sweep.sweeps.repeating import plain
+from sweep.sweeps.repeating import options_of, plain, repeating
 from sweep.system import files
 from sweep.system.task_files import task_files
 
@@ -79,7 +83,11 @@ def typed(tree: DictConfig) -> RunConfig:
     chosen = plain(tree)
     if "files" in chosen:
         raise Refusal("files: the files that the choices name are found, and not chosen")
-    config = load(chosen)
+    return checked(load(chosen))
+
+
+def checked(config: RunConfig) -> RunConfig:
+    """The configuration with the versions of the files that it names; Refusal where this machine can't run it."""
     read = (config.checkpoint, config.data, config.anneal, config.tasks)
     check_files(*read)
     check_lr_is_known(config.model, config.checkpoint, config.anneal)
@@ -88,7 +96,8 @@ def typed(tree: DictConfig) -> RunConfig:
             "tracking=server needs an address: export MLFLOW_TRACKING_URI=http://… (sweep server starts a "
             "server and prints this line), or choose tracking=sqlite, a file beside the runs, or tracking=none"
         )
-    return dataclasses.replace(cast(Any, config), files=named_files(*read))
+    versions = named_files(*read)
+    return dataclasses.replace(cast(Any, config), files=versions) if versions else config
 
 
 def named_files(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> dict[str, tuple[int, int]]:
@@ -100,43 +109,124 @@ def named_files(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks
     return {str(file): files.version(file) for file in found if file.parent.name != "__pycache__"}
 
 
+class Composed:
+    """What some options of groups compose, and the configurations of points that set leaves of it to plain values."""
+
+    def __init__(self, tree: DictConfig) -> None:
+        self.tree = tree
+        self._plain: dict[str, Any] | None = None
+        """None: a value can't be had yet, as a point has to give it."""
+        with contextlib.suppress(OmegaConfBaseException, Refusal):
+            self._plain = plain(tree)
+            if "files" in self._plain:
+                self._plain = None
+        raw = OmegaConf.to_yaml(tree)
+        self._followed = set(re.findall(r"\w+", " ".join(re.findall(r"\$\{.*", raw))))
+        """Words of all interpolations: what one of them may follow is not set as a plain value."""
+        self._groups: dict[str, Any] = {}
+        """Group -> its choices as this tree has them, validated once."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every value can be had without what points give."""
+        return self._plain is not None
+
+    def is_leaf(self, override: Override) -> bool:
+        """Whether the override gives another plain value to a leaf, on which nothing else in the tree depends."""
+        value, names = override.value(), override.key_or_group.split(".")
+        if self._plain is None or override.type is not OverrideType.CHANGE or override.package is not None:
+            return False
+        if self._followed.intersection(names) or not _is_plain(value):
+            return False
+        at: Any = self._plain
+        for name in names:
+            if not isinstance(at, dict) or name not in at:
+                return False
+            at = at[name]
+        return not isinstance(at, dict)
+
+    def with_leaves(self, overrides: Sequence[Override]) -> RunConfig:
+        """The configuration with these leaves; Refusal where it is not allowed."""
+        assert self._plain is not None
+        changed = dict(self._plain)
+        for override in overrides:
+            *above, leaf = override.key_or_group.split(".")
+            at = changed
+            for name in above:
+                at[name] = at = dict(at[name])
+            at[leaf] = override.value()
+        untouched = self._plain.keys() - {override.key_or_group.partition(".")[0] for override in overrides}
+        known = {group: self._groups[group] for group in untouched & self._groups.keys()}
+        config = load({**changed, **known})
+        self._groups |= {group: getattr(config, group) for group in untouched - known.keys()}
+        return config
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value stands for itself: it is no group, no interpolation, and not missing."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return not isinstance(value, dict) and not (isinstance(value, str) and ("${" in value or value == "???"))
+
+
 class Composer:
     """Configurations by the words of a point, as Hydra composes them.
 
-    What the same options of groups compose is composed once: Hydra reads every file anew for each point, which of
-    1,000 points takes minutes.
+    What the same options of groups compose is composed once, and a group in which two points don't differ is one
+    object in both: Hydra reads every file anew for each point, which of 1,000 points takes minutes.
     """
 
     def __init__(self, loader: Any, master: DictConfig) -> None:
         self._loader, self._master = loader, master
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
-        self._parsed: dict[str, Override] = {}
+        self._composed: dict[tuple[str, ...], Composed] = {}
+        self._parsed: dict[str, tuple[Override, bool]] = {}
+        self._repeating: dict[tuple[str, ...], list[str]] = {}
 
     def __call__(self, words: Sequence[str]) -> RunConfig:
         """The validated configuration; Refusal, or what Hydra raises, if it can't be run."""
         with composing(words):
             chosen = tuple(word for word in words if self._is_option(word))
-            tree = copy.deepcopy(self._of(chosen))
-            apply_overrides([self._override(w) for w in words if w not in chosen], tree)
-        return typed(tree)
+            composed, values = self._of(chosen), [self._override(word) for word in words if word not in chosen]
+            tree: DictConfig | None = None
+            if not (composed.is_whole and all(map(composed.is_leaf, values))):
+                tree = copy.deepcopy(composed.tree)
+                apply_overrides(values, tree)
+        return checked(composed.with_leaves(values)) if tree is None else typed(tree)
 
-    def _of(self, chosen: tuple[str, ...]) -> DictConfig:
+    def command(self, words: Sequence[str], conf: Path) -> str:
+        """The command that repeats the run of these words; `conf` has the options that come with the package."""
+        chosen = tuple(word for word in words if self._is_option(word))
+        composed, values = self._of(chosen), [self._override(word) for word in words if word not in chosen]
+        options = options_of(self._master.hydra) | {key_of(word): word.partition("=")[2] for word in chosen}
+        if composed.is_whole and all(map(composed.is_leaf, values)):
+            if chosen not in self._repeating:
+                self._repeating[chosen] = repeating(composed.tree, options, conf)
+            return command([*self._repeating[chosen], *(word for word in words if word not in chosen)])
+        tree = copy.deepcopy(composed.tree)
+        apply_overrides(values, tree)
+        return command(repeating(tree, options, conf))
+
+    def _of(self, chosen: tuple[str, ...]) -> Composed:
         if chosen not in self._composed:
             tree = self._loader.load_sweep_config(self._master, list(chosen))
             with open_dict(tree):
                 del tree["hydra"]
-            self._composed[chosen] = tree
+            self._composed[chosen] = Composed(tree)
         return self._composed[chosen]
 
     def _override(self, word: str) -> Override:
-        if word not in self._parsed:
-            (self._parsed[word],) = parsed(self._loader, [word])
-        return self._parsed[word]
+        return self._parse(word)[0]
 
     def _is_option(self, word: str) -> bool:
         """Whether the word chooses a group's option, by Hydra's rule, or takes one away."""
-        override = self._override(word)
-        return self._loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
+        return self._parse(word)[1]
+
+    def _parse(self, word: str) -> tuple[Override, bool]:
+        if word not in self._parsed:
+            (override,) = parsed(self._loader, [word])
+            is_group = self._loader.repository.group_exists(override.key_or_group)
+            self._parsed[word] = override, is_group and not isinstance(override.value(), dict)
+        return self._parsed[word]
 
 
 def _point(*, _root_: Any) -> str:

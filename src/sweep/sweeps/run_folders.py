@@ -8,7 +8,7 @@ from typing import Any
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal, unknown
 from sweep.launch import job_log
-from sweep.planning.names import Identity, run_key
+from sweep.planning.names import Identity, folder_name, run_key, run_name
 from sweep.system.store import Store, store_at
 from sweep.tracking import FILE, outcome
 from sweep.tracking.journal import damage, last_records
@@ -37,9 +37,10 @@ def sweep_folder(sweep: str, multirun: Path = MULTIRUN) -> Path:
     raise Refusal(f"SWEEP={sweep}: no such folder, and {there}")
 
 
-def is_done(config: RunConfig, folder: Path) -> bool:
-    """Whether the run of this configuration is finished."""
-    return is_finished(run_key(config), folder)
+def is_done(config: RunConfig, folder: Path | None = None) -> bool:
+    """Whether the run of this configuration is finished, in `folder` or where it belongs."""
+    key = run_key(config)
+    return is_finished(key, folder or MULTIRUN / config.name / folder_name(run_name(config), key))
 
 
 def is_finished(key: str, folder: Path) -> bool:
@@ -68,6 +69,14 @@ def damage_to_mend(folder: Path, result: dict[str, Any]) -> str | None:
         if Store(entry.parents[1]).was_damaged(entry.parent.name, entry.name):
             return f"its {name} was damaged"
     return None
+
+
+def why_unfinished(folder: Path) -> str:
+    """Why a run that is not finished has ended."""
+    last = outcome(folder)
+    if last is None:
+        return "interrupted: its process is gone" if (folder / FILE).is_file() else "not started"
+    return f"{last['status']}: {last['error'] or 'by another configuration'}"
 
 
 def objective(folder: Path) -> float | None:

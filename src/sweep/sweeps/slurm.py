@@ -1,24 +1,26 @@
-"""A sweep on a cluster: the runs that are not done are packed into jobs, submitted, and watched until they end."""
+"""A sweep on a cluster: jobs share the runs that are not done as a queue; they are submitted, and watched."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from sweep.config import RunConfig
 from sweep.launch.cluster import ask
 from sweep.launch.job_log import FOLDER, Submitted, record
 from sweep.launch.preflight import check_accepted, check_request
 from sweep.launch.slurm import submit
-from sweep.planning.job_packing import JobRequest, PackedJob, packed
+from sweep.planning.job_requests import JobRequest, job_groups
+from sweep.planning.queue import taking_order
+from sweep.sweeps.queue import Queue, QueuedRun
+from sweep.sweeps.run_folders import is_finished
 from sweep.sweeps.run_states import LIVE, Cluster, RunState, run_states, to_text, unfinished_jobs
+from sweep.sweeps.worker import Do, do_queued, work_in_process
 from sweep.system.progress import RunsProgress
-from sweep.tracking.background import overlapping_runs
 
 log = logging.getLogger(__name__)
 
@@ -26,85 +28,88 @@ CANCELLED_AT_ONCE = 500
 """Number of jobs that one scancel gets."""
 
 
-class Runs:
-    """The runs of one command, each with its folder, and their jobs once they are submitted."""
+@dataclass(frozen=True, kw_only=True)
+class Submitting:
+    """How the runs of a command are given to a cluster."""
 
-    def __init__(
-        self, configs: Sequence[RunConfig], folders: Sequence[Path], is_done: Callable[[RunConfig, Path], bool]
-    ) -> None:
-        self.configs = configs
-        self.folders = [folder.absolute() for folder in folders]
-        self.is_done = is_done
+    request: JobRequest
+    """What a person chose of what follows from the model otherwise."""
+    parameters: Mapping[str, Any]
+    """Submitit's, those of the request included."""
+    workers: int | None
+    """Jobs in all; None: one for each run, but at most `array_parallelism`."""
+    max_num_timeout: int
+
+
+class Runs:
+    """The runs of one command, and their jobs once they are submitted."""
+
+    def __init__(self, runs: Sequence[QueuedRun]) -> None:
+        self.runs = runs
         self.cluster = Cluster()
         self.refused: dict[int, str] = {}
-        """Runs that sbatch did not take, with its message."""
+        """Runs that sbatch took no job for, with its message."""
 
     def todo(self) -> list[int]:
         """The runs to submit: not done, and no living job or process has them."""
         states = self.look()
         todo = []
-        for i, config in enumerate(self.configs):
-            if self.is_done(config, self.folders[i]):
+        for i, (run, state) in enumerate(zip(self.runs, states, strict=True)):
+            if is_finished(run.key, run.folder):
                 continue
-            if states[i].state in LIVE:
-                log.info("left alone: %s", to_text(states[i]))
+            if state.state in LIVE:
+                log.info("left alone: %s", to_text(state))
             else:
                 todo.append(i)
         return todo
 
-    def submit(
-        self,
-        work: Callable[..., Any],
-        arguments: Mapping[int, tuple[Any, ...]],
-        chosen: JobRequest,
-        parameters: Mapping[str, Any],
-        own: Mapping[str, Any],
-    ) -> None:
-        """Submit `work(*arguments[i])` for each of these runs.
+    def submit(self, todo: Sequence[int], chosen: Submitting, *, do_run: Do = do_queued) -> None:
+        """Submit jobs whose workers do these runs.
 
         Raises Refusal, before anything is submitted, if the cluster can't run one of them.
         """
-        places = list(arguments)
-        packs = [
-            dataclasses.replace(pack, runs=tuple(places[i] for i in pack.runs))
-            for pack in packed([self.configs[i] for i in places], chosen, pack=own["pack"], pack_min=own["pack_min"])
-        ]
-        folder = self.folders[places[0]].parent / FOLDER
+        configs = [self.runs[i].config for i in todo]
+        most = chosen.parameters["array_parallelism"]
+        groups = job_groups(configs, chosen.request, workers=chosen.workers, at_a_time=most)
+        folder = self.runs[todo[0]].folder.parent / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = [
-            ({**parameters, **dataclasses.asdict(request)}, list(group))
-            for request, group in itertools.groupby(packs, key=lambda pack: pack.request)
-        ]
-        for wanted, _ in arrays:
-            check_request(wanted)
-            check_accepted(folder, wanted)
-        for wanted, group in arrays:
-            jobs = [[arguments[i] for i in pack.runs] for pack in group]
-            limit = own["max_num_timeout"]
-            submitted = submit(
-                work, jobs, around=overlapping_runs, folder=folder, parameters=wanted, max_num_timeout=limit
-            )
-            self._record(submitted, group)
+        wanted = [{**chosen.parameters, **dataclasses.asdict(group.request)} for group in groups]
+        for parameters in wanted:
+            check_request(parameters)
+            check_accepted(folder, parameters)
+        for group, parameters in zip(groups, wanted, strict=True):
+            order = taking_order([configs[i] for i in group.runs])
+            places = [todo[group.runs[i]] for i in order]
+            queue = Queue(runs=tuple(self.runs[i] for i in places), began=time.time())
+            work = functools.partial(work_in_process, queue, waits=False, do_run=do_run)
+            limit = chosen.max_num_timeout
+            submitted = submit(work, group.workers, folder=folder, parameters=parameters, max_num_timeout=limit)
+            self._record(submitted, places, queue)
 
-    def _record(self, submitted: Iterator[list[Submitted]], packs: Sequence[PackedJob]) -> None:
-        """Submit these packs, and record in the folders of their sweeps which job has which runs."""
-        left = list(packs)
+    def _record(self, submitted: Iterator[dict[str, str]], places: Sequence[int], queue: Queue) -> None:
+        """Submit the jobs of one queue, and record in the folders of its sweeps which jobs have its runs."""
+        jobs: dict[str, str] = {}
         try:
-            for jobs in submitted:
-                for job, pack in zip(jobs, left, strict=False):
-                    for sweep, group in itertools.groupby(pack.runs, key=lambda i: self.folders[i].parent):
-                        record(sweep, [dataclasses.replace(job, runs=tuple(self.folders[i].name for i in group))])
-                left = left[len(jobs) :]
-                log.info("%d jobs submitted: %s ... %s", len(jobs), jobs[0].job, jobs[-1].job)
+            for logs in submitted:
+                jobs |= logs
+                log.info("%d jobs submitted for %d runs: %s ... %s", len(logs), len(places), *_ends(logs))
+                self._write(jobs, queue)
         except RuntimeError as error:
-            refused = {i: str(error) for pack in left for i in pack.runs}
-            self.refused |= refused
-            log.error("%d runs were not submitted: %s", len(refused), error)
+            if jobs:
+                log.error("%d jobs do all %d runs: %s", len(jobs), len(places), error)
+                return
+            self.refused |= dict.fromkeys(places, str(error))
+            log.error("%d runs were not submitted: %s", len(places), error)
+
+    def _write(self, jobs: Mapping[str, str], queue: Queue) -> None:
+        for sweep in dict.fromkeys(run.folder.parent for run in queue.runs):
+            names = tuple(run.folder.name for run in queue.runs if run.folder.parent == sweep)
+            record(sweep, [Submitted(jobs=tuple(jobs), runs=names, time=queue.began, logs=tuple(jobs.values()))])
 
     def wait(self, *, poll_s: float, cancel: bool) -> None:
         """Return when no job has any of the runs, or when those that have one will not start by themselves."""
         try:
-            watch([folder.name for folder in self.folders], self.look, poll_s=poll_s)
+            watch([run.folder.name for run in self.runs], self.look, poll_s=poll_s)
         except KeyboardInterrupt:
             if cancel:
                 log.info("cancelled: %d jobs", cancel_jobs(self._states()))
@@ -112,38 +117,45 @@ class Runs:
                 log.info("the jobs go on. %s", self.next_commands)
             raise
 
-    def failures(self) -> list[str | None]:
-        """Why each run is not done; None for a run that is."""
-        states = self._states()
-        return [
-            None if self.is_done(config, folder) else self.refused.get(i) or to_text(states[i])
-            for i, (config, folder) in enumerate(zip(self.configs, self.folders, strict=True))
-        ]
+    def failures(self) -> dict[int, str]:
+        """Run -> why it is not done."""
+        return {
+            i: self.refused.get(i) or to_text(state)
+            for i, (run, state) in enumerate(zip(self.runs, self._states(), strict=True))
+            if not is_finished(run.key, run.folder)
+        }
 
     def log_detached(self) -> None:
         """Log that the runs are submitted, and the commands that follow them."""
-        names = dict.fromkeys(config.name for config in self.configs)
+        names = dict.fromkeys(run.config.name for run in self.runs)
         log.info("submitted: sweep %s. %s", ", ".join(names), self.next_commands)
 
     @property
     def next_commands(self) -> str:
         """The commands that show, stop and wait for these runs."""
         options = (("look", ""), ("stop", " --cancel"), ("wait", " --wait"))
-        names = dict.fromkeys(config.name for config in self.configs)
+        names = dict.fromkeys(run.config.name for run in self.runs)
         return "; ".join(f"{verb}: sweep status {name}{option}" for name in names for verb, option in options)
 
     def look(self) -> list[RunState]:
         """Ask Slurm, then the state of each run."""
-        self.cluster.update(set().union(*(unfinished_jobs(sweep) for sweep in {f.parent for f in self.folders})))
+        self.cluster.update(set().union(*(unfinished_jobs(sweep) for sweep in {r.folder.parent for r in self.runs})))
         return self._states()
 
     def _states(self) -> list[RunState]:
         by_folder = {
             sweep / state.run: state
-            for sweep in {folder.parent for folder in self.folders}
-            for state in run_states(sweep, self.cluster, runs=[f.name for f in self.folders if f.parent == sweep])
+            for sweep in {run.folder.parent for run in self.runs}
+            for state in run_states(
+                sweep, self.cluster, runs=[run.folder.name for run in self.runs if run.folder.parent == sweep]
+            )
         }
-        return [by_folder[folder] for folder in self.folders]
+        return [by_folder[run.folder] for run in self.runs]
+
+
+def _ends(jobs: Mapping[str, str]) -> tuple[str, str]:
+    names = list(jobs)
+    return names[0], names[-1]
 
 
 def watch(names: Sequence[str], look: Callable[[], list[RunState]], *, poll_s: float) -> list[RunState]:
@@ -170,7 +182,7 @@ def watch(names: Sequence[str], look: Callable[[], list[RunState]], *, poll_s: f
 
 def cancel_jobs(runs: Sequence[RunState]) -> int:
     """Cancel the jobs of the live runs; the number of jobs."""
-    jobs = list(dict.fromkeys(run.job for run in runs if run.job and run.state in LIVE))
+    jobs = list(dict.fromkeys(job for run in runs if run.state in LIVE for job in run.jobs))
     for first in range(0, len(jobs), CANCELLED_AT_ONCE):
         ask("scancel", *jobs[first : first + CANCELLED_AT_ONCE])
     return len(jobs)

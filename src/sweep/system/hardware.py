@@ -31,6 +31,11 @@ def machine() -> dict[str, Any]:
     return described
 
 
+def memory_gb() -> float:
+    """Main memory of this machine that is free, or would be if it were needed, in GB."""
+    return psutil.virtual_memory().available / 1e9
+
+
 @contextlib.contextmanager
 def watched(write: Callable[[dict[str, float]], None], *, every_s: float = INTERVAL_S) -> Iterator[None]:
     """Within the block, a thread writes a sample every `every_s` seconds, and a last one at the end.

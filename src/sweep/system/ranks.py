@@ -166,6 +166,18 @@ def joined() -> Iterator[Ranks]:
             _leave(ranks, failed=failed)
 
 
+@contextlib.contextmanager
+def in_step() -> Iterator[Ranks]:
+    """The ranks of this process's job, between its runs: they can do no more than take what the first one decides."""
+    if world_size() == 1:
+        yield ALONE
+        return
+    import torch.distributed as dist
+
+    shared = _rendezvous()
+    yield Ranks(rank(), world_size(), dist.PrefixStore(f"steps{shared.add(f'steps/{rank()}', 1)}", shared))
+
+
 @functools.cache
 def _rendezvous() -> Any:
     """The key-value store at MASTER_ADDR:MASTER_PORT, opened once in the life of the process."""

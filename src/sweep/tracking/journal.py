@@ -147,6 +147,20 @@ def last_records(folder: Path) -> dict[str, str]:
     return paths
 
 
+def last_attempt(folder: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The attempt event of the run's last start, and the outcome of that start; None: there is none yet."""
+    end: dict[str, Any] | None = None
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        for line in _from_end(folder):
+            if _is_frequent(line) or (event := _parse(line)) is None:
+                continue
+            if event["event"] == "attempt":
+                return event, end
+            if event["event"] == "outcome":
+                end = end or event
+    return None, end
+
+
 def has_ended(folder: Path) -> bool:
     """Whether the last attempt has ended: an outcome is the journal's last whole line but for samples of the load."""
     return _is(next((line for line in _from_end(folder) if not _is(line, "system")), b""), "outcome")

@@ -1,4 +1,4 @@
-"""Which runs share a job, and what each job asks for."""
+"""How many jobs do the runs of a sweep, and what each job asks for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from submitit.slurm.slurm import _make_sbatch_string
 
 from sweep.commands.main import CONF
+from sweep.config import RunConfig
 from sweep.domain.errors import Refusal
 from sweep.launch.cluster import HELD, Queued, minutes
 from sweep.launch.slurm import _shares
-from sweep.planning.job_packing import JobRequest, packed
+from sweep.planning.job_requests import JobGroup, JobRequest, job_groups
 from tests.composing import composed
 
 NOTHING = JobRequest(
@@ -36,48 +37,49 @@ def test_every_model_but_your_own_states_what_a_run_asks_for(option: str) -> Non
     assert ("resources" in stated) == (option != "local")
 
 
-def test_runs_of_one_checkpoint_share_a_job_and_equal_requests_are_neighbours() -> None:
-    configs = [
-        composed(f"model={model}", f"checkpoint.step={step}", f"anneal.steps={steps}")
-        for steps in (100, 200)
-        for step in (1000, 500)
-        for model in ("tiny-s", "tiny-l")
+def groups(configs: list[RunConfig], workers: int | None = None, *, at_a_time: int = 256) -> list[JobGroup]:
+    return job_groups(configs, NOTHING, workers=workers, at_a_time=at_a_time)
+
+
+def test_each_run_has_a_worker_as_far_as_so_many_may_run_at_a_time() -> None:
+    configs = [composed(f"seed={seed}") for seed in range(12)]
+    assert [(group.workers, len(group.runs)) for group in groups(configs)] == [(12, 12)]
+    assert [(group.workers, len(group.runs)) for group in groups(configs, at_a_time=5)] == [(5, 12)]
+    assert [(group.workers, len(group.runs)) for group in groups(configs, 2, at_a_time=5)] == [(2, 12)]
+
+
+def test_runs_that_need_different_nodes_have_workers_of_their_own_in_proportion() -> None:
+    configs = [composed("compute.threads=2"), *(composed(f"seed={seed}") for seed in range(9))]
+    found = groups(configs, 5)
+    assert [(group.request.cpus_per_task, group.runs, group.workers) for group in found] == [
+        (2, (0,), 1),
+        (1, tuple(range(1, 10)), 4),
     ]
-    packs = packed(configs, NOTHING, pack=2, pack_min=0)
-    assert sorted(i for pack in packs for i in pack.runs) == list(range(8))
-    for pack in packs:
-        assert len({(configs[i].model.name, configs[i].checkpoint.step) for i in pack.runs}) == 1
-        assert [configs[i].anneal.steps for i in pack.runs] == [200, 100], "the longest first"
-    requests = [pack.request for pack in packs]
-    assert len([i for i in range(3) if requests[i] != requests[i + 1]]) == len(set(requests)) - 1
-
-
-def test_auto_packs_as_many_as_fit_into_the_minutes() -> None:
-    configs = [composed(f"seed={seed}", "anneal.steps=1000") for seed in range(6)]  # 0.7 + 2 * 2 minutes each
-    assert [len(pack.runs) for pack in packed(configs, NOTHING, pack="auto", pack_min=15)] == [3, 3]
 
 
 def test_a_longer_anneal_asks_for_a_longer_time_limit_and_the_users_word_counts() -> None:
     short, long = composed("anneal.steps=250"), composed("anneal.steps=100000")
-    times = [pack.request.timeout_min for pack in packed([short, long], NOTHING, pack=1, pack_min=0)]
-    assert sorted(times) == [30, 240], "minutes for 250 updates, scoring and the pretraining, twice, rounded up"
+    times = [group.request.timeout_min for group in groups([short, long])]
+    assert sorted(t for t in times if t) == [30, 240], "minutes of updates, scoring and pretraining, twice, rounded up"
+    assert [group.request.timeout_min for group in groups([short, long], 2)] == [240], "whichever it takes"
+    assert groups([short] * 60, 2)[0].request.timeout_min == 480, "half of 60 times 4.2 minutes, twice"
     mine = JobRequest(nodes=2, tasks_per_node=4, gpus_per_node=4, cpus_per_task=8, mem_gb=64, timeout_min=33)
-    [pack] = packed([short], mine, pack=1, pack_min=0)
-    assert pack.request.__dict__ == mine.__dict__
+    [group] = job_groups([short, long], mine, workers=None, at_a_time=9)
+    assert group.request == mine
 
 
 def test_a_model_on_gpus_has_a_process_a_gpu() -> None:
-    [pack] = packed([composed("model=olmo-1b")], NOTHING, pack=1, pack_min=0)
-    assert (pack.request.gpus_per_node, pack.request.tasks_per_node) == (8, 8)
-    [pack] = packed([composed("model=olmo-1b", "compute.device=cpu")], NOTHING, pack=1, pack_min=0)
-    assert (pack.request.gpus_per_node, pack.request.tasks_per_node) == (None, 1)
+    [group] = groups([composed("model=olmo-1b")])
+    assert (group.request.gpus_per_node, group.request.tasks_per_node) == (8, 8)
+    [group] = groups([composed("model=olmo-1b", "compute.device=cpu")])
+    assert (group.request.gpus_per_node, group.request.tasks_per_node) == (None, 1)
 
 
 def test_a_model_that_states_nothing_needs_a_time_limit(tmp_path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "config.yaml").touch()
     mine = composed("model=local", f"checkpoint.path={tmp_path}")
     with pytest.raises(Refusal, match=r"hydra.launcher.timeout_min=null .* model=local states none"):
-        packed([mine], NOTHING, pack=1, pack_min=0)
+        groups([mine])
 
 
 @given(parallelism=st.integers(1, 500), number=st.integers(1, 20))

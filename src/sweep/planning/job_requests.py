@@ -1,4 +1,4 @@
-"""What runs ask of a cluster, and which runs share a job: arithmetic on choices (pure)."""
+"""What runs ask of a cluster, and how many jobs do them: arithmetic on choices (pure)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal
-from sweep.planning.plan import launch_order, preparation_s
+from sweep.planning.plan import preparation_s
 
 TIME_LIMITS_MIN = (5, 10, 15, 30, 60, 120, 240, 480, 720, 1440)
 """Time limits are rounded up to these, so that runs of about the same length are one array; longer ones to whole days.
@@ -31,11 +31,13 @@ class JobRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackedJob:
-    """The runs of one job, as indices into all runs, in the order in which they are done."""
+class JobGroup:
+    """Jobs that share a queue of runs, each job a worker."""
 
     request: JobRequest
     runs: tuple[int, ...]
+    """Indices into all runs."""
+    workers: int
 
 
 def run_minutes(config: RunConfig, *, updates: int | None = None, scorings: int = 2) -> float | None:
@@ -54,38 +56,28 @@ def run_minutes(config: RunConfig, *, updates: int | None = None, scorings: int 
     return training + scorings * max(1, len(config.tasks.suites)) * resources.minutes_per_task_set
 
 
-def packed(configs: Sequence[RunConfig], chosen: JobRequest, *, pack: int | str, pack_min: float) -> list[PackedJob]:
-    """All runs, `pack` to a job, or for "auto" as many as take `pack_min` minutes; equal requests are neighbours.
+def job_groups(
+    configs: Sequence[RunConfig], chosen: JobRequest, *, workers: int | None, at_a_time: int
+) -> list[JobGroup]:
+    """All runs, those that need the same of a node together, with `workers` jobs in all, but at least one a group.
 
-    Runs of one checkpoint and one set of tasks stay together, in the order in which they share most. Refusal where
-    neither the model nor the user says how long a run takes.
+    Without a number each run has a worker, but at most `at_a_time`; then runs of another length are another group, so
+    that short ones ask for a short time. Refusal where neither the model nor the user says how long a run takes.
     """
-    order = sorted(range(len(configs)), key=lambda i: (_sharing_order(configs[i]), launch_order(configs[i])))
-    groups: list[list[int]] = []
-    for i in order:
-        if groups and _fits([configs[j] for j in groups[-1]], configs[i], pack=pack, pack_min=pack_min):
-            groups[-1].append(i)
-        else:
-            groups.append([i])
-    jobs = [PackedJob(request=_request([configs[i] for i in runs], chosen), runs=tuple(runs)) for runs in groups]
-    requests = [job.request for job in jobs]
-    return sorted(jobs, key=lambda job: requests.index(job.request))
-
-
-def _sharing_order(config: RunConfig) -> tuple[str, str, int, str, int]:
-    """Sort key: runs of one model, checkpoint and set of tasks are neighbours."""
-    checkpoint = config.checkpoint
-    return config.model.name, checkpoint.path or "", checkpoint.step or 0, config.tasks.name, config.compute.threads
-
-
-def _fits(runs: Sequence[RunConfig], another: RunConfig, *, pack: int | str, pack_min: float) -> bool:
-    """Whether a job of these runs takes another one."""
-    if _node(runs[0]) != _node(another):
-        return False
-    if pack != "auto":
-        return len(runs) < int(pack)
-    total = [run_minutes(config) for config in (*runs, another)]
-    return None not in total and sum(t for t in total if t) <= pack_min
+    groups: dict[object, list[int]] = {}
+    for i, config in enumerate(configs):
+        length = None if workers else _request([config], chosen, workers=1).timeout_min
+        groups.setdefault((_node(config), length), []).append(i)
+    shares = {key: (workers or at_a_time) * len(runs) / len(configs) for key, runs in groups.items()}
+    numbers = {key: min(len(runs), max(1, round(shares[key]))) for key, runs in groups.items()}
+    return [
+        JobGroup(
+            request=_request([configs[i] for i in runs], chosen, workers=numbers[key]),
+            runs=tuple(runs),
+            workers=numbers[key],
+        )
+        for key, runs in groups.items()
+    ]
 
 
 def _node(config: RunConfig) -> tuple[object, ...]:
@@ -95,7 +87,7 @@ def _node(config: RunConfig) -> tuple[object, ...]:
     return node, config.compute.threads, config.compute.device
 
 
-def _request(runs: Sequence[RunConfig], chosen: JobRequest) -> JobRequest:
+def _request(runs: Sequence[RunConfig], chosen: JobRequest, *, workers: int) -> JobRequest:
     """What the user chose, and else what follows from the model."""
     first = runs[0]
     resources, gpus = first.model.resources, chosen.gpus_per_node
@@ -107,14 +99,17 @@ def _request(runs: Sequence[RunConfig], chosen: JobRequest) -> JobRequest:
         gpus_per_node=gpus,
         cpus_per_task=chosen.cpus_per_task or first.compute.threads,
         mem_gb=chosen.mem_gb or (resources.mem_gb if resources else None),
-        timeout_min=chosen.timeout_min or _time_limit_min(runs),
+        timeout_min=chosen.timeout_min or _time_limit_min(runs, workers=workers),
     )
 
 
-def _time_limit_min(runs: Sequence[RunConfig]) -> int:
-    """Time limit of a job of these runs; the embedded checkpoint is made once, up to the furthest step."""
-    stated = [run_minutes(run) for run in runs]
-    if None in stated:
+def _time_limit_min(runs: Sequence[RunConfig], *, workers: int) -> int:
+    """Time limit of a job that does its share of these runs; the embedded checkpoint is made once, to the furthest
+    step.
+    """
+    minutes = [run_minutes(run) for run in runs]
+    stated = [each for each in minutes if each is not None]
+    if len(stated) < len(minutes):
         raise Refusal(
             "hydra.launcher.timeout_min=null takes the time limit from model.resources, and "
             f"model={runs[0].model.name} states none: give hydra.launcher.timeout_min, in minutes"
@@ -123,5 +118,5 @@ def _time_limit_min(runs: Sequence[RunConfig]) -> int:
     pretraining_s = 0.0
     if furthest.model.source == "embedded":
         pretraining_s = preparation_s(furthest.model, furthest.checkpoint.step or 0)
-    needed = START_MIN + SLACK * (sum(t for t in stated if t) + pretraining_s / 60)
+    needed = START_MIN + SLACK * (max([*stated, sum(stated) / workers]) + pretraining_s / 60)
     return next((limit for limit in TIME_LIMITS_MIN if limit >= needed), 1440 * math.ceil(needed / 1440))

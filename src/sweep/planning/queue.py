@@ -1,0 +1,37 @@
+"""The order in which a sweep's runs are taken, and how many are done at a time (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweep.config import RunConfig
+from sweep.planning.plan import launch_order
+from sweep.planning.work_keys import SCHEDULE
+
+
+def taking_order(configs: Sequence[RunConfig]) -> list[int]:
+    """Indices of the runs in the order in which workers take them.
+
+    Runs that train nothing come first, then constant controls from short to long, then anneals from long to short.
+    Runs of one checkpoint are neighbours, and runs that differ in their tasks alone follow each other.
+    """
+    return sorted(range(len(configs)), key=lambda i: (launch_order(configs[i]), _same_work(configs[i])))
+
+
+def _same_work(config: RunConfig) -> tuple[str, str, int, int, str, str]:
+    anneal, checkpoint = config.anneal, config.checkpoint
+    place = (config.model.name, checkpoint.path or "", checkpoint.step or 0, config.seed)
+    return *place, repr([getattr(anneal, name) for name in SCHEDULE[1:]]), config.tasks.name
+
+
+def workers_that_fit(configs: Sequence[RunConfig], *, cores: int, memory_gb: float, gpus: int) -> int:
+    """How many of these runs this machine does at a time, whichever of them they are; at least one.
+
+    On GPUs one on each; else as many as the cores have threads for, and the memory room for as `model.resources` say.
+    """
+    if gpus and any(config.compute.device != "cpu" for config in configs):
+        return gpus
+    threads = max((config.compute.threads for config in configs), default=1)
+    stated = [config.model.resources.mem_gb for config in configs if config.model.resources is not None]
+    by_memory = int(memory_gb // max(stated)) if stated else cores
+    return max(1, min(cores // threads, by_memory))
