@@ -34,13 +34,14 @@ from tests.whole.test_end_to_end import SMALL
 
 from sweep.analysis.outcomes import Outcome
 from sweep.commands import sync
-from sweep.planning.names import run_identity
-from sweep.run.story import run
+from sweep.planning.controls import Point
+from sweep.planning.names import run_identity, run_key
+from sweep.run.memory import Memory
 from sweep.sweeps.closing import close
+from sweep.sweeps.one_run import do
 from sweep.sweeps.outcomes import frame, read_outcomes, readable
 from sweep.sweeps.paired_documents import paired_documents, without_records
-from sweep.sweeps.run_folders import expected_folder, is_finished
-from sweep.system.lease import run_lease
+from sweep.sweeps.run_folders import expected_folder
 from sweep.tracking import FILE, read
 
 TARGETS = {
@@ -68,12 +69,10 @@ def same_command() -> None:
     """What `python -m sweep -m …` does, in this process, one run after another."""
     for config in configs():
         identity = run_identity(config)
-        folder = expected_folder(identity).absolute()
-        if not is_finished(identity.key, folder):
-            with run_lease(folder).waited_for(identity.name) as lease:
-                run(config, identity, folder, command=f"python -m sweep {identity.name}", lease=lease)
+        folder, command = expected_folder(identity).absolute(), f"python -m sweep {identity.name}"
+        do(config, folder=folder, command=command, memory=Memory())
     with contextlib.redirect_stdout(io.StringIO()):
-        close(configs())
+        close([Point((), config, run_key(config)) for config in configs()])
 
 
 def synced(*, check: bool = False) -> tuple[bool, str]:

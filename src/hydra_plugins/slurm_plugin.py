@@ -32,7 +32,7 @@ class SlurmLauncher(PointsLauncher):
         command = commander(self)
         runs = Runs([queued_run(number, point, command) for number, point in enumerate(points)])
         todo = runs.todo()
-        announce([runs.runs[i].config for i in todo])
+        announce({runs.runs[i].folder: runs.runs[i].config for i in todo})
         if todo:
             request = JobRequest(**{field.name: self.params[field.name] for field in dataclasses.fields(JobRequest)})
             own = {name: self.own[name] for name in ("workers", "max_num_timeout")}

@@ -40,15 +40,14 @@ class PlannedSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        configs: list[Any] = []
+        points: list[Any] = []
         try:
             for batch in self._batches(arguments):
-                launched = sum(map(len, configs))
-                configs.append([point.config for point in batch])
-                self._launch(batch, launched)
+                points += batch
+                self._launch(batch, len(points) - len(batch))
         finally:
-            if configs:
-                close([config for batch in configs for config in batch])
+            if points:
+                close(points)
 
     def _launch(self, batch: list[Any], launched: int) -> None:
         """Launch these points; raises the first failure when all have ended."""
@@ -68,18 +67,17 @@ class PlannedSweeper(Sweeper):
         from sweep.planning.controls import expanded
         from sweep.sweeps.override_errors import parsed
         from sweep.sweeps.points import designed
-        from sweep.sweeps.questions import record_questions
+        from sweep.sweeps.questions import Questions
 
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         overrides = parsed(self.hydra_context.config_loader, words)
         points = [tuple(point) for point in designed(overrides, **self.design)]
         known: set[tuple[str, str]] = set()
-        asked: list[Any] = []
+        asked = Questions()
         compose, size = composer(self), self.max_batch_size or max(1, len(points))
         for first in range(0, len(points), size):
             batch = list(expanded(points[first : first + size], compose, known=known))
-            asked += [point.config for point in batch]
-            record_questions(asked)
+            asked.record(batch)
             yield batch
 
 
@@ -93,21 +91,22 @@ class PointsLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Do all runs and show their table; their objectives, or the exceptions of those that failed."""
         from sweep.planning.controls import Point
-        from sweep.planning.names import run_identity, run_key
+        from sweep.planning.names import run_key
         from sweep.sweeps.closing import close
-        from sweep.sweeps.run_folders import expected_folder, objective
+        from sweep.sweeps.run_folders import folder_of, objective
 
-        configs = [*map(composer(self), job_overrides)]
+        compose = composer(self)
         points = [
-            Point(tuple(words), config, run_key(config)) for words, config in zip(job_overrides, configs, strict=True)
+            Point(tuple(words), config, run_key(config))
+            for words, config in ((words, compose(words)) for words in job_overrides)
         ]
         failures = self.launch_points(points)
-        close(configs)
+        close(points)
         return [
             job_return(failures[i], JobStatus.FAILED)
             if i in failures
-            else job_return(objective(expected_folder(run_identity(config))), JobStatus.COMPLETED)
-            for i, config in enumerate(configs)
+            else job_return(objective(folder_of(point.config, point.key)), JobStatus.COMPLETED)
+            for i, point in enumerate(points)
         ]
 
     def launch_points(self, points: Sequence[Any]) -> dict[int, BaseException]:
@@ -131,7 +130,7 @@ class WorkersLauncher(PointsLauncher):
         from sweep.sweeps.run_folders import is_finished, why_unfinished
 
         queue = queued(points, commander(self))
-        announce([run.config for run in queue.runs])
+        announce({run.folder: run.config for run in queue.runs})
         logs = Path(str(self.config.hydra.sweep.dir)) / ".submitit"
         errors = do_all(queue, workers=self.workers, logs=logs) if queue.runs else {}
         failures: dict[int, BaseException] = {}

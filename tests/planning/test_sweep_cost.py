@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sweep.commands.preview import points, preview
-from sweep.planning.names import run_identity, run_key
+from sweep.commands.preview import planned, points, preview
 from sweep.planning.run_cost import forecast
 from sweep.planning.sweep_cost import Bill, bill
 from sweep.sweeps.points import Composer, typed
-from sweep.sweeps.run_folders import expected_folder
+from sweep.sweeps.run_folders import folder_of
 from sweep.tracking import Journal
 from tests.composing import composed
 
@@ -71,13 +70,13 @@ def test_the_share_of_pretraining_is_of_the_furthest_checkpoint() -> None:
 
 def test_the_preview_marks_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first, second = points(["anneal.steps=10,20"])
-    with Journal(expected_folder(run_identity(first))) as journal:
+    first, second = planned(["anneal.steps=10,20"])
+    with Journal(folder_of(first.config, first.key)) as journal:
         journal.write(
             "outcome",
             status="finished",
             error=None,
-            result={"key": run_key(first), "after": [], "final_state": "0" * 32, "params": {}},
+            result={"key": first.key, "after": [], "final_state": "0" * 32, "params": {}},
         )
     text = preview([first, second])
     assert "2 runs, 1 done, 1 to run" in text and "steps     20\n" in text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweep.commands.preview import points, preview
+from sweep.commands.preview import planned, points, preview
 from sweep.planning.sweep_disk import DOCUMENTS, RECORD_BYTES, Disk, disk
 
 STATE = 12 * 262_144
@@ -57,5 +57,5 @@ def _of_unknown_size(config):
 
 
 def test_the_preview_tells_the_disk() -> None:
-    text = preview(points(["anneal.steps=1000,2000", "tasks=loss"]))
+    text = preview(planned(["anneal.steps=1000,2000", "tasks=loss"]))
     assert "\ndisk      6.3 MB kept, 3.1 MB more for each run under way, " in text

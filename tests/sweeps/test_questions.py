@@ -9,9 +9,10 @@ import pytest
 
 from sweep.commands.report import main
 from sweep.domain.digests import digest
+from sweep.planning.controls import Point
 from sweep.planning.names import run_key
 from sweep.sweeps.outcomes import PARAM, frame, read_outcomes
-from sweep.sweeps.questions import FOLDER, Question, parts, record_questions, recorded_questions
+from sweep.sweeps.questions import FOLDER, Question, Questions, parts, recorded_questions
 from tests.composing import composed
 from tests.journals import params, write_run
 
@@ -71,13 +72,15 @@ def test_one_question_and_a_run_of_something_else(tmp_path: Path) -> None:
 
 def test_a_command_records_what_it_varies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    points = [composed(f"anneal.steps={steps}", f"seed={seed}") for steps in (10, 20) for seed in (0, 1)]
-    control = composed("anneal=none")
-    for _ in range(2):
-        record_questions([control, *points])
+    chosen = [[f"anneal.steps={steps}", f"seed={seed}"] for steps in (10, 20) for seed in (0, 1)]
+    runs = [Point((), config, run_key(config)) for config in (composed(*words) for words in (["anneal=none"], *chosen))]
+    for size in (5, 2):  # batches leave what the whole does
+        questions = Questions()
+        for first in range(0, 5, size):
+            questions.record(runs[first : first + size])
     (asked,) = recorded_questions(Path("multirun/main"))
-    assert asked.axes == ("anneal.steps",) and asked.runs == {run_key(config) for config in (control, *points)}
-    record_questions(points[:1])
+    assert asked.axes == ("anneal.steps",) and asked.runs == {run.key for run in runs}
+    Questions().record(runs[1:2])
     (file,) = Path("multirun/main", FOLDER).iterdir()
     file.write_bytes(file.read_bytes().replace(b"anneal.steps", b"anneal.steqs"))
     assert recorded_questions(Path("multirun/main")) == []

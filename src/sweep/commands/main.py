@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweep.domain.errors import Refusal
 from sweep.domain.redaction import redact
 from sweep.planning.commands import command
+from sweep.planning.controls import Point
 from sweep.planning.names import run_identity
 from sweep.run.memory import Memory
 from sweep.sweeps.closing import close
@@ -77,7 +78,7 @@ def task(tree: DictConfig) -> float | None:
         )
     alone = HydraConfig.get().mode == RunMode.RUN and ranks.rank() == 0
     if alone and not is_finished(identity.key, folder):
-        announce([config])
+        announce({folder: config})
     try:
         do(
             config,
@@ -87,7 +88,7 @@ def task(tree: DictConfig) -> float | None:
         )
     finally:
         if alone:
-            close([config])
+            close([Point((), config, identity.key)])
     return objective(folder) if ranks.rank() == 0 else None
 
 

@@ -19,7 +19,7 @@ from sweep.commands.main import CONF, explain
 from sweep.config import RunConfig
 from sweep.config.published import from_hub
 from sweep.domain.errors import Refusal
-from sweep.planning.controls import expanded
+from sweep.planning.controls import Point, expanded
 from sweep.planning.gpu_memory import FP32
 from sweep.planning.names import run_names
 from sweep.planning.plan import planned_peak
@@ -29,7 +29,7 @@ from sweep.planning.sweep_disk import STATE_BYTES, Disk, disk
 from sweep.sweeps.hydra_settings import check_hydra, words_of
 from sweep.sweeps.override_errors import parsed, reading
 from sweep.sweeps.points import Composer, designed
-from sweep.sweeps.run_folders import is_done
+from sweep.sweeps.run_folders import folder_of, is_finished
 from sweep.system.disk import size_text
 
 EXAMPLES = """\
@@ -52,11 +52,16 @@ def main() -> None:
     parser.add_argument("--lrs", action="store_true", help="print one run's learning rates, one a line, nothing else")
     parser.add_argument("-m", "--multirun", action="store_true", help="accepted, and not needed")
     chosen = parser.parse_intermixed_args()
-    configs = points(chosen.overrides)
-    sys.stdout.write(lrs(configs) if chosen.lrs else preview(configs))
+    runs = planned(chosen.overrides)
+    sys.stdout.write(lrs([run.config for run in runs]) if chosen.lrs else preview(runs))
 
 
 def points(overrides: Sequence[str]) -> list[RunConfig]:
+    """The configurations of what `python -m sweep -m OVERRIDES` runs, as `planned`."""
+    return [run.config for run in planned(overrides)]
+
+
+def planned(overrides: Sequence[str]) -> list[Point]:
     """What `python -m sweep -m OVERRIDES` runs, controls included; Refusal if one of the runs is not possible."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
@@ -74,7 +79,7 @@ def points(overrides: Sequence[str]) -> list[RunConfig]:
         design = {key: sweeper[key] for key in ("design", "runs", "seed")}
         of_each_point = [tuple(point) for point in designed(words, **design)]
         runs = expanded(of_each_point, Composer(loader, master), known=set())
-        return list({(point.config.name, point.key): point.config for point in runs}.values())
+        return list({(point.config.name, point.key): point for point in runs}.values())
 
 
 def lrs(configs: Sequence[RunConfig]) -> str:
@@ -84,10 +89,10 @@ def lrs(configs: Sequence[RunConfig]) -> str:
     return "".join(f"{float(lr)!r}\n" for lr in forecast(configs[0]).learning_rates)
 
 
-def preview(configs: Sequence[RunConfig]) -> str:
+def preview(runs: Sequence[Point]) -> str:
     """What these runs will do and cost; those that are done in this folder are marked."""
-    done = {i for i, config in enumerate(configs) if is_done(config)}
-    return draw([forecast(config) for config in configs], done)
+    done = {i for i, run in enumerate(runs) if is_finished(run.key, folder_of(run.config, run.key))}
+    return draw([forecast(run.config) for run in runs], done)
 
 
 def draw(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> str:

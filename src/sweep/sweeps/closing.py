@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sweep.config import RunConfig
 from sweep.domain.records import to_json
-from sweep.planning.controls import constant_of
+from sweep.planning.controls import Point, constant_of
 from sweep.planning.names import run_identity, run_names
 from sweep.sweeps.closing_table import draw, row
-from sweep.sweeps.run_folders import MULTIRUN, expected_folder
+from sweep.sweeps.run_folders import MULTIRUN, expected_folder, folder_of
 from sweep.system import ranks
 from sweep.system.lease import is_alive
 from sweep.system.store import store_at, verified
@@ -23,7 +24,7 @@ from sweep.tracking.place import mlflow_place
 log = logging.getLogger(__name__)
 
 
-def close(configs: list[RunConfig]) -> None:
+def close(runs: Sequence[Point]) -> None:
     """Update the sweep in MLflow and print the table of these runs; only the first of several ranks does.
 
     It can't fail what the runs have done: the exit code is theirs alone.
@@ -31,15 +32,15 @@ def close(configs: list[RunConfig]) -> None:
     if ranks.rank() > 0:
         return
     try:
-        _close(configs)
+        _close(runs)
     except Exception as error:  # whatever it is, the runs are finished or not without it
         log.error("the table can't be shown (%s: %s); the same command shows it again", type(error).__name__, error)
 
 
-def _close(configs: list[RunConfig]) -> None:
+def _close(runs: Sequence[Point]) -> None:
     store_at(MULTIRUN).tidy()
     multirun = MULTIRUN.absolute()
-    by_folder = {expected_folder(run_identity(config)).absolute(): config for config in configs}
+    by_folder = {folder_of(run.config, run.key).absolute(): run.config for run in runs}
     journals = {folder: read(folder, steps=False) for folder in by_folder if (folder / FILE).is_file()}
     tracked = {folder.parent: by_folder[folder].tracking for folder in journals if by_folder[folder].tracking.enabled}
     for folder, events in journals.items():
@@ -54,7 +55,7 @@ def _close(configs: list[RunConfig]) -> None:
             is_running=is_alive(folder))
         for name, (folder, config) in zip(run_names(list(by_folder.values())), by_folder.items(), strict=True)
     ]  # fmt: skip
-    sweeps = dict.fromkeys(config.name for config in configs)
+    sweeps = dict.fromkeys(run.config.name for run in runs)
     show(draw(", ".join(sweeps), rows))
     show("".join(f"runs      {multirun / name}\n" for name in sweeps))
     if tracked:

@@ -27,6 +27,11 @@ def apply_overrides(overrides: Sequence[Override], tree: DictConfig) -> None:
     ConfigLoaderImpl._apply_overrides_to_config(list(overrides), tree)
 
 
+def group_exists(loader: Any, name: str) -> bool:
+    """Whether there is a group of this name: quickly, where `get_group_options` copies all that Hydra has read."""
+    return bool(loader.repository.group_exists(name))
+
+
 def loader_of(conf: Path) -> ConfigLoaderImpl:
     """A loader of the options in one folder alone, whatever other folders the running command has."""
     return ConfigLoaderImpl(create_config_search_path(str(conf)))

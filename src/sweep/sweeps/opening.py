@@ -6,19 +6,18 @@ import importlib.metadata
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sweep.config import RunConfig, Tracking
 from sweep.planning.controls import Point
 from sweep.planning.keys import BEFORE_BUILDS, corpus_key, numerics, pretraining_base, state_keys
-from sweep.planning.names import folder_name, run_identity, run_name
 from sweep.planning.plan import preparation_s
 from sweep.planning.pretraining_schedule import pretraining_rates
 from sweep.planning.queue import taking_order
 from sweep.planning.sweep_disk import disk
 from sweep.sweeps.queue import Queue, QueuedRun
-from sweep.sweeps.run_folders import MULTIRUN, expected_folder, is_finished
+from sweep.sweeps.run_folders import MULTIRUN, folder_of, is_finished
 from sweep.system.builds import recorded
 from sweep.system.disk import check_room, check_writable
 from sweep.system.store import Store, store_at
@@ -44,18 +43,20 @@ def queued_run(number: int, point: Point, command: Callable[[Sequence[str]], str
         point=number,
         config=config,
         key=point.key,
-        folder=MULTIRUN.absolute() / config.name / folder_name(run_name(config), point.key),
+        folder=folder_of(config, point.key).absolute(),
         overrides=point.overrides,
         command=command(point.overrides),
     )
 
 
-def announce(configs: list[RunConfig]) -> None:
+def announce(runs: Mapping[Path, RunConfig]) -> None:
     """Before these runs, none of which is done, start: look at the disk and log what a first use still needs.
 
-    MLflow is prepared if there are several runs. Refusal if the disk has no room for them, or can't be written.
+    `runs`: folder -> configuration. MLflow is prepared if there are several. Refusal if the disk has no room for them,
+    or can't be written.
     """
-    check_disk(configs)
+    check_disk(runs)
+    configs = [*runs.values()]
     tracked = [config.tracking for config in configs if config.tracking.enabled]
     if len(configs) > 1:  # else several processes would prepare it at once
         for place in {mlflow_place(MULTIRUN.absolute(), t.uri, t.experiment) for t in tracked}:
@@ -74,14 +75,14 @@ def announce(configs: list[RunConfig]) -> None:
         log.info("first use: %spretraining %s; once, at most about %.1f min", built, models, minutes)
 
 
-def check_disk(configs: list[RunConfig]) -> None:
+def check_disk(runs: Mapping[Path, RunConfig]) -> None:
     """Refusal if the disk can't be written, or has no room for what these runs write, as far as that is known.
 
     Downloads are not counted: a checkpoint that is in the store already is not downloaded, and each is checked itself.
     """
-    if not configs:
+    if not runs:
         return
-    folders = [expected_folder(run_identity(config)) for config in configs]
+    folders, configs = [*runs], [*runs.values()]
     store, journals = store_at(MULTIRUN).root, [folder / FILE for folder in folders]
     parts = [*store.iterdir()] if store.is_dir() else []
     check_writable(dict.fromkeys([store, *(part for part in parts if part.is_dir()), *folders, *journals]))

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from sweep.domain.errors import LONGEST, Refusal, shown, unknown
+from sweep.sweeps.hydra_private import group_exists
 
 LEXER = "LexerNoViableAltException: "
 """How Hydra begins the message that has a caret below the first character that it can't read."""
@@ -26,9 +27,12 @@ UNIONS = ("tasks", "experiment")
 PAIRS = {"[": "]", "{": "}", "(": ")"}
 
 
-def parsed(loader: ConfigLoader, words: Sequence[str]) -> list[Override]:
-    """The overrides; Refusal if one is not Hydra's grammar, or chooses an option that its group doesn't have."""
-    parser, overrides = OverridesParser.create(config_loader=loader), []
+def parsed(loader: ConfigLoader, words: Sequence[str], parser: OverridesParser | None = None) -> list[Override]:
+    """The overrides; Refusal if one is not Hydra's grammar, or chooses an option that its group doesn't have.
+
+    `parser` saves a caller of many calls the making of one each time.
+    """
+    parser, overrides = parser or OverridesParser.create(config_loader=loader), []
     for word in words:
         try:
             (override,) = parser.parse_overrides([word])
@@ -36,7 +40,7 @@ def parsed(loader: ConfigLoader, words: Sequence[str]) -> list[Override]:
             raise Refusal(f"{shown(word)}: {_slip(word, error)}") from error
         if not override.key_or_group:
             raise Refusal(f"{shown(word)}: an override is written key=value, or ~key")
-        if loader.get_group_options(override.key_or_group, results_filter=ObjectType.CONFIG):
+        if group_exists(loader, override.key_or_group) and _options(loader, override.key_or_group):
             _check_options(loader, override, word)
         overrides.append(override)
     return overrides

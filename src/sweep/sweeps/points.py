@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType, RangeSweep
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -25,7 +26,7 @@ from sweep.planning.designs import points as points_of
 from sweep.planning.names import run_folder
 from sweep.planning.pretraining_schedule import check_lr_is_known
 from sweep.sweeps.file_checks import check_files, patterns
-from sweep.sweeps.hydra_private import apply_overrides
+from sweep.sweeps.hydra_private import apply_overrides, group_exists
 from sweep.sweeps.hydra_settings import check_key
 from sweep.sweeps.override_errors import composing, parsed
 from sweep.sweeps.repeating import options_of, plain, repeating
@@ -178,6 +179,7 @@ class Composer:
 
     def __init__(self, loader: Any, master: DictConfig) -> None:
         self._loader, self._master = loader, master
+        self._parser = OverridesParser.create(config_loader=loader)
         self._composed: dict[tuple[str, ...], Composed] = {}
         self._parsed: dict[str, tuple[Override, bool]] = {}
         self._repeating: dict[tuple[str, ...], list[str]] = {}
@@ -223,8 +225,8 @@ class Composer:
 
     def _parse(self, word: str) -> tuple[Override, bool]:
         if word not in self._parsed:
-            (override,) = parsed(self._loader, [word])
-            is_group = self._loader.repository.group_exists(override.key_or_group)
+            (override,) = parsed(self._loader, [word], self._parser)
+            is_group = group_exists(self._loader, override.key_or_group)
             self._parsed[word] = override, is_group and not isinstance(override.value(), dict)
         return self._parsed[word]
 

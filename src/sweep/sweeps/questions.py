@@ -18,10 +18,10 @@ import pandas as pd
 
 from sweep.analysis.factors import NOT_AXES
 from sweep.analysis.gains import NOT_SHARED, WARMED
-from sweep.config import RunConfig, params
+from sweep.config import params
 from sweep.domain.digests import digest
 from sweep.planning.commands import key_of
-from sweep.planning.names import run_key
+from sweep.planning.controls import Point
 from sweep.sweeps.run_folders import MULTIRUN
 from sweep.system.files import write_durably
 
@@ -51,22 +51,73 @@ class Part:
     rows: pd.DataFrame
 
 
-def record_questions(configs: Sequence[RunConfig]) -> None:
-    """Record what a command asks, in the folder of each sweep that its runs belong to."""
-    for name in dict.fromkeys(config.name for config in configs):
-        own = [config for config in configs if config.name == name]
-        anneals = [config for config in own if config.anneal.arm == "decay"] or own
-        if len(anneals) > 1:
-            _record(MULTIRUN / name / FOLDER, _varied([params(config) for config in anneals]), map(run_key, own))
+class Questions:
+    """What one command asks, in the folder of each sweep that its runs belong to."""
+
+    def __init__(self) -> None:
+        self._asked: dict[str, _Asked] = {}
+        """By the sweep's name."""
+
+    def record(self, batch: Sequence[Point]) -> None:
+        """Record what the command asks with these runs and those before; the record of those before is replaced."""
+        for name in dict.fromkeys(point.config.name for point in batch):
+            asked = self._asked.setdefault(name, _Asked(MULTIRUN / name / FOLDER))
+            asked.add([point for point in batch if point.config.name == name])
 
 
-def _record(folder: Path, axes: Sequence[str], runs: Iterable[str]) -> None:
-    content = {"axes": list(axes), "runs": sorted(runs)}
-    path = folder / f"{digest(content)}.json"
-    if path.is_file():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_durably(path, json.dumps(content))
+class _Asked:
+    """What one command asks in one sweep."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._runs = folder, set[str]()
+        self._of_arms: dict[bool, _Varied] = {True: _Varied(), False: _Varied()}
+        """What the anneals vary, and what the other runs do, which counts if there is no anneal."""
+        self._own: Path | None = None
+        """The file that this command wrote."""
+
+    def add(self, batch: Iterable[Point]) -> None:
+        """Record these runs with those before."""
+        for point in batch:
+            self._runs.add(point.key)
+            self._of_arms[point.config.anneal.arm == "decay"].add(params(point.config))
+        varied = self._of_arms[self._of_arms[True].runs > 0]
+        if varied.runs < 2:
+            return
+        content = {"axes": list(varied.axes), "runs": sorted(self._runs)}
+        path = self._folder / f"{digest(content)}.json"
+        if path.is_file():
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_durably(path, json.dumps(content))
+        if self._own is not None:
+            self._own.unlink(missing_ok=True)
+        self._own = path
+
+
+class _Varied:
+    """Which params differ between runs that come one after another."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self._first: Mapping[str, Any] = {}
+        self._names: dict[str, bool] = {}
+        """Param -> whether a run has another value than the first one."""
+
+    def add(self, chosen: Mapping[str, Any]) -> None:
+        """One more run."""
+        if not self.runs:
+            self._first = chosen
+        self.runs += 1
+        for name, value in chosen.items():
+            if not self._names.setdefault(name, False) and repr(value) != repr(self._first.get(name)):
+                self._names[name] = True
+        for name in self._first.keys() - chosen.keys():
+            self._names[name] = self._names[name] or self._first[name] is not None
+
+    @property
+    def axes(self) -> list[str]:
+        """Those that differ, without those that ask nothing."""
+        return [name for name, differs in self._names.items() if differs and _asks(name)]
 
 
 def recorded_questions(sweep: Path) -> list[Question]:
@@ -165,8 +216,10 @@ def _members(runs: pd.DataFrame, names: Sequence[str], question: Question) -> pd
 
 def _varied(choices: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The params that differ between these runs, without those that ask nothing."""
-    names = dict.fromkeys(name for chosen in choices for name in chosen if _asks(name))
-    return tuple(name for name in names if len({repr(chosen.get(name)) for chosen in choices}) > 1)
+    varied = _Varied()
+    for chosen in choices:
+        varied.add(chosen)
+    return tuple(varied.axes)
 
 
 def _asks(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from sweep.config import RunConfig
 from sweep.domain.errors import Refusal, unknown
 from sweep.launch import job_log
-from sweep.planning.names import Identity, folder_name, run_key, run_name
+from sweep.planning.names import Identity, folder_name, run_name
 from sweep.system.store import Store, store_at
 from sweep.tracking import FILE, outcome
 from sweep.tracking.journal import damage, last_records
@@ -20,6 +20,11 @@ STATES = "states"
 def expected_folder(identity: Identity) -> Path:
     """The folder where this run keeps its files."""
     return MULTIRUN / identity.sweep / identity.folder
+
+
+def folder_of(config: RunConfig, key: str) -> Path:
+    """The folder of the run of this configuration, whose run key is known."""
+    return MULTIRUN / config.name / folder_name(run_name(config), key)
 
 
 def sweep_names(multirun: Path = MULTIRUN) -> list[str]:
@@ -35,12 +40,6 @@ def sweep_folder(sweep: str, multirun: Path = MULTIRUN) -> Path:
     names = sweep_names(multirun)
     there = f"under {multirun} {unknown(sweep, names)}" if names else f"there are no runs in {multirun.absolute()}"
     raise Refusal(f"SWEEP={sweep}: no such folder, and {there}")
-
-
-def is_done(config: RunConfig, folder: Path | None = None) -> bool:
-    """Whether the run of this configuration is finished, in `folder` or where it belongs."""
-    key = run_key(config)
-    return is_finished(key, folder or MULTIRUN / config.name / folder_name(run_name(config), key))
 
 
 def is_finished(key: str, folder: Path) -> bool:
