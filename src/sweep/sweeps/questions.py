@@ -85,13 +85,15 @@ class _Asked:
             return
         content = {"axes": list(varied.axes), "runs": sorted(self._runs)}
         path = self._folder / f"{digest(content)}.json"
-        if path.is_file():
+        if path == self._own:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_durably(path, json.dumps(content))
-        if self._own is not None:
-            self._own.unlink(missing_ok=True)
-        self._own = path
+        before, self._own = self._own, None
+        if not path.is_file():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_durably(path, json.dumps(content))
+            self._own = path
+        if before is not None:
+            before.unlink(missing_ok=True)
 
 
 class _Varied:
