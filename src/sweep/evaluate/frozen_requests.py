@@ -10,6 +10,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from sweep.config.tasks import Task
@@ -47,7 +48,7 @@ def load_frozen(task: Task) -> TaskRequests:
 
 
 def _requests(task: Task, prompt: Callable[[str], str]) -> Iterator[ChoiceRequest]:
-    for row in rows(folder(task)):
+    for row in rows(requests_path(folder(task))):
         document, choice, texts = row["doc_id"], row["idx"], row["request"]
         if document >= FIRST_UNCONDITIONAL or (task.limit is not None and document >= task.limit):
             return
@@ -55,7 +56,7 @@ def _requests(task: Task, prompt: Callable[[str], str]) -> Iterator[ChoiceReques
         yield ChoiceRequest(document, choice, prompt(texts["context"]), texts["continuation"], gold)
 
 
-def rows(folder: str) -> Iterator[dict[str, Any]]:
+def rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a frozen file: documents ascend, and rows without their question come last."""
-    with gzip.open(requests_path(folder), "rt") as lines:
+    with gzip.open(path, "rt") as lines:
         yield from map(json.loads, lines)

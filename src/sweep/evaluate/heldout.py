@@ -49,7 +49,8 @@ def heldout_pack(
             text = text[:-1]
         if not len(text):
             raise ValueError(f"heldout: document {document} has no tokens to score")
-        chains.extend(windows(document, np.concatenate(([prefix_token_id], text)).astype(np.int32), sequence_length))
+        tokens = np.concatenate(([prefix_token_id], text)).astype(np.int32)
+        chains.extend(windows(document, tokens, len(text), sequence_length))
     count = len(documents.offsets) - 1
     columns = column_arrays(
         count, document=range(count), characters=documents.characters, bytes=documents.bytes, gold=True

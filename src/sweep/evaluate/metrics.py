@@ -86,12 +86,13 @@ def chance(chosen: Choices) -> float:
 
 
 def available(chosen: Choices) -> list[str]:
-    """The metrics that these records allow. An empty gold choice has no bits per byte."""
+    """The metrics that these records allow: with single choices those of the gold one, if empty none by its length."""
     empty = bool((_of_gold(chosen, chosen.bytes) == 0).any())
+    alone = bool((chosen.count == 1).all())
     return [
         name
-        for name in METRICS
-        if not (name in UNCONDITIONAL and chosen.unconditional is None) and not (name.startswith("bits_") and empty)
+        for name in (OF_GOLD if alone else METRICS)
+        if not (name in UNCONDITIONAL and chosen.unconditional is None) and not (name in OF_LENGTH and empty)
     ]
 
 
@@ -145,6 +146,17 @@ def _shares(grid: Floats) -> Floats:
     return odds / odds.sum(1, keepdims=True)
 
 
+def _soft_log(c: Choices, grid: Floats) -> Floats:
+    """Logarithm of the share of the gold choice in the probability of all choices."""
+    highest = grid.max(1)
+    return _of_gold(c, grid) - highest - np.log(np.exp(grid - highest[:, None]).sum(1))
+
+
+def _per_character(c: Choices) -> Floats:
+    """As lm-eval's acc_norm: without the space in front."""
+    return c.log_probability / c.characters
+
+
 def _brier(c: Choices) -> Floats:
     """Squared distance of the choices' shares from the truth."""
     distance = _shares(c.log_probability)
@@ -154,7 +166,7 @@ def _brier(c: Choices) -> Floats:
 
 METRICS: dict[str, Callable[[Choices], Floats]] = {
     "acc": lambda c: _acc(c, c.log_probability),
-    "acc_norm": lambda c: _acc(c, c.log_probability / c.characters),
+    "acc_norm": lambda c: _acc(c, _per_character(c)),
     "acc_bytes": lambda c: _acc(c, c.log_probability / c.bytes),
     "acc_per_token": lambda c: _acc(c, _per_token(c)),
     "acc_per_char": lambda c: _acc(c, _per_char(c)),
@@ -166,6 +178,10 @@ METRICS: dict[str, Callable[[Choices], Floats]] = {
     "norm_correct_prob": lambda c: _norm_correct_prob(c, c.log_probability),
     "norm_correct_prob_per_token": lambda c: _norm_correct_prob(c, _per_token(c)),
     "norm_correct_prob_per_char": lambda c: _norm_correct_prob(c, _per_char(c)),
+    "soft_norm": lambda c: _norm_correct_prob(c, _per_character(c)),
+    "soft_log": lambda c: _soft_log(c, c.log_probability),
+    "soft_log_norm": lambda c: _soft_log(c, _per_character(c)),
+    "soft_log_per_char": lambda c: _soft_log(c, _per_char(c)),
     "margin": lambda c: _margin(c, c.log_probability),
     "margin_per_token": lambda c: _margin(c, _per_token(c)),
     "margin_per_char": lambda c: _margin(c, _per_char(c)),
@@ -173,5 +189,9 @@ METRICS: dict[str, Callable[[Choices], Floats]] = {
     "bits_per_byte_corr": lambda c: -_of_gold(c, _per_byte(c)) / math.log(2),
     "brier_score": _brier,
 }
+OF_GOLD = tuple(name for name in METRICS if name.startswith(("bits_per_byte", "correct_prob")))
+"""Metrics of the right choice alone."""
+OF_LENGTH = ("bits_per_byte", "bits_per_byte_corr", "soft_norm", "soft_log_norm")
+"""Metrics that a gold choice without characters doesn't have."""
 UNCONDITIONAL = frozenset({"acc_uncond"})
 """Metrics for which the choices are scored without their question, too."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ class RequestColumns:
     """Whether the request asks if its tokens are the likeliest ones."""
 
 
+Way = Callable[[str, str, Mapping[str, Int32], TextRules], tuple[Int32, int]]
+"""From context, continuation and the tokens of texts to all tokens of a request, and how many of them are scored."""
+Text = tuple[str, str, Way]
+"""Context, continuation, and how their tokens are put together."""
 COLUMN_TYPES = {
     **dict.fromkeys(("document", "characters", "bytes", "subject"), np.int32),
     **dict.fromkeys(("task", "choice"), np.int16),
@@ -136,19 +141,18 @@ def make_pack(
 ) -> Pack:
     """The pack of the tasks' requests. A batch holds at most `token_budget` nodes, or a single larger tree.
 
-    Inputs longer than `max_length` tokens lose their beginning, as in lm-eval's HFLM. Refusal if a continuation alone
-    is longer.
+    Inputs longer than `max_length` tokens lose their beginning, as in lm-eval's HFLM. A continuation that alone is
+    longer is scored in windows, if it is rolling or tokenised by itself; else Refusal.
     """
     subjects = ("", *sorted({name for task in tasks for name in task.subjects or ()} - {""}))
-    texts: list[tuple[str, str]] = []
-    rolling: list[bool] = []
+    texts: list[Text] = []
     groups: list[tuple[int, int]] = []
     columns: list[dict[str, NDArray[Any]]] = []
     for index, task in enumerate(tasks):
         for unconditional in (False, True) if task.unconditional is not None else (False,):
             contexts = [task.unconditional or ""] * len(task.gold) if unconditional else task.contexts
-            texts += zip(contexts, task.continuations, strict=True)
-            rolling += [task.rolling] * len(task.gold)
+            way = _rolling if task.rolling else _apart if task.separate else _together
+            texts += zip(contexts, task.continuations, repeat(way))
             groups += [(len(columns), document) for document in task.documents]
             columns.append(_columns(task, task=index, subjects=subjects, unconditional=unconditional))
     requests = RequestColumns(
@@ -156,7 +160,7 @@ def make_pack(
         subjects=subjects,
         **{name: np.concatenate([part[name] for part in columns]) for name in columns[0]},
     )
-    chains = list(_chains(texts, rolling, tokenizer, rules=rules, max_length=max_length))
+    chains = list(_chains(texts, tokenizer, rules=rules, max_length=max_length))
     owners = [groups[chain.request] for chain in chains]
     return assemble(requests, token_trees(chains, owners), token_budget=token_budget)
 
@@ -227,39 +231,47 @@ def _batch_of(tree_nodes: NDArray[np.int64], token_budget: int) -> NDArray[np.in
     return batch
 
 
-def _chains(
-    texts: Sequence[tuple[str, str]],
-    rolling: Sequence[bool],
-    tokenizer: Tokenizer,
-    *,
-    rules: TextRules,
-    max_length: int,
-) -> Iterator[Chain]:
-    """The token chain of each context and continuation, as lm-eval's `_encode_pair` and HFLM make and truncate it.
-
-    A rolling text has a chain for each window.
-    """
-    pairs = [_move_spaces(*pair) for pair in texts]
-    encoded = encode((text for context, rest in pairs for text in (context, context + rest)), tokenizer)
-    prefix = rules.prefix_token_id
-    for request, (context, rest) in enumerate(pairs):
-        whole = encoded[context + rest]
-        if rolling[request]:
-            whole = np.concatenate(([prefix], surrounded(rest, whole, rules))).astype(np.int32)
-            yield from windows(request, whole, max_length)
-            continue
-        if context:
-            # a token may cross the border: lm-eval keeps the tokens of the context, and cuts as many from the whole
-            first, whole = surrounded(context, encoded[context], rules), surrounded(context + rest, whole, rules)
-            num_scored = len(whole) - len(first)
-            whole = np.concatenate((first, whole[len(first) :]))
-        else:
-            # lm-eval conditions a continuation without context on the prefix token, unless it begins with it
-            num_scored = len(whole) - int(whole[0] == prefix)
-            whole = whole if whole[0] == prefix else np.concatenate(([prefix], whole)).astype(np.int32)
-        if not 0 < num_scored <= max_length:
+def _chains(texts: Sequence[Text], tokenizer: Tokenizer, *, rules: TextRules, max_length: int) -> Iterator[Chain]:
+    """The token chains of each context and continuation: one, or one for each window."""
+    pairs = [_move_spaces(context, rest) if way is _together else (context, rest) for context, rest, way in texts]
+    encoded = encode(_encoded_texts(pairs, texts), tokenizer)
+    for request, ((context, rest), (*_, way)) in enumerate(zip(pairs, texts, strict=True)):
+        tokens, num_scored = way(context, rest, encoded, rules)
+        if not num_scored > 0 or (way is _together and num_scored > max_length):
             raise Refusal(f"tasks: a continuation has {num_scored} tokens; 1 to {max_length} are allowed: {rest!r}")
-        yield Chain(request, whole[-(max_length + 1) :], num_scored)
+        yield from windows(request, tokens, num_scored, max_length)
+
+
+def _rolling(_: str, text: str, encoded: Mapping[str, Int32], rules: TextRules) -> tuple[Int32, int]:
+    """All tokens of a text without context, and how many of them are scored: all but the prefix token."""
+    tokens = surrounded(text, encoded[text], rules)
+    return np.concatenate(([rules.prefix_token_id], tokens)).astype(np.int32), len(tokens)
+
+
+def _apart(context: str, rest: str, encoded: Mapping[str, Int32], rules: TextRules) -> tuple[Int32, int]:
+    """All tokens, and how many of them are scored, if context and continuation are tokenised each by itself."""
+    before = rules.before if rules.surrounds(context) else ()
+    return np.concatenate((before, encoded[context], encoded[rest])).astype(np.int32), len(encoded[rest])
+
+
+def _together(context: str, rest: str, encoded: Mapping[str, Int32], rules: TextRules) -> tuple[Int32, int]:
+    """The same as lm-eval's `_encode_pair` makes them."""
+    whole, prefix = encoded[context + rest], rules.prefix_token_id
+    if context:
+        # a token may cross the border: lm-eval keeps the tokens of the context, and cuts as many from the whole
+        first, whole = surrounded(context, encoded[context], rules), surrounded(context + rest, whole, rules)
+        return np.concatenate((first, whole[len(first) :])), len(whole) - len(first)
+    # lm-eval conditions a continuation without context on the prefix token, unless it begins with it
+    if whole[0] == prefix:
+        return whole, len(whole) - 1
+    return np.concatenate(([prefix], whole)).astype(np.int32), len(whole)
+
+
+def _encoded_texts(pairs: Sequence[tuple[str, str]], texts: Sequence[Text]) -> Iterator[str]:
+    """The texts of which `_chains` needs the tokens."""
+    for (context, rest), (*_, way) in zip(pairs, texts, strict=True):
+        yield context
+        yield context + rest if way is _together else rest
 
 
 def _move_spaces(context: str, continuation: str) -> tuple[str, str]:

