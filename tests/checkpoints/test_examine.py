@@ -222,8 +222,6 @@ def test_a_layout_that_is_not_read_is_named_for_what_it_is(store: Store, tmp_pat
     ("config", "complaint"),
     [
         ({"model_type": "olmo2", "quantization_config": {"quant_method": "gptq"}}, r"are quantised \(gptq\)"),
-        ({"model_type": "llama", "sliding_window": 4096}, r"sliding_window=4096: attention in windows"),
-        ({"model_type": "llama", "layer_types": ["sliding_attention"]}, "attention in windows"),
         (["no object"], "is not a JSON object"),
     ],
 )
@@ -232,11 +230,6 @@ def test_a_hub_folder_that_can_not_be_annealed_is_named(tmp_path: Path, config: 
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ValueError, match=complaint):
         check_layout(tmp_path)
-
-
-def test_a_hub_folder_that_slides_nowhere_is_read(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"sliding_window": 4096, "use_sliding_window": False}))
-    check_layout(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["/nowhere/at/all", __file__])

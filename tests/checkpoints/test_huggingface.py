@@ -20,8 +20,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from sweep.checkpoints import architecture, export_folder, import_folder, load_model, read_config, read_position
-from sweep.checkpoints.huggingface import config_json
+from sweep.checkpoints import export_folder, import_folder, load_model, read_config, read_position
+from sweep.checkpoints.huggingface import architecture, config_json
 from sweep.checkpoints.olmo import write_position
 from sweep.checkpoints.tensors import Unreadable, write_tensors
 from sweep.data.tokenizer import trained_tokenizer

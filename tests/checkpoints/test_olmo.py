@@ -22,15 +22,15 @@ from sweep.checkpoints import (
     identity,
     load_model,
     load_state,
-    matrix_parameters,
     read_config,
     read_position,
     save_state,
 )
-from sweep.checkpoints.olmo import compatible
 from sweep.checkpoints.tensors import Unreadable, read_pt, read_tensors
 from sweep.domain.errors import Refusal
+from sweep.models import architecture_of
 from sweep.system.store import Store
+from tests.conftest import EITHER_MODEL
 
 CPU = torch.device("cpu")
 
@@ -47,6 +47,7 @@ def same(a: TrainingState, b: TrainingState) -> None:
                 assert torch.equal(tensor, b.optimizer.state[q][moment]), moment
 
 
+@EITHER_MODEL
 def test_what_is_saved_is_loaded_to_the_bit(folder: Path, trained: TrainingState) -> None:
     loaded = load_state(folder, read_config(folder), device=CPU)
     same(loaded, trained)
@@ -249,10 +250,10 @@ def test_groups_that_contradict_the_configuration_are_refused(folder: Path) -> N
 
 def test_the_count_of_matrix_parameters(train_config: TrainConfig) -> None:
     model = OLMo(train_config.model)
-    assert matrix_parameters(train_config.model) == sum(p.numel() for p in model.parameters())
+    assert architecture_of(train_config).matrix_parameters() == sum(p.numel() for p in model.parameters())
     train_config.model.weight_tying = False
     untied = OLMo(train_config.model)
-    assert matrix_parameters(train_config.model) == sum(
+    assert architecture_of(train_config).matrix_parameters() == sum(
         p.numel() for n, p in untied.named_parameters() if "wte" not in n
     )
 
@@ -270,6 +271,6 @@ def test_ai2_olmos_private_renaming_still_does_what_loading_needs(state: Trainin
     """`compatible` is the one use of `OLMo._make_state_dict_compatible`; a release that changes it fails here."""
     weights = state.model.state_dict()
     wrapped = {f"_fsdp_wrapped_module.{name}": tensor for name, tensor in weights.items()}
-    renamed = compatible(state.model, wrapped)
+    renamed = architecture_of(state.model).compatible(state.model, wrapped)
     assert renamed.keys() == weights.keys()
     assert all(renamed[name] is tensor or torch.equal(renamed[name], tensor) for name, tensor in weights.items())

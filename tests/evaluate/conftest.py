@@ -15,10 +15,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from sweep.checkpoints.huggingface import config_json, to_native
 from sweep.checkpoints.olmo_core_config import OlmoCoreModel
-from sweep.checkpoints.windows import build_model
 from sweep.config import CORE8, Task
 from sweep.domain.text_rules import TextRules
 from sweep.evaluate import TaskRequests, load_task
+from sweep.models.windows import build_model
 from sweep.run.score import Scoring
 from tests.composing import composed
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from olmo.model import OLMo
 
-from sweep.checkpoints import matrix_parameters
 from sweep.commands.main import CONF
 from sweep.config import Model
+from sweep.models import OlmoArchitecture
 from sweep.planning.model_sizes import Sizes, stated_sizes
 from sweep.run.embedded import embedded_config
 from tests.composing import composed
@@ -45,4 +45,4 @@ def test_an_embedded_models_sizes_are_those_of_the_model_that_is_made(words: tup
     model = composed(*words).model
     made, sizes = embedded_config(model).model, stated(model)
     assert sizes.parameters == sum(p.numel() for p in OLMo(made).parameters())
-    assert sizes.matrix_parameters == matrix_parameters(made)
+    assert sizes.matrix_parameters == OlmoArchitecture(made).matrix_parameters()

@@ -27,7 +27,7 @@ from sweep.run.states import INTERIM, KEPT
 from sweep.system import stop_signals
 from sweep.system.store import Store
 from sweep.training.divergence import MARGIN, STREAK, Diverged, check_losses
-from tests.conftest import COMPUTE
+from tests.conftest import COMPUTE, EITHER_MODEL
 from tests.processes import Script
 
 CPU = torch.device("cpu")
@@ -89,6 +89,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, training: 
     assert store.keys(INTERIM) == set(), "interim states are dropped when their run ends"
 
 
+@EITHER_MODEL
 def test_a_signal_stops_the_training_after_the_update_at_hand_and_no_update_is_done_twice(
     tmp_path: Path, training: Training
 ) -> None:
@@ -310,6 +311,7 @@ def test_first_losses_worse_than_guessing_are_no_measure() -> None:
         check_losses(steps_with(STREAK * [50.0]), vocab_size=50_000)
 
 
+@EITHER_MODEL
 @pytest.mark.parametrize(
     ("setting", "tolerance"), [({"activation_checkpointing": True}, 0.0), ({"micro_batch_size": 1}, 1e-5)]
 )

@@ -111,8 +111,8 @@ def test_a_batch_size_that_nobody_tells_is_asked_for(store: Store, hub: list[str
 
 
 def test_what_ai2_olmo_has_not_is_refused_by_its_revision(store: Store, hub: list[str], tmp_path: Path) -> None:
-    (tmp_path / "snapshot" / "config.json").write_text('{"model_type": "gemma"}')
-    with pytest.raises(Refusal, match=r"allenai/DataDecide-dolma1_7-4M@step5725-seed-default: .*gemma"):
+    (tmp_path / "snapshot" / "config.json").write_text('{"model_type": "gemmo"}')
+    with pytest.raises(Refusal, match=r"allenai/DataDecide-dolma1_7-4M@step5725-seed-default: .*gemmo"):
         published_checkpoint(store, checkpoint_choice(composed(*SMALL)))
 
 

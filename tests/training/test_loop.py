@@ -15,6 +15,7 @@ from sweep.data import Continued, Instances
 from sweep.domain.schedule import learning_rates
 from sweep.training.divergence import Diverged
 from sweep.training.loop import UpdateRules, anneal, configure_passes
+from tests.conftest import EITHER_MODEL
 
 UPDATES = 40
 
@@ -138,6 +139,7 @@ def test_z_loss_is_minimised_and_not_reported(train_config: TrainConfig, instanc
     assert records[1].grad_norm > records[0].grad_norm
 
 
+@EITHER_MODEL
 def test_micro_batches_add_up_to_the_batch(train_config: TrainConfig, instances: Instances) -> None:
     batch = [instances.read(np.arange(6))]
     whole, parts = (fresh_state(train_config, device=torch.device("cpu")) for _ in range(2))
@@ -150,6 +152,7 @@ def test_micro_batches_add_up_to_the_batch(train_config: TrainConfig, instances:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
+@EITHER_MODEL
 def test_bf16_is_near_and_keeps_weights_and_optimizer_in_fp32(train_config: TrainConfig, instances: Instances) -> None:
     batches = [instances.read(np.array([i, i + 1])) for i in range(20)]
     losses = {}

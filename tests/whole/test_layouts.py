@@ -154,7 +154,7 @@ def test_a_folder_on_disk_in_a_layout_of_the_hub(tokenizer: Path, tmp_path: Path
         with pytest.raises(Refusal, match=complaint):
             prepare(store, composed(*words, *own, *last), "run", ALONE, Memory())
     (mine / "config.json").write_text("{}")
-    with pytest.raises(Refusal, match="model_type: 'none' is not one of"):
+    with pytest.raises(Refusal, match="model_type=none is no causal language model"):
         prepare(
             store, composed(*words, *own, "checkpoint.step=7", "model.batch_size=2", *FRESH), "run", ALONE, Memory()
         )

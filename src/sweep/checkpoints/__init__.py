@@ -2,8 +2,7 @@
 
 from sweep.checkpoints.average import average_folders
 from sweep.checkpoints.examine import check_sizes, examine
-from sweep.checkpoints.folders import export_folder, import_folder
-from sweep.checkpoints.huggingface import architecture
+from sweep.checkpoints.folders import export_folder, import_folder, model_tree
 from sweep.checkpoints.olmo import (
     TrainingState,
     config_text,
@@ -12,7 +11,6 @@ from sweep.checkpoints.olmo import (
     identity,
     load_model,
     load_state,
-    matrix_parameters,
     named_files,
     read_config,
     read_position,
@@ -26,7 +24,6 @@ from sweep.checkpoints.tokenizers import shipped_tokenizer
 
 __all__ = [
     "TrainingState",
-    "architecture",
     "average_folders",
     "check_followed",
     "check_groups",
@@ -47,7 +44,7 @@ __all__ = [
     "is_step_folder",
     "load_model",
     "load_state",
-    "matrix_parameters",
+    "model_tree",
     "named_files",
     "olmo_core_rules",
     "read_config",

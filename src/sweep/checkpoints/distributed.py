@@ -6,6 +6,8 @@ rank holds the whole state in host memory when it loads or saves, 12 bytes per p
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -16,8 +18,9 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from sweep.checkpoints.olmo import TrainingState, empty_model
+from sweep.checkpoints.olmo import TrainingState
 from sweep.checkpoints.optimizer import MOMENTS, adamw, named_state, restore_moments, restore_settings
+from sweep.models import architecture_of
 
 
 @torch.no_grad()
@@ -29,14 +32,19 @@ def shard(state: TrainingState, *, num_ranks: int, device: torch.device) -> None
     mesh = init_device_mesh(device.type, (num_ranks,))
     whole_optimizer = state.optimizer
     leads = mesh.get_rank() == 0
-    weights = state.model.state_dict() if leads else {}
+    architecture = architecture_of(state.config)
+    weights = architecture.weights(state.model) if leads else {}
+    buffers = dict(state.model.named_buffers())
     moments = named_state(whole_optimizer)["state"] if leads else {}
     state.model.to("meta")  # the tensors live on in `weights`
-    blocks = state.model.transformer
-    for block in blocks.blocks if "blocks" in blocks else blocks.block_groups:
+    architecture.retie(state.model)
+    for block in architecture.blocks(state.model):
         fully_shard(block, mesh=mesh)
     fully_shard(state.model, mesh=mesh)
     state.model.to_empty(device=device)
+    for name, buffer in state.model.named_buffers():
+        buffer.copy_(buffers[name] if leads else buffer)
+        torch.distributed.broadcast(buffer, src=0)
     state.optimizer = adamw(state.model, state.config)
     for name, parameter in state.model.named_parameters():
         parameter.to_local().copy_(_scattered(weights.get(name), parameter).to_local())
@@ -67,12 +75,13 @@ def whole(state: TrainingState, *, keep: bool) -> TrainingState | None:
     Every rank must call this; `keep` is for the first one.
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights = get_model_state_dict(state.model, options=options)
+    weights: dict[str, Any] = get_model_state_dict(state.model, options=options)
     saved = get_optimizer_state_dict(state.model, state.optimizer, options=options)
     if not keep:
         return None
-    model = empty_model(state.config, device=torch.device("meta"))
-    model.load_state_dict(weights, assign=True)
+    architecture = architecture_of(state.config)
+    model = architecture.empty(torch.device("meta"))
+    architecture.load(model, architecture.compatible(model, weights), assign=True)
     optimizer = adamw(model, state.config)
     restore_settings(optimizer.param_groups, state.optimizer.param_groups)
     restore_moments(optimizer, saved)

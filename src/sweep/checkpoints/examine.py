@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from olmo.config import ActivationType, ModelConfig, TrainConfig
-from olmo.model import OLMo
 
-from sweep.checkpoints.olmo import compatible, empty_model
 from sweep.checkpoints.optimizer import MOMENTS, names, saved_groups
 from sweep.checkpoints.tensors import FILES, stored
+from sweep.models import Architecture, architecture_of, config_json_of
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 MOST_LAYERS = 10_000
@@ -26,12 +25,12 @@ NOWHERE = torch.device("meta")
 def check_sizes(folder: Path, config: TrainConfig) -> None:
     """Raises ValueError, naming config.yaml and the setting, if no model can have these sizes."""
     sizes, file = config.model, folder / "config.yaml"
-    if fault := _size_fault(sizes):
+    if config_json_of(config) is None and (fault := _size_fault(sizes)):
         raise ValueError(f"{file}: model.{fault}")
     if config.global_train_batch_size < 1:
         raise ValueError(f"{file}: global_train_batch_size={config.global_train_batch_size}: must be at least 1")
     try:
-        empty_model(config, device=NOWHERE)
+        architecture_of(config).empty(NOWHERE)
     except Exception as error:  # ai2-olmo's own, and assertions without words
         raise ValueError(f"{file}: ai2-olmo makes no model of `model`: {type(error).__name__}: {error}") from error
 
@@ -58,9 +57,9 @@ def _size_fault(sizes: ModelConfig) -> str:
     return next((fault for fault, found in rules.items() if found), "")
 
 
-def _shapes(model: OLMo) -> dict[str, torch.Size]:
+def _shapes(architecture: Architecture) -> dict[str, torch.Size]:
     """Name -> shape of every tensor of a model."""
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+    return {name: tensor.shape for name, tensor in architecture.weights(architecture.empty(NOWHERE)).items()}
 
 
 def examine(folder: Path, config: TrainConfig, *, optimizer: bool) -> dict[str, int]:
@@ -81,15 +80,16 @@ def _examine_weights(folder: Path, config: TrainConfig) -> int:
         name, tensor = str(keys[-1]), read()
         check_finite(place, name, tensor)
         weights[name] = torch.empty(tensor.shape, device="meta")
-    model = empty_model(config, device=NOWHERE)
-    check_shapes(place, {name: tensor.shape for name, tensor in compatible(model, weights).items()}, _shapes(model))
+    architecture = architecture_of(config)
+    named = architecture.compatible(architecture.empty(NOWHERE), weights)
+    check_shapes(place, {name: tensor.shape for name, tensor in named.items()}, _shapes(architecture))
     return len(weights)
 
 
 def _examine_moments(folder: Path, config: TrainConfig) -> int:
     """Checks step and both moments of every parameter."""
     place = folder / _file(folder, "optim")
-    shapes = _shapes(empty_model(config, device=NOWHERE))
+    shapes = _shapes(architecture_of(config))
     groups = saved_groups(folder)
     known = {ident: name for group in groups for name, ident in zip(names(group), group["params"], strict=True)}
     required = {f"{name}.{moment}": shape for name, shape in shapes.items() for moment in MOMENTS[1:]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -11,16 +10,16 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from olmo.config import ModelConfig, TrainConfig
-from olmo.model import OLMo
+from olmo.config import TrainConfig
 from tokenizers import Tokenizer
 
 from sweep.checkpoints.examine import check_finite
-from sweep.checkpoints.huggingface import architecture, config_json, from_native, to_native
-from sweep.checkpoints.olmo import compatible, load_model, write_position
+from sweep.checkpoints.huggingface import NoEqual, architecture, config_json, from_native, to_native
+from sweep.checkpoints.olmo import load_model, write_position
 from sweep.checkpoints.tensors import read_pt, reading, save_file, write_tensors
 from sweep.domain.errors import Refusal
 from sweep.domain.text_rules import TextRules
+from sweep.models import architecture_of, config_json_of, training_config, transformers_sizes
 
 STEMS = ("model.safetensors", "pytorch_model.bin")
 """The weights of a Hub folder, each also in shards under `NAME.index.json`."""
@@ -33,21 +32,55 @@ def import_folder(snapshot: Path, into: Path, *, training: Mapping[str, Any], st
     (exact, all in the first epoch) are its position. No optimizer is written. A ValueError names the fault.
     """
     hub_config = json.loads((snapshot / "config.json").read_text())
-    sizes = architecture(hub_config)
     try:
-        config = TrainConfig.new(**training, model=sizes)
+        config = training_config(**training, **model_tree(snapshot))
+    except Refusal:
+        raise
     except Exception as error:  # ai2-olmo's, OmegaConf's and Python's own: whatever the trees provoke
         raise ValueError(f"{snapshot / 'config.json'} and the given training don't fit ai2-olmo: {error}") from error
     weights = _read_weights(snapshot)
-    if "d_model" in hub_config:
+    if config_json_of(config) is not None:
+        pass  # the names are those of the model
+    elif "d_model" in hub_config:
         weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
     else:
         weights = from_native(weights, config.model)
-    weights = _checked(weights, config.model, snapshot)
+    weights = _checked(weights, config, snapshot)
     into.mkdir(parents=True, exist_ok=True)
     config.save(into / "config.yaml")
     write_tensors(weights, into / "model.safetensors")
     write_position(into, step=step, epoch=0, instances=tokens // config.model.max_sequence_length, tokens=tokens)
+
+
+def model_tree(snapshot: Path) -> dict[str, Any]:
+    """`model` of a training configuration for a Hub snapshot, and `transformers` where ai2-olmo has no such model.
+
+    Refusal if transformers hasn't, either.
+    """
+    hub_config = json.loads((snapshot / "config.json").read_text())
+    try:
+        return {"model": architecture(hub_config)}
+    except NoEqual:
+        sizes = transformers_sizes(hub_config)
+    if sizes["eos_token_id"] is None:
+        sizes["eos_token_id"] = _end_of_text(snapshot)
+        sizes["pad_token_id"] = sizes["eos_token_id"] if sizes["pad_token_id"] is None else sizes["pad_token_id"]
+    return {"model": sizes, "transformers": hub_config}
+
+
+def _end_of_text(snapshot: Path) -> int:
+    """The id of the token that ends a document, by the tokenizer's own files; Refusal if they name none."""
+    try:
+        named = json.loads((snapshot / "tokenizer_config.json").read_text()).get("eos_token")
+        name = named.get("content") if isinstance(named, dict) else named
+        found = Tokenizer.from_file(str(snapshot / "tokenizer.json")).token_to_id(str(name))
+    except Exception:  # the library raises nothing narrower
+        found = None
+    if found is None:
+        raise Refusal(
+            "config.json: eos_token_id=null, and the folder's tokenizer_config.json names no eos_token, either"
+        )
+    return found
 
 
 def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: Path, rules: TextRules) -> None:
@@ -55,25 +88,37 @@ def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: P
 
     A Refusal names the setting for which transformers has no class. Transformers 4 reads the files too.
     """
-    hub_config = config_json(config.model)
+    own = config_json_of(config)
+    hub_config = config_json(config.model) if own is None else {k: v for k, v in own.items() if k != "dtype"}
     words = Tokenizer.from_file(str(tokenizer))
     if (size := words.get_vocab_size()) > (rows := hub_config["vocab_size"]):
         raise Refusal(f"{tokenizer} has {size} tokens, more than the {rows} rows of the embedding")
-    hub_config |= {"bos_token_id": rules.bos_token_id, "eos_token_id": rules.eos_token_id}
-    flat = config.update_with()
-    flat.model.block_group_size = 1
-    weights = to_native(load_model(folder, flat, device=torch.device("cpu")).state_dict(), config.model)
+    if own is None:
+        hub_config |= {"bos_token_id": rules.bos_token_id, "eos_token_id": rules.eos_token_id}
+    weights = _native_weights(folder, config)
     into.mkdir(parents=True, exist_ok=True)
     save_file(weights, into / "model.safetensors", {"format": "pt"})
     _write_json(into / "config.json", {**hub_config, "torch_dtype": "float32"})
-    special = {name: hub_config[f"{name}_token_id"] for name in ("bos", "eos", "pad")}
+    special = {name: hub_config.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
     special = {name: token for name, token in special.items() if token is not None}
     ends = {f"{name}_token_id": token for name, token in special.items()}
     _write_json(into / "generation_config.json", {"_from_model_config": True, **ends})
     shutil.copyfile(tokenizer, into / "tokenizer.json")
-    named = {f"{name}_token": words.id_to_token(token) for name, token in special.items()}
+    if own is not None and (beside := tokenizer.parent / "tokenizer_config.json").is_file():
+        shutil.copyfile(beside, into / "tokenizer_config.json")
+        return
+    named = {f"{name}_token": words.id_to_token(token) for name, token in special.items() if isinstance(token, int)}
     behaviour = {"clean_up_tokenization_spaces": False, "model_max_length": config.model.max_sequence_length}
     _write_json(into / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **named, **behaviour})
+
+
+def _native_weights(folder: Path, config: TrainConfig) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint in fp32, under transformers' names."""
+    if config_json_of(config) is not None:
+        return architecture_of(config).weights(load_model(folder, config, device=torch.device("cpu")))
+    flat = config.update_with()
+    flat.model.block_group_size = 1
+    return to_native(load_model(folder, flat, device=torch.device("cpu")).state_dict(), config.model)
 
 
 def _read_weights(snapshot: Path) -> dict[str, torch.Tensor]:
@@ -117,11 +162,12 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _checked(weights: dict[str, torch.Tensor], sizes: ModelConfig, snapshot: Path) -> dict[str, torch.Tensor]:
+def _checked(weights: dict[str, torch.Tensor], config: TrainConfig, snapshot: Path) -> dict[str, torch.Tensor]:
     """The weights under the names of this architecture's model; raises ValueError if names or shapes do not fit it."""
-    model = OLMo(dataclasses.replace(sizes, init_device="meta"), init_params=False)
-    weights = compatible(model, weights)
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    architecture = architecture_of(config)
+    model = architecture.empty(torch.device("meta"))
+    weights = architecture.compatible(model, weights)
+    shapes = {name: tuple(tensor.shape) for name, tensor in architecture.weights(model).items()}
     weight_shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wrong = [name for name in sorted({*shapes, *weight_shapes}) if shapes.get(name) != weight_shapes.get(name)]
     if wrong:

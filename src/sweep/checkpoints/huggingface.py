@@ -97,8 +97,12 @@ JOINED = {
 """Tensors of a block that ai2-olmo holds in one."""
 
 
+class NoEqual(Refusal):
+    """A config.json of which ai2-olmo makes no model."""
+
+
 def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ai2-olmo's `ModelConfig` for a Hub folder's config.json; Refusal if OLMo has no such architecture.
+    """The fields of ai2-olmo's `ModelConfig` for a Hub folder's config.json; NoEqual if OLMo has no such architecture.
 
     Four layouts are read: `olmo`, `olmo2`, `llama`, and `hf_olmo`, whose config.json holds the fields of `ModelConfig`
     themselves (it also has `model_type: olmo`, from before transformers had a class of that name).
@@ -110,7 +114,7 @@ def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in config_json.items() if name in names}
     kind = config_json.get("model_type", "none")
     if kind not in CLASSES:
-        raise Refusal(f"config.json: model_type: {unknown(str(kind), [*CLASSES, 'hf_olmo'])}")
+        raise NoEqual(f"config.json: model_type: {unknown(str(kind), [*CLASSES, 'hf_olmo'])}")
     try:
         return _sizes(config_json, kind)
     except KeyError as error:
@@ -124,7 +128,7 @@ def _sizes(given: Mapping[str, Any], kind: str) -> dict[str, Any]:
     width, heads, rows = given["hidden_size"], given["num_attention_heads"], given["vocab_size"]
     for name, value in {**ONLY, "head_dim": width // heads}.items():
         if given.get(name, value) != value:
-            raise Refusal(f"config.json: {name}={given[name]} has no equal in ai2-olmo; allowed: {value}")
+            raise NoEqual(f"config.json: {name}={given[name]} has no equal in ai2-olmo; allowed: {value}")
     own = {"clip_qkv": given.get("clip_qkv")} if kind == "olmo" else {"layer_norm_eps": given["rms_norm_eps"]}
     eos, padding = given.get("eos_token_id", 50279), given.get("pad_token_id", 1)
     eos = eos[0] if isinstance(eos, list) else eos
@@ -151,10 +155,10 @@ def _rope_theta(given: Mapping[str, Any]) -> int:
     """The base of the rotary positions, which transformers 4 and 5 write in different places."""
     rope = given.get("rope_parameters") or given.get("rope_scaling") or {}
     if (shape := rope.get("rope_type", rope.get("type", "default"))) != "default":
-        raise Refusal(f"config.json: rope_type={shape}; ai2-olmo has only default")
+        raise NoEqual(f"config.json: rope_type={shape}; ai2-olmo has only default")
     theta = rope.get("rope_theta", given.get("rope_theta", 10000))
     if theta != int(theta):
-        raise Refusal(f"config.json: rope_theta={theta}; ai2-olmo has only whole numbers")
+        raise NoEqual(f"config.json: rope_theta={theta}; ai2-olmo has only whole numbers")
     return int(theta)
 
 

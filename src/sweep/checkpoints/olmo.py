@@ -6,15 +6,14 @@ them. A training state in the store is such a folder, so an annealed model is a 
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from olmo.config import ActivationType, ModelConfig, TrainConfig
-from olmo.model import OLMo
+from olmo.config import TrainConfig
 from omegaconf import OmegaConf
 
 from sweep.checkpoints.olmo_core_config import OlmoCoreTraining
@@ -28,10 +27,10 @@ from sweep.checkpoints.optimizer import (
 )
 from sweep.checkpoints.settings import check_clipping
 from sweep.checkpoints.tensors import FILES, has_file, read_pt, read_tensors, write_tensors
-from sweep.checkpoints.windows import build_model
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Position
+from sweep.models import architecture_of, kind_of_training
 from sweep.system.files import file_digest
 
 COUNTS = (
@@ -49,7 +48,8 @@ COUNTS = (
 class TrainingState:
     """A training in progress. It changes in place with every update."""
 
-    model: OLMo
+    model: Any
+    """ai2-olmo's `OLMo`, or a causal language model of transformers."""
     optimizer: torch.optim.AdamW
     position: Position
     config: TrainConfig
@@ -76,7 +76,7 @@ def read_config(folder: Path, *, optimizer: bool = True) -> TrainConfig:
 def _kind(path: Path) -> type[TrainConfig]:
     """The class of a configuration: that of a training of OLMo-core where it holds what ai2-olmo has no place for."""
     of_olmo_core = any(line.startswith("olmo_core:") for line in path.read_text().splitlines())
-    return OlmoCoreTraining if of_olmo_core else TrainConfig
+    return OlmoCoreTraining if of_olmo_core else kind_of_training(path)
 
 
 def read_position(folder: Path, config: TrainConfig) -> Position:
@@ -110,26 +110,14 @@ def read_position(folder: Path, config: TrainConfig) -> Position:
     return position
 
 
-def load_model(folder: Path, config: TrainConfig, *, device: torch.device) -> OLMo:
-    """ai2-olmo's model with the checkpoint's weights on `device`; on "meta" it has only shapes, and nothing is read."""
+def load_model(folder: Path, config: TrainConfig, *, device: torch.device) -> Any:
+    """The model with the checkpoint's weights on `device`; on "meta" it has only shapes, and nothing is read."""
+    architecture = architecture_of(config)
     if device.type == "meta":
-        return empty_model(config, device=device)
-    model = empty_model(config, device=torch.device("cpu"))
-    model.load_state_dict(compatible(model, read_tensors(folder, "model")))
+        return architecture.empty(device)
+    model = architecture.empty(torch.device("cpu"))
+    architecture.load(model, architecture.compatible(model, read_tensors(folder, "model")))
     return model.to(device)
-
-
-def empty_model(config: TrainConfig, *, device: torch.device) -> OLMo:
-    """ai2-olmo's model with parameters that are not set."""
-    return build_model(_on(device, config))
-
-
-def compatible(model: OLMo, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights under the names that `model` has: older releases and FSDP trainings named some of them otherwise.
-
-    This is the one use of ai2-olmo's private `_make_state_dict_compatible`, which its own `from_checkpoint` calls too.
-    """
-    return model._make_state_dict_compatible(weights)[0]
 
 
 def load_state(folder: Path, config: TrainConfig, *, device: torch.device, moments: bool = True) -> TrainingState:
@@ -153,7 +141,7 @@ def fresh_state(config: TrainConfig, *, device: torch.device) -> TrainingState:
     """A training before its first update, its weights drawn from `config.seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = OLMo(_on(torch.device("cpu"), config)).to(device)
+        model = architecture_of(config).drawn().to(device)
     return TrainingState(model, adamw(model, config), fresh_position(config), config)
 
 
@@ -186,7 +174,7 @@ def save_state(folder: Path, state: TrainingState, *, config_yaml: str | None = 
     """
     position = state.position
     (folder / "config.yaml").write_text(config_yaml or config_text(state.config), encoding="utf-8")
-    write_tensors(state.model.state_dict(), folder / "model.safetensors")
+    write_tensors(architecture_of(state.config).weights(state.model), folder / "model.safetensors")
     write_tensors(named_state(state.optimizer), folder / "optim.safetensors")
     write_position(
         folder, step=position.step, epoch=position.epoch, instances=position.instances, tokens=position.tokens
@@ -226,17 +214,3 @@ def weights_key(folder: Path, *, known: Mapping[str, str] | None = None) -> str:
     """Digest of a checkpoint's weights, independent of the folder; `known` as for `identity`."""
     name = next(name for ending in FILES["model"] if (folder / (name := f"model.{ending}")).is_file())
     return digest("weights", known[name] if known else file_digest(folder / name))
-
-
-def matrix_parameters(sizes: ModelConfig) -> int:
-    """Parameters that multiply activations: all matrices but the embedding, and the head, tied or not."""
-    hidden = sizes.mlp_hidden_size if sizes.mlp_hidden_size is not None else sizes.mlp_ratio * sizes.d_model
-    heads = sizes.n_heads + 2 * sizes.effective_n_kv_heads
-    attention = sizes.d_model * (sizes.d_model // sizes.n_heads * heads + sizes.d_model)
-    feed_forward = sizes.d_model * hidden * (3 if sizes.activation_type == ActivationType.swiglu else 4) // 2
-    return sizes.n_layers * (attention + feed_forward) + sizes.d_model * (sizes.embedding_size or sizes.vocab_size)
-
-
-def _on(device: torch.device, config: TrainConfig) -> ModelConfig:
-    """The architecture, set up for this machine; flash attention changes no weights."""
-    return dataclasses.replace(config.model, init_device=device.type, flash_attention=False)

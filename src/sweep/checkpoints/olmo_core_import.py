@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from olmo.model import OLMo
 
 from sweep.checkpoints import olmo_core
 from sweep.checkpoints.examine import check_shapes
-from sweep.checkpoints.olmo import empty_model, write_position
+from sweep.checkpoints.olmo import write_position
 from sweep.checkpoints.olmo_core_config import (
     OlmoCoreTraining,
     OptimizerGroup,
@@ -26,6 +25,7 @@ from sweep.checkpoints.olmo_core_config import (
 )
 from sweep.checkpoints.optimizer import HYPERPARAMETERS, MOMENTS, param_groups
 from sweep.checkpoints.tensors import Unreadable, write_tensors
+from sweep.models import architecture_of
 
 TOP = {
     "transformer.wte.weight": ("embeddings.weight",),
@@ -222,7 +222,7 @@ def _groups(settings: Mapping[str, Mapping[str, Any]]) -> list[OptimizerGroup]:
 
 def _saved_groups(training: OlmoCoreTraining, settings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The param groups as ai2-olmo saves them, by name."""
-    groups = param_groups(training, empty_model(training, device=torch.device("meta")))
+    groups = param_groups(training, architecture_of(training).empty(torch.device("meta")))
     return [
         {
             **{key: value for key, value in group.items() if key != "params"},
@@ -234,8 +234,10 @@ def _saved_groups(training: OlmoCoreTraining, settings: Mapping[str, Mapping[str
 
 
 def _shapes(training: OlmoCoreTraining) -> dict[str, torch.Size]:
-    model: OLMo = empty_model(training, device=torch.device("meta"))
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+    architecture = architecture_of(training)
+    return {
+        name: tensor.shape for name, tensor in architecture.weights(architecture.empty(torch.device("meta"))).items()
+    }
 
 
 def _paths(folder: Path, config: Mapping[str, Any]) -> list[str]:

@@ -10,20 +10,19 @@ from typing import Any
 
 import torch
 from olmo.config import TrainConfig
-from olmo.model import OLMo
-from olmo.optim import get_param_groups
+from torch import nn
 
 from sweep.checkpoints.olmo_core_config import OlmoCoreTraining
 from sweep.checkpoints.tensors import has_file, read_entry
-from sweep.checkpoints.windows import build_model
 from sweep.domain.errors import Refusal
+from sweep.models import architecture_of
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
 """The settings of the saved param groups that an anneal keeps."""
 
 
-def adamw(model: OLMo, config: TrainConfig) -> torch.optim.AdamW:
+def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """A new optimizer of the model's parameters with the configuration's settings."""
     settings = config.optimizer
     return _class(config)(
@@ -56,10 +55,10 @@ class StuckAdamW(torch.optim.AdamW):
         return loss
 
 
-def param_groups(config: TrainConfig, model: OLMo) -> list[dict[str, Any]]:
+def param_groups(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
     """The model's parameters in groups with settings of their own: as ai2-olmo makes them, or as the training had."""
     if not isinstance(config, OlmoCoreTraining):
-        return get_param_groups(config, model)
+        return architecture_of(config).parameter_groups(model, config)
     parameters = dict(model.named_parameters())
     named = [set(group.params or ()) for group in config.olmo_core.groups]
     others = set(parameters) - set().union(*named)
@@ -132,8 +131,8 @@ def decayed(folder: Path) -> dict[str, bool]:
 
 def check_groups(folder: Path, config: TrainConfig) -> None:
     """Raises ValueError if `restore_settings` would; no weights or moments are read."""
-    model = build_model(dataclasses.replace(config.model, init_device="meta", flash_attention=False))
-    groups = [{"weight_decay": config.optimizer.weight_decay, **group} for group in param_groups(config, model)]
+    groups = param_groups(config, architecture_of(config).empty(torch.device("meta")))
+    groups = [{"weight_decay": config.optimizer.weight_decay, **group} for group in groups]
     restore_settings(groups, saved_groups(folder))
 
 

@@ -1,7 +1,8 @@
-"""Log-likelihoods of a pack under an ai2-olmo `OLMo`: its body over token trees, its head where tokens are predicted.
+"""Log-likelihoods of a pack: the body of a model over token trees, its head where tokens are predicted.
 
-The body is written anew over the module's own weights, because the module knows neither tree masks nor free rotary
-positions. Everything runs in fp32 on the model's device.
+The body of ai2-olmo's `OLMo` is written anew over the module's own weights, because the module knows neither tree masks
+nor free rotary positions; a model of transformers runs its own forward pass (`decoder.py`). Everything runs in fp32 on
+the model's device.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from olmo.model import OLMo
-from torch import Tensor
+from torch import Tensor, nn
 
-from sweep.evaluate.buffers import Scratch
+from sweep.evaluate.decoder import Decoder
 from sweep.evaluate.pack import Likelihoods, Pack
 from sweep.evaluate.transformer import Body
 from sweep.evaluate.tree_batches import TreeBatch, TreeBatches
@@ -37,16 +38,24 @@ Answers = tuple[NDArray[np.float32], NDArray[np.bool_]]
 """For each predicted token its log-probability in nats, and whether it is the likeliest token."""
 
 
+def body_of(model: nn.Module) -> Body | Decoder:
+    """A model, ready to score packs; Refusal for one that this engine cannot run."""
+    return Body(model) if isinstance(model, OLMo) else Decoder(model)
+
+
 def likelihoods(
-    model: OLMo | Body, pack: Pack, *, ranks: Ranks = ALONE, progress: Callable[[int], None] | None = None
+    model: nn.Module | Body | Decoder,
+    pack: Pack,
+    *,
+    ranks: Ranks = ALONE,
+    progress: Callable[[int], None] | None = None,
 ) -> Likelihoods:
-    """The model's answers to the requests of a pack. For several packs, make the `Body` of the model once.
+    """The model's answers to the requests of a pack. For several packs, make its `body_of` once.
 
     Several `ranks`, which all call this, share the work, and each gets the whole result. `progress` is called with the
-    number of nodes just done; over all ranks they add up to `pack.num_nodes`. Refusal for a model that this engine
-    cannot run.
+    number of nodes just done; over all ranks they add up to `pack.num_nodes`.
     """
-    body = model if isinstance(model, Body) else Body(model)
+    body = model if isinstance(model, Body | Decoder) else body_of(model)
     greedy = bool(pack.greedy.any())
     log_probability = np.zeros(len(pack.target), dtype=np.float32)
     likeliest = np.zeros(len(pack.target), dtype=np.uint8)
@@ -68,7 +77,7 @@ def likelihoods(
 
 
 def _score_batches(
-    body: Body, batches: TreeBatches, ranks: Ranks, keep: Callable[[slice, Answers], None], *, greedy: bool
+    body: Body | Decoder, batches: TreeBatches, ranks: Ranks, keep: Callable[[slice, Answers], None], *, greedy: bool
 ) -> None:
     """Call `keep` with the answers of each of this rank's spans of batches.
 
@@ -81,22 +90,22 @@ def _score_batches(
     while todo:
         try:
             with _workers(body.device) as pool:
-                for answers in pool.map(lambda span: _scored(body, batches[span], greedy=greedy), todo.copy()):
+                for answers in pool.map(lambda span: _answers(body, batches, span, greedy=greedy), todo.copy()):
                     keep(todo.pop(0), answers)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or most < FEWEST_NODES:
                 raise
             most //= 2
             todo = [piece for span in todo for piece in batches.cut(most, span)]
-            body.scratch = Scratch(body.device)
+            body.reset()
             log.warning("scoring ran out of memory: going on with %d positions a batch", most)
         if body.device.type == "cuda" and todo:  # only here the frames of the error hold no tensors any more
             torch.cuda.empty_cache()
 
 
-def most_nodes(body: Body, memory: int) -> int:
+def most_nodes(body: Body | Decoder, memory: int) -> int:
     """Nodes of a batch whose activations take about `memory` bytes."""
-    return max(1, memory // (4 * NODE_WIDTHS * body.config.d_model))
+    return max(1, memory // (4 * NODE_WIDTHS * body.width))
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -122,9 +131,15 @@ def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(num_threads)
 
 
+def _answers(body: Body | Decoder, batches: TreeBatches, span: slice, *, greedy: bool) -> Answers:
+    """The answers for a span of batches. Without `greedy` all tokens count as the likeliest."""
+    if isinstance(body, Decoder):
+        return body.scored(batches.pack, span, greedy=greedy)
+    return _scored(body, batches[span], greedy=greedy)
+
+
 @torch.inference_mode()
 def _scored(body: Body, batch: TreeBatch, *, greedy: bool) -> Answers:
-    """The answers for a batch. Without `greedy` all tokens count as the likeliest."""
     hidden = body.hidden(batch)
     normalizer = _log_normalizers(hidden, body)
     logit = (hidden[batch.target_row] * body.head[batch.target]).sum(1)

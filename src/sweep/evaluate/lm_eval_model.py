@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from olmo.model import OLMo
 from tokenizers import Tokenizer
+from torch import nn
 
 from sweep.config.tasks import Task
 from sweep.domain.errors import Refusal
@@ -24,9 +24,9 @@ NO_CHAT = "--apply_chat_template: checkpoints of a pretraining have no chat temp
 
 
 class OLMoLM(LM):
-    """An ai2-olmo `OLMo`. lm-eval's `batch_size` means nothing to it, as batches are filled by tokens."""
+    """Any model that the engine runs. lm-eval's `batch_size` means nothing to it, as batches are filled by tokens."""
 
-    def __init__(self, model: OLMo, tokenizer: Tokenizer, *, rules: TextRules, max_length: int) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, *, rules: TextRules, max_length: int) -> None:
         super().__init__()
         self._model, self._tokenizer = model, tokenizer
         self._rules, self._max_length = rules, max_length

@@ -28,6 +28,8 @@ class Body:
         self.sizes = sizes or (GPU if model.device.type == "cuda" else CPU)
         self.device = model.device
         self.scratch = Scratch(model.device)
+        self.width: int = self.config.d_model
+        """Numbers of a hidden state."""
         self.head_dim = self.config.d_model // self.config.n_heads
         kv_width = self.config.effective_n_kv_heads * self.head_dim
         self.widths = [self.config.d_model, kv_width, kv_width]
@@ -42,6 +44,10 @@ class Body:
         self.head_parts = [Matmul(rows) for rows in self.head.split(self.sizes.head_columns)]
         self.head_norm = float(self.head.norm(dim=1).max())
         """No logit exceeds this times the norm of the hidden state."""
+
+    def reset(self) -> None:
+        """Give back the memory that is kept between batches."""
+        self.scratch = Scratch(self.device)
 
     def hidden(self, batch: TreeBatch) -> Tensor:
         """(S, D) normed final hidden states of the nodes that predict."""

@@ -17,7 +17,6 @@ from sweep.checkpoints import (
     config_text,
     hyperparameters,
     load_state,
-    matrix_parameters,
     olmo_core_rules,
     read_position,
     z_loss,
@@ -28,6 +27,7 @@ from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.evaluate.matmul import LIBRARIES
+from sweep.models import architecture_of
 from sweep.planning.keys import BEFORE_BUILDS, anneal_numerics, numerics
 from sweep.planning.model_sizes import stated_sizes
 from sweep.planning.plan import Plan, make_plan
@@ -82,7 +82,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks, memory: Me
     if config.anneal.steps:
         check_data_is_named(choice, config.data)
     checkpoint = of_first_rank(ranks, functools.partial(_opened, store, choice, config, device, memory))
-    _check_sizes(config.model, checkpoint)
+    _check_model(config, checkpoint)
     plan = make_plan(config, read_position(checkpoint.folder, checkpoint.config))
     tokenizer = _tokenizer(store, config.data, checkpoint)
     scoring = _scoring(tokenizer, config.tasks, config.data, checkpoint, scoring_numerics(store, compute, device))
@@ -187,6 +187,7 @@ class AnnealSetup:
             decides["z_loss"] = [self.z_loss, cache_versions.Z_LOSS]
         if self.anneal.optimizer == "fresh":
             decides["optimizer"] = "fresh"
+        decides |= architecture_of(self.checkpoint.config).identity()
         for name in ("batch_size", "sequence_length"):
             if getattr(plan, name) != getattr(plan.position, name):
                 decides[name] = getattr(plan, name)
@@ -256,10 +257,18 @@ def _embedded_folder(store: Store, model: Model, compute: Compute, device: torch
     return embedded_checkpoint(store, model, step, compute=compute, device=device).folder
 
 
-def _check_sizes(chosen: Model, checkpoint: CheckpointFolder) -> None:
-    """Refusal if the checkpoint's blocks aren't of the size that its model's option states."""
-    stated, model = stated_sizes(chosen), checkpoint.config.model
-    actual = matrix_parameters(model) - model.d_model * (model.embedding_size or model.vocab_size)
+def _check_model(config: RunConfig, checkpoint: CheckpointFolder) -> None:
+    """Refusal if the checkpoint's blocks aren't of the size that its model's option states, or can't be annealed."""
+    chosen, model = config.model, checkpoint.config.model
+    if config.anneal.steps:
+        try:
+            architecture_of(checkpoint.config).check_annealable()
+        except Refusal as error:
+            raise Refusal(f"{checkpoint_choice(config).key_and_value}: {error}") from error
+    stated = stated_sizes(chosen)
+    actual = architecture_of(checkpoint.config).matrix_parameters() - model.d_model * (
+        model.embedding_size or model.vocab_size
+    )
     if stated is not None and actual != (blocks := stated.num_layers * stated.block_parameters):
         raise Refusal(
             f"model.architecture of {chosen.name} makes blocks of {blocks:,} parameters in all, and the "

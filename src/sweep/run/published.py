@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from sweep.checkpoints import architecture, decayed, has_optimizer, import_folder
+from sweep.checkpoints import decayed, has_optimizer, import_folder, model_tree
 from sweep.checkpoints.download import STEMS, OptimizerRefused, fetch_folder
 from sweep.checkpoints.hub import snapshot
 from sweep.config import Model
@@ -138,9 +137,9 @@ def imported_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
         "precision": "fp32",
     }
     try:
-        length = architecture(json.loads((path / "config.json").read_text()))["max_sequence_length"]
+        length = model_tree(path)["model"]["max_sequence_length"]
     except (ValueError, KeyError) as error:
-        raise Refusal(f"checkpoint.path={path}: config.json is not one of an OLMo: {error}") from error
+        raise Refusal(f"checkpoint.path={path}: config.json is not one of a model that is read: {error}") from error
     content = {file.name: file_digest(file) for file in sorted(path.iterdir()) if file.suffix in WEIGHT_FILES}
     tokens = step * batch_size * length
     return store.make(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sweep.checkpoints import matrix_parameters
 from sweep.domain.records import Cost, RunResult, Score
+from sweep.models import architecture_of
 from sweep.planning.names import Identity
 from sweep.planning.plan import training_flops
 from sweep.run.anneal import Annealed
@@ -37,13 +37,13 @@ def run_result(
 
 def run_cost(prepared: Prepared, annealed: Annealed, spent: Spent, seconds: float) -> Cost:
     """What a run took: compute, and wall seconds of its parts."""
-    plan, model = prepared.plan, prepared.checkpoint.config.model
+    plan, config = prepared.plan, prepared.checkpoint.config
     return Cost(
         tokens=plan.tokens,
         flops=training_flops(
-            matrix_parameters=matrix_parameters(model),
-            num_layers=model.n_layers,
-            d_model=model.d_model,
+            matrix_parameters=architecture_of(config).matrix_parameters(),
+            num_layers=config.model.n_layers,
+            d_model=config.model.d_model,
             sequence_length=plan.sequence_length,
             tokens=plan.tokens,
         ),

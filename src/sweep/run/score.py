@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from olmo.model import OLMo
 from tokenizers import Tokenizer
+from torch import nn
 
 from sweep import data, evaluate
 from sweep.checkpoints import load_model, weights_key
@@ -23,8 +23,10 @@ from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.domain.records import Score
 from sweep.domain.text_rules import TextRules
-from sweep.evaluate.engine import likelihoods
+from sweep.evaluate.decoder import Decoder
+from sweep.evaluate.engine import body_of, likelihoods
 from sweep.evaluate.transformer import Body
+from sweep.models import architecture_of
 from sweep.planning.names import label
 from sweep.run.checkpoint_folder import CheckpointFolder, stored_digests
 from sweep.run.memory import Memory
@@ -129,19 +131,22 @@ class Scorer:
     def _read(self, name: str, file: Path) -> TaskScores:
         return self.memory.scores.get(str(file), lambda: read_scores(name, file))
 
-    def _load(self, checkpoint: CheckpointFolder) -> OLMo:
-        return load_model(checkpoint.folder, checkpoint.config, device=self.device).eval()
+    def _load(self, checkpoint: CheckpointFolder) -> nn.Module:
+        model: nn.Module = load_model(checkpoint.folder, checkpoint.config, device=self.device)
+        return model.eval()
 
 
 def scored_weights(store: Store, checkpoint: CheckpointFolder) -> str:
     """Digest of all of a checkpoint that decides its scores: its weights, and the architecture that reads them."""
     weights = checkpoint.weights or weights_key(checkpoint.folder, known=stored_digests(store, checkpoint.folder))
     architecture = dataclasses.asdict(checkpoint.config.model)
-    return digest(weights, {name: value for name, value in architecture.items() if name not in OF_THE_MACHINE})
+    sizes = {name: value for name, value in architecture.items() if name not in OF_THE_MACHINE}
+    identity = architecture_of(checkpoint.config).identity()
+    return digest(weights, sizes, *([identity] if identity else []))
 
 
 def record_files(
-    scorer: Scorer, weights: str, load: Callable[[], OLMo], *, when: str, former: str | None = None
+    scorer: Scorer, weights: str, load: Callable[[], nn.Module], *, when: str, former: str | None = None
 ) -> dict[str, Path]:
     """Each task's `records.parquet` for one set of weights; what the store lacks is computed.
 
@@ -157,7 +162,7 @@ def record_files(
     missing = [name for name in scoring.names if not store.has("scores", keys[name])]
     store.make_all("packs", {packs[name]: make_pack[name] for name in missing})
     spent.preparing_s += time.perf_counter() - started
-    body = functools.cache(lambda: Body(load()))
+    body = functools.cache(lambda: body_of(load()))
 
     def score(name: str, folder: Path) -> None:
         began = time.perf_counter()
@@ -191,9 +196,9 @@ def _score_key(scorer: Scorer, names: Sequence[str], pack_key: str) -> str:
     return taken or own
 
 
-def score_along(store: Store, load: Callable[[], OLMo], *, ranks: Ranks) -> None:
+def score_along(store: Store, load: Callable[[], nn.Module], *, ranks: Ranks) -> None:
     """The part of ranks other than the first in `record_files`: their share of each pack that the first one names."""
-    body = functools.cache(lambda: Body(load()))
+    body = functools.cache(lambda: body_of(load()))
     while (key := ranks.from_first(str)) is not None:
         folder = store.get("packs", key)
         if folder is None:
@@ -204,7 +209,9 @@ def score_along(store: Store, load: Callable[[], OLMo], *, ranks: Ranks) -> None
         likelihoods(body(), evaluate.Pack.load(folder), ranks=ranks)
 
 
-def _likelihoods(body: Callable[[], Body], pack: evaluate.Pack, *, title: str, ranks: Ranks) -> evaluate.Likelihoods:
+def _likelihoods(
+    body: Callable[[], Body | Decoder], pack: evaluate.Pack, *, title: str, ranks: Ranks
+) -> evaluate.Likelihoods:
     """The first rank's part of scoring a pack, with a progress bar; Stopped where the run was asked to stop."""
     with Progress(title, total=pack.num_nodes // ranks.size) as bar:
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 UNSHARDED = "an OLMo unsharded folder (config.yaml, model, optim, train.pt)"
 STEP_FOLDER = "a step folder of OLMo-core (model_and_optim/.metadata, config.json, train/rank0.pt)"
-READ = f"{UNSHARDED}, {STEP_FOLDER}, or a Hugging Face folder of an OLMo (config.json, *.safetensors)"
+READ = f"{UNSHARDED}, {STEP_FOLDER}, or a Hugging Face folder of a causal language model (config.json, *.safetensors)"
 CONVERT = "convert it to one of these: " + READ
 LAYOUTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (
@@ -68,7 +68,7 @@ def check_layout(folder: Path) -> None:
 
 
 def _check_config_json(folder: Path) -> None:
-    """Raises ValueError if a Hugging Face folder's weights are not plain ones, or its model has windows."""
+    """Raises ValueError if a Hugging Face folder's weights are not plain ones."""
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text())
@@ -82,9 +82,6 @@ def _check_config_json(folder: Path) -> None:
             f"{file}: quantization_config: the weights are quantised ({method}), and quantised weights can't be "
             "annealed; take the folder in fp32 or bf16"
         )
-    windows = config.get("sliding_window") is not None and config.get("use_sliding_window", True)
-    if windows or "sliding_attention" in (config.get("layer_types") or ()):
-        raise ValueError(f"{file}: sliding_window={config.get('sliding_window')}: attention in windows is not read")
 
 
 def _content(folder: Path) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from olmo.config import ActivationCheckpointingStrategy
-from olmo.model import OLMo
+from torch import nn
 
 from sweep.domain.records import StepRecord
+from sweep.models import architecture_of
 from sweep.system.ranks import ALONE, Ranks
 from sweep.training.divergence import check_finite
 from sweep.training.loss import IGNORED, loss_and_gradient
@@ -53,7 +53,7 @@ class UpdateRules:
 
 
 def anneal(
-    model: OLMo,
+    model: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Iterable[np.ndarray],
     learning_rates: np.ndarray,
@@ -100,16 +100,16 @@ def set_rates(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get("lr_ratio", 1.0)
 
 
-def configure_passes(model: OLMo, *, activation_checkpointing: bool, compile: bool) -> None:
+def configure_passes(model: nn.Module, *, activation_checkpointing: bool, compile: bool) -> None:
     """Let a model's passes keep fewer activations, or run compiled. Changes the model in place."""
     if activation_checkpointing:
-        model.set_activation_checkpointing(ActivationCheckpointingStrategy.whole_layer)
+        architecture_of(model).checkpoint_activations(model)
     if compile:
-        for block in model.transformer.blocks:
+        for block in architecture_of(model).blocks(model):
             block.compile()
 
 
-def _add_gradients(model: OLMo, batch: np.ndarray, rules: UpdateRules, *, device: torch.device) -> torch.Tensor:
+def _add_gradients(model: nn.Module, batch: np.ndarray, rules: UpdateRules, *, device: torch.device) -> torch.Tensor:
     """Add the gradient of a batch to the parameters; returns its cross-entropy in nats per token."""
     ids = torch.as_tensor(batch, device=device)
     labels, tokens = ids, ids.numel() - (0 if rules.counts_last else len(ids))
