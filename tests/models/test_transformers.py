@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from sweep.checkpoints import export_folder, import_folder, load_model, read_config
 from sweep.data.tokenizer import trained_tokenizer
 from sweep.domain.errors import Refusal
+from sweep.domain.text_rules import TextRules
 from sweep.evaluate.decoder import Decoder
 from sweep.evaluate.engine import likelihoods
 from sweep.evaluate.pack import Pack, RequestColumns, assemble, column_arrays
@@ -88,7 +89,8 @@ def test_a_folder_comes_in_and_goes_out_with_the_same_logits(family: str, tmp_pa
     import_folder(folder, tmp_path / "ours", training=training, step=3, tokens=6 * 1024)
     config = read_config(tmp_path / "ours", optimizer=False)
     ours = load_model(tmp_path / "ours", config, device=CPU).eval()
-    export_folder(tmp_path / "ours", config, tmp_path / "out", tokenizer=tokenizer)
+    rules = TextRules(eos_token_id=0)
+    export_folder(tmp_path / "ours", config, tmp_path / "out", tokenizer=tokenizer, rules=rules)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     with torch.no_grad():
         expected = model(IDS).logits

@@ -19,7 +19,7 @@ from sweep.checkpoints.olmo import load_model, write_position
 from sweep.checkpoints.tensors import read_pt, reading, save_file, write_tensors
 from sweep.domain.errors import Refusal
 from sweep.domain.text_rules import TextRules
-from sweep.models import architecture_of, config_json_of, training_config, transformers_sizes
+from sweep.models import architecture_of, config_json_of, of_transformers, training_config, transformers_sizes
 
 STEMS = ("model.safetensors", "pytorch_model.bin")
 """The weights of a Hub folder, each also in shards under `NAME.index.json`."""
@@ -39,8 +39,8 @@ def import_folder(snapshot: Path, into: Path, *, training: Mapping[str, Any], st
     except Exception as error:  # ai2-olmo's, OmegaConf's and Python's own: whatever the trees provoke
         raise ValueError(f"{snapshot / 'config.json'} and the given training don't fit ai2-olmo: {error}") from error
     weights = _read_weights(snapshot)
-    if config_json_of(config) is not None:
-        pass  # the names are those of the model
+    if (own := config_json_of(config)) is not None:
+        weights = of_transformers(own).imported(weights)
     elif "d_model" in hub_config:
         weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
     else:
@@ -77,9 +77,7 @@ def _end_of_text(snapshot: Path) -> int:
     except Exception:  # the library raises nothing narrower
         found = None
     if found is None:
-        raise Refusal(
-            "config.json: eos_token_id=null, and the folder's tokenizer_config.json names no eos_token, either"
-        )
+        raise Refusal("config.json: eos_token_id=null, and tokenizer_config.json beside it names no eos_token, either")
     return found
 
 
@@ -95,9 +93,8 @@ def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: P
         raise Refusal(f"{tokenizer} has {size} tokens, more than the {rows} rows of the embedding")
     if own is None:
         hub_config |= {"bos_token_id": rules.bos_token_id, "eos_token_id": rules.eos_token_id}
-    weights = _native_weights(folder, config)
     into.mkdir(parents=True, exist_ok=True)
-    save_file(weights, into / "model.safetensors", {"format": "pt"})
+    _write_weights(folder, config, into)
     _write_json(into / "config.json", {**hub_config, "torch_dtype": "float32"})
     special = {name: hub_config.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
     special = {name: token for name, token in special.items() if token is not None}
@@ -112,13 +109,18 @@ def export_folder(folder: Path, config: TrainConfig, into: Path, *, tokenizer: P
     _write_json(into / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **named, **behaviour})
 
 
-def _native_weights(folder: Path, config: TrainConfig) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint in fp32, under transformers' names."""
-    if config_json_of(config) is not None:
-        return architecture_of(config).weights(load_model(folder, config, device=torch.device("cpu")))
+def _write_weights(folder: Path, config: TrainConfig, into: Path) -> None:
+    """Write the weights of a checkpoint in fp32, under transformers' names."""
+    cpu = torch.device("cpu")
+    if (own := config_json_of(config)) is not None:
+        of_transformers(own).export(load_model(folder, config, device=cpu), into)
+        for file in into.iterdir():
+            file.chmod(into.stat().st_mode & 0o666)
+        return
     flat = config.update_with()
     flat.model.block_group_size = 1
-    return to_native(load_model(folder, flat, device=torch.device("cpu")).state_dict(), config.model)
+    weights = to_native(load_model(folder, flat, device=cpu).state_dict(), config.model)
+    save_file(weights, into / "model.safetensors", {"format": "pt"})
 
 
 def _read_weights(snapshot: Path) -> dict[str, torch.Tensor]:

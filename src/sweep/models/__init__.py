@@ -7,7 +7,7 @@ other. Only the second side imports transformers, and only when a model is of th
 
 from sweep.models.architecture import Architecture
 from sweep.models.olmo import OlmoArchitecture
-from sweep.models.select import architecture_of, build, transformers_sizes
+from sweep.models.select import architecture_of, build, of_transformers, transformers_sizes
 from sweep.models.training_config import (
     TransformersConfig,
     config_json_of,
@@ -23,6 +23,7 @@ __all__ = [
     "build",
     "config_json_of",
     "kind_of_training",
+    "of_transformers",
     "training_config",
     "transformers_sizes",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from olmo.config import TrainConfig
@@ -14,6 +14,9 @@ from sweep.models.architecture import Architecture
 from sweep.models.olmo import OlmoArchitecture
 from sweep.models.training_config import config_json_of
 
+if TYPE_CHECKING:
+    from sweep.models.transformers import TransformersArchitecture
+
 
 def architecture_of(made: TrainConfig | nn.Module) -> Architecture:
     """The architecture of the model of a training, or of a model itself."""
@@ -21,9 +24,9 @@ def architecture_of(made: TrainConfig | nn.Module) -> Architecture:
         return OlmoArchitecture(made.config)
     if isinstance(made, nn.Module):
         model: Any = made
-        return _of_transformers(model.config.to_dict())
+        return of_transformers(model.config.to_dict())
     config_json = config_json_of(made)
-    return OlmoArchitecture(made.model) if config_json is None else _of_transformers(config_json)
+    return OlmoArchitecture(made.model) if config_json is None else of_transformers(config_json)
 
 
 def build(config_json: Mapping[str, Any], *, device: torch.device | str = "cpu") -> Any:
@@ -31,7 +34,7 @@ def build(config_json: Mapping[str, Any], *, device: torch.device | str = "cpu")
 
     It takes a state dict of transformers' names: `architecture_of(model).load(model, weights)`.
     """
-    return _of_transformers(config_json).empty(torch.device(device))
+    return of_transformers(config_json).empty(torch.device(device))
 
 
 def transformers_sizes(config_json: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,7 +45,8 @@ def transformers_sizes(config_json: Mapping[str, Any]) -> dict[str, Any]:
     return sizes(config_json)
 
 
-def _of_transformers(config_json: Mapping[str, Any]) -> Architecture:
+def of_transformers(config_json: Mapping[str, Any]) -> TransformersArchitecture:
+    """The architecture of a config.json."""
     from sweep.models.transformers import TransformersArchitecture  # transformers takes seconds to load
 
     return TransformersArchitecture(config_json)

@@ -10,6 +10,7 @@ import importlib.metadata
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging
 
 from sweep.domain.errors import Refusal, shown, unknown
 
@@ -57,6 +59,32 @@ class TransformersArchitecture:
             raise ValueError(f"config.json has tie_word_embeddings=true, but {different[0]} is not the embedding")
         old = ("rotary_emb.inv_freq", "attention.bias", "attention.masked_bias")
         return {n: t for n, t in weights.items() if n not in second and (n in names or not n.endswith(old))}
+
+    def imported(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a folder of transformers, of any release, under the names that the model has today.
+
+        What the model has not stays under its own name, and what has another shape keeps it.
+        """
+        model = self.empty(NOWHERE)
+        weights = self.compatible(model, weights)
+        dtypes = {tensor.dtype for tensor in weights.values()}
+        made, report = type(model).from_pretrained(
+            None,
+            config=model.config,
+            state_dict=weights,
+            dtype=dtypes.pop() if len(dtypes) == 1 else torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        other = {*report["unexpected_keys"], *(name for name, *_ in report["mismatched_keys"])}
+        same = {n: t for n, t in self.weights(made).items() if n not in other and n not in report["missing_keys"]}
+        return same | {name: weights[name] for name in other if name in weights}
+
+    def export(self, model: PreTrainedModel, into: Path) -> None:
+        """Write config.json and the weights as transformers itself does, under the names that its folders have."""
+        model.config.use_cache = self.config_json.get("use_cache", True)
+        logging.disable_progress_bar()
+        model.save_pretrained(into)
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         kept = {name for name, _ in model.named_parameters()}
@@ -116,7 +144,8 @@ class TransformersArchitecture:
     def check_annealable(self) -> None:
         kind = self.config_json.get("model_type")
         config = model_config(self.config_json)
-        if experts := [name for name in EXPERTS if (getattr(config, name, 0) or 0) > 1]:
+        experts = [name for name in EXPERTS if (getattr(config, name, 0) or 0) > 1]
+        if experts := sorted(experts, key=lambda name: name not in self.config_json):
             raise Refusal(
                 f"config.json: model_type={kind} is a mixture of {getattr(config, experts[0])} experts "
                 f"({experts[0]}), whose routers were trained with losses of their own: it can be scored "
