@@ -11,7 +11,6 @@ import torch
 from sweep.checkpoints import load_state, read_config, save_state
 from sweep.checkpoints.distributed import shard, whole
 from sweep.system.ranks import Ranks
-from tests.conftest import EITHER_MODEL
 from tests.system.test_ranks import together
 
 FILES = ("model.safetensors", "optim.safetensors")
@@ -35,8 +34,9 @@ def there_and_back(ranks: Ranks, folder: Path, into: Path, moments: bool) -> int
     return read
 
 
-@EITHER_MODEL
-@pytest.mark.parametrize("moments", [True, False])
+@pytest.mark.parametrize(
+    ("train_config", "moments"), [("olmo", True), ("olmo", False), ("gemma2", True)], indirect=["train_config"]
+)
 def test_a_state_comes_back_from_its_shards_to_the_bit(folder: Path, tmp_path: Path, moments: bool) -> None:
     expected, into = tmp_path / "expected", tmp_path / "into"
     for path in (expected, into):
