@@ -14,6 +14,7 @@ from sweep.checkpoints import load_model
 from sweep.checkpoints.huggingface import from_native
 from sweep.domain.records import StepRecord
 from sweep.run.anneal import Annealed, anneal
+from sweep.run.memory import Memory
 from sweep.run.prefix import Training
 from sweep.run.prepare import prepare
 from sweep.system.ranks import ALONE
@@ -48,7 +49,7 @@ def annealed(store: Store, folder: Path, data: Path, steps: int, *overrides: str
         f"anneal.steps={steps}",
         *overrides,
     )
-    prepared = prepare(store, config, "run", ALONE)
+    prepared = prepare(store, config, "run", ALONE, Memory())
     assert isinstance(prepared.work, Training)
     return anneal(store, prepared), prepared.work
 
