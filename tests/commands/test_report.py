@@ -115,12 +115,18 @@ def test_a_partial_sweep_is_told_truthfully(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_programs_get_every_answer_and_the_note_the_opening(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "seeds"
+    folder, other = tmp_path / "seeds", tmp_path / "sqrt"
     for steps in (10, 20):
         for seed in (0, 1):
-            write_run(folder, gain=steps / 200, noise=0.001 * seed, **{"anneal.steps": steps, "seed": seed})
-    main([str(folder), "--json"])
+            chosen = {"anneal.steps": steps, "seed": seed}
+            write_run(folder, gain=steps / 200, noise=0.001 * seed, **chosen)
+            write_run(other, gain=steps / 200 - 0.01, noise=0.001 * seed, **chosen, **{"anneal.shape": "sqrt"})
+    main([str(folder), str(other), "--json"])
     (section,) = json.loads(capsys.readouterr().out)["sections"]
+    (difference,) = (row for row in section["tables"]["side_by_side"] if row["outcome"] == "mean/core8")
+    assert difference["shared"] == 2 and difference["difference"] == pytest.approx(-0.01)
+    assert section["findings"]["What changed between the sweeps?"][0] == "anneal.shape: linear in seeds; sqrt in sqrt."
+    assert "anneals of sqrt gain" in section["opening"].pop(0)
     assert {"effects", "gains", "settings", "noise"} <= set(section["tables"])
     first, *_ = section["opening"]
     assert "Annealing helps" in first and "anneal.steps=20" in first and "over seeds" in first

@@ -10,10 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sweep.analysis.answers import Answers, answer, table
 from sweep.analysis.effects import effects
@@ -21,6 +24,7 @@ from sweep.analysis.factors import varying_axes
 from sweep.analysis.findings import MATTERING, RUNS, TABLES_OF, findings, next_commands, run_counts
 from sweep.analysis.gaussian_process import importances
 from sweep.analysis.opening import Opening, opening
+from sweep.analysis.side_by_side import side_by_side
 from sweep.analysis.wording import listed
 from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
 from sweep.domain.errors import Refusal, unknown
@@ -47,6 +51,7 @@ sweep report --csv runs.csv --axes lr,frac --outcome loss
 """
 OF_A_QUESTION = re.compile(r"\d+-[a-z_]+\.csv")
 """Names of the files of one question of several."""
+COMPARED = "What changed between the sweeps?"
 PAGE, FIGURES, FIRST_PICTURE = "report.html", "figures", "report.svg"
 LOCK_WAIT_S = 20.0
 """How long to wait for a lock of MLflow's, in seconds."""
@@ -99,9 +104,8 @@ def report_sweeps(
     folder, title = out or sweeps[0] / "report", f"sweep {', '.join(sweep.name for sweep in sweeps)}"
     whole = together or len(sweeps) > 1
     found = [Part("", runs)] if whole else parts(runs, params, recorded_questions(sweeps[0]))
-    sections = [
-        _answered(part, params, number if len(found) > 1 else None, folder) for number, part in enumerate(found, 1)
-    ]
+    asked = Asked(params, folder, _by_sweep(outcomes, sweeps) if len(sweeps) > 1 else {})
+    sections = [_answered(part, asked, number if len(found) > 1 else None) for number, part in enumerate(found, 1)]
     if names := without_records(runs):
         left_out.append(f"Records are gone, so gains are not tested on all tasks: {listed(names)}.")
     report = Report(title, [f"{run_counts(runs)}.", *_introduction(runs, found), *left_out], sections)
@@ -112,9 +116,40 @@ def report_sweeps(
     return report, written
 
 
-def _answered(part: Part, params: Sequence[str], number: int | None, folder: Path) -> Section:
-    """The answers to one question, for a page in `folder`; of several, its pictures and tables have its `number`."""
-    answers = answer(part.rows, [*params, *digest_axes(part.rows, params)], paired_documents)
+@dataclass(frozen=True)
+class Asked:
+    """What the sections of a report have in common."""
+
+    params: Sequence[str]
+    folder: Path
+    """Of the page."""
+    sweeps: Mapping[str, pd.DataFrame]
+    """The runs of each sweep, if there are several."""
+
+
+def _by_sweep(outcomes: pa.Table, sweeps: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    """The runs of each sweep by its name, or by its folder where names are the same."""
+    same = len({sweep.name for sweep in sweeps}) < len(sweeps)
+    return {
+        str(sweep) if same else sweep.name: frame(outcomes.filter(pc.equal(outcomes["sweep"], str(sweep))))
+        for sweep in sweeps
+    }
+
+
+def _compared(answers: Answers, asked: Asked) -> tuple[Question, Opening]:
+    """The sweeps side by side, and an opening that begins with their difference."""
+    sentences, differences = side_by_side(answers, asked.sweeps, asked.params)
+    tables = {"side_by_side": table(differences)} if differences else {}
+    said = opening(answers)
+    first = [sentence for sentence in sentences if "a difference of" in sentence][:1]
+    return Question(title=COMPARED, sentences=sentences, pictures={}, tables=tables), replace(
+        said, sentences=(*first, *said.sentences)
+    )
+
+
+def _answered(part: Part, asked: Asked, number: int | None) -> Section:
+    """The answers to one question; of several, its pictures and tables have its `number`."""
+    answers = answer(part.rows, [*asked.params, *digest_axes(part.rows, asked.params)], paired_documents)
     prefix = "" if number is None else f"{number}-"
     figures, tables, said = report_figures(answers, _some_steps(answers)), answers.tables(), findings(answers)
     questions = [
@@ -123,13 +158,17 @@ def _answered(part: Part, params: Sequence[str], number: int | None, folder: Pat
             sentences=said.get(question, []),
             pictures={prefix + name: figures[name] for name in FIGURES_OF[question] if name in figures},
             tables={prefix + name: tables[name] for name in names if name in tables},
-            runs=listing(part.rows, answers, folder) if question == RUNS else None,
+            runs=listing(part.rows, answers, asked.folder) if question == RUNS else None,
         )
         for question, names in TABLES_OF.items()
     ]
+    said_first = opening(answers)
+    if asked.sweeps:
+        compared, said_first = _compared(answers, asked)
+        questions.insert(0, compared)
     return Section(
         title="" if number is None else f"{number}. {part.title}",
-        opening=opening(answers),
+        opening=said_first,
         first=next((prefix + name for name in FIRST if name in figures), ""),
         questions=[q for q in questions if q.sentences or q.pictures or q.tables or q.runs is not None],
         commands=next_commands(answers),
