@@ -30,15 +30,17 @@ def shoot(address: str, name: str, width: int, height: int) -> None:
 
 
 def shoot_report(sweep: str) -> None:
-    """The report's page as it opens, and some of its figures."""
+    """The report's page as it opens, and some of its pictures."""
     subprocess.run([sys.executable, "-m", "sweep", "report", sweep], check=True)
     page = Path("multirun", sweep, "report", "report.html").absolute()
-    shoot(page.as_uri(), "report-page", 1000, 1900)
+    shoot(page.as_uri(), "report-page", 1100, 560)
     text = page.read_text()
-    images = re.findall(r'<img id="figure-(?:effects|gain_by_steps|peaks|heat_map|laws)".*?>', text)
+    wanted = "settings-0|effects-0|frontier-0|arms-0|peaks-0|laws-0"
+    charts = re.findall(rf'<svg class="chart" id="figure-(?:{wanted})".*?</svg>', text, re.DOTALL)
+    style = re.findall("<style>.*?</style>", text, re.DOTALL)[0]
     shown = page.with_name(".figures.html")
-    shown.write_text(f"<style>body {{margin: 0}} img {{width: 100%}}</style>{''.join(images)}")
-    shoot(shown.as_uri(), "report-figures", 1000, 1255)
+    shown.write_text(f'<meta charset="utf-8">{style}<main class="charts">{"".join(charts)}</main>')
+    shoot(shown.as_uri(), "report-figures", 1000, 1000)
     shown.unlink()
 
 
