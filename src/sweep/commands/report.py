@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from sweep.analysis.answers import Answers, answer, table
 from sweep.analysis.effects import effects
@@ -34,7 +32,7 @@ from sweep.page.html import Question, Report, Section, first_picture, page
 from sweep.page.plain import as_json, summary
 from sweep.page.svg import alone
 from sweep.sweeps.listing import listing
-from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes, readable
+from sweep.sweeps.outcomes import PARAM, digest_axes, frame, frames, read_outcomes, readable
 from sweep.sweeps.paired_documents import paired_documents, without_records
 from sweep.sweeps.questions import Part, parts, recorded_questions
 from sweep.sweeps.run_folders import MULTIRUN, sweep_folder
@@ -104,7 +102,7 @@ def report_sweeps(
     folder, title = out or sweeps[0] / "report", f"sweep {', '.join(sweep.name for sweep in sweeps)}"
     whole = together or len(sweeps) > 1
     found = [Part("", runs)] if whole else parts(runs, params, recorded_questions(sweeps[0]))
-    asked = Asked(params, folder, _by_sweep(outcomes, sweeps) if len(sweeps) > 1 else {})
+    asked = Asked(params, folder, frames(outcomes, sweeps) if len(sweeps) > 1 else {})
     sections = [_answered(part, asked, number if len(found) > 1 else None) for number, part in enumerate(found, 1)]
     if names := without_records(runs):
         left_out.append(f"Records are gone, so gains are not tested on all tasks: {listed(names)}.")
@@ -125,15 +123,6 @@ class Asked:
     """Of the page."""
     sweeps: Mapping[str, pd.DataFrame]
     """The runs of each sweep, if there are several."""
-
-
-def _by_sweep(outcomes: pa.Table, sweeps: Sequence[Path]) -> dict[str, pd.DataFrame]:
-    """The runs of each sweep by its name, or by its folder where names are the same."""
-    same = len({sweep.name for sweep in sweeps}) < len(sweeps)
-    return {
-        str(sweep) if same else sweep.name: frame(outcomes.filter(pc.equal(outcomes["sweep"], str(sweep))))
-        for sweep in sweeps
-    }
 
 
 def _compared(answers: Answers, asked: Asked) -> tuple[Question, Opening]:

@@ -113,6 +113,15 @@ def frame(table: pa.Table) -> pd.DataFrame:
     return _with_names_apart(_merged(runs.assign(keys=runs["run"])), [*values])
 
 
+def frames(table: pa.Table, sweeps: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    """The runs of each sweep, as `frame` gives them, by its name, or by its folder if names are the same."""
+    same = len({sweep.name for sweep in sweeps}) < len(sweeps)
+    return {
+        str(sweep) if same else sweep.name: frame(table.filter(pc.equal(table["sweep"], str(sweep))))
+        for sweep in sweeps
+    }
+
+
 def digest_axes(runs: pd.DataFrame, params: Sequence[str]) -> list[str]:
     """The digests, as `frame` names their columns, in which runs differ whose params but the seed are the same.
 
