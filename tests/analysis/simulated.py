@@ -10,6 +10,7 @@ import pandas as pd
 
 from sweep.analysis.effects import MATTERS, effects
 from sweep.analysis.factors import varying_axes
+from sweep.analysis.training_tables import training_table
 from sweep.planning.fractional_design import fraction
 
 
@@ -100,3 +101,18 @@ def leaks(
         terms, _, _ = effects(runs, varying_axes(runs, ["x0", "x1", "x2"]), ["y"])
         wrong += any(e.verdict == MATTERS and inert & set(e.term.split(":")) for e in terms)
     return wrong / sweeps
+
+
+def cosine_training(seed: int = 0, noise: float = 0.0) -> pd.DataFrame:
+    """A training under a cosine whose loss after an anneal is a power law of the sum of its learning rates."""
+    steps, rng = np.arange(100, 1001, 100), np.random.default_rng(seed)
+    rates = 0.5 * (1 + np.cos(np.pi * steps / 1200))
+    rows = pd.DataFrame({"step": steps, "tokens": 8.0 * steps, "lr": rates, "arm": "none"})
+    rows = rows.assign(checkpoint=[f"step{step}" for step in steps])
+    progress = training_table(rows.assign(**{"loss/c4": 0.0}), ["loss/c4"]).progress("training", steps)
+    annealed = 2 + 3 * progress**-0.4
+    rows = rows.assign(**{"loss/c4": annealed + 0.1 * rates + noise * rng.normal(size=10)})
+    ends = rows.assign(arm="decay", step=steps + 50, tokens=8.0 * (steps + 50), lr=0.0)
+    ends = ends.assign(**{"loss/c4": annealed + noise * rng.normal(size=10)})
+    begins = rows.assign(arm="decay", **{"loss/c4": np.nan})
+    return pd.concat([rows, begins, ends], ignore_index=True)

@@ -22,6 +22,7 @@ from sweep.analysis.training_tables import (
     training_table,
 )
 from tests.analysis.published import SHARED, needs_data
+from tests.analysis.simulated import cosine_training
 
 C4 = Outcome("loss", "c4")
 MEANS = ("loss/c4", "bits_per_byte/tasks9", "bits_per_byte/mmlu", "acc_norm/tasks8", "acc_norm/mmlu")
@@ -96,23 +97,8 @@ def test_the_loss_of_long_published_anneals_is_predicted_from_short_ones() -> No
             assert outcome != C4 or abs(value - measured) < 0.01
 
 
-def cosine(seed: int = 0, noise: float = 0.0) -> pd.DataFrame:
-    """A training under a cosine whose loss after an anneal is a power law of the sum of its learning rates."""
-    steps, rng = np.arange(100, 1001, 100), np.random.default_rng(seed)
-    rates = 0.5 * (1 + np.cos(np.pi * steps / 1200))
-    rows = pd.DataFrame({"step": steps, "tokens": 8.0 * steps, "lr": rates, "arm": "none"})
-    rows = rows.assign(checkpoint=[f"step{step}" for step in steps])
-    progress = training_table(rows.assign(**{"loss/c4": 0.0}), ["loss/c4"]).progress("training", steps)
-    annealed = 2 + 3 * progress**-0.4
-    rows = rows.assign(**{"loss/c4": annealed + 0.1 * rates + noise * rng.normal(size=10)})
-    ends = rows.assign(arm="decay", step=steps + 50, tokens=8.0 * (steps + 50), lr=0.0)
-    ends = ends.assign(**{"loss/c4": annealed + noise * rng.normal(size=10)})
-    begins = rows.assign(arm="decay", **{"loss/c4": np.nan})
-    return pd.concat([rows, begins, ends], ignore_index=True)
-
-
 def test_a_law_follows_the_real_schedule_before_the_checkpoint() -> None:
-    table = training_table(cosine(), ["loss/c4"])
+    table = training_table(cosine_training(), ["loss/c4"])
     curves = annealed_curves(table, C4, "anneal")
     assert curves is not None and curves.alpha == pytest.approx(0.4, abs=1e-3)
     by_steps = fit_annealed_curves(
@@ -127,7 +113,7 @@ def test_a_law_follows_the_real_schedule_before_the_checkpoint() -> None:
 
 
 def test_an_anneal_is_compared_with_its_checkpoint_and_with_its_training_at_the_same_step() -> None:
-    rows = cosine(noise=0.01).assign(**{"stderr/loss/c4": 0.002})
+    rows = cosine_training(noise=0.01).assign(**{"stderr/loss/c4": 0.002})
     found = table_answers(training_table(rows, ["loss/c4"]), ["loss/c4"]).gains
     first = [g for g in found if g.checkpoint == "step100"]
     assert [(g.against, g.first_step, g.step, g.tokens) for g in first] == [

@@ -229,11 +229,11 @@ def _recommended(reference: Scoring, among: Sequence[tuple[Scoring, DecisionAccu
 
 
 def _cheapest(decisions: Iterable[DecisionAccuracy]) -> DecisionAccuracy:
-    """The cheapest with ENOUGH accuracy, else the most accurate; equals by accuracy, then cost, then order."""
+    """The cheapest with ENOUGH accuracy, of several the reference's own outcome; else the most accurate."""
     listed = list(decisions)
     enough = [decision for decision in listed if decision.accuracy >= ENOUGH]
     if enough:
-        return min(enough, key=lambda decision: (decision.cost_percent, -decision.accuracy))
+        return min(enough, key=lambda d: (d.cost_percent, d.outcome != d.reference, -d.accuracy))
     return min(listed, key=lambda decision: (-decision.accuracy, decision.cost_percent))
 
 

@@ -33,11 +33,14 @@ def recommended(recommendation: Recommendation, outcomes: Mapping[str, Outcome])
             f" {_named(chosen.longest)}, too few to say which cheaper score gives their order."
         )
     reference, seen = words(outcomes[chosen.reference]), words(outcomes[chosen.outcome])
-    do = "score the checkpoints as they are" if chosen.anneal == AS_IS else f"anneal with {chosen.anneal or 'it'}"
-    pairs = f"{_percent(chosen)} of pairs of {chosen.candidates} checkpoints are ordered as by {reference} after"
-    text = f"{do} and look at {seen}: {pairs} {_named(chosen.longest)}, at {chosen.cost_percent:.2g} % of the cost."
+    order = f"{_percent(chosen)} of the pairs of {chosen.candidates} checkpoints as {reference} does after"
+    if chosen.anneal == AS_IS:
+        text = f"without annealing, {seen} orders {order} {_named(chosen.longest)}."
+    else:
+        text = f"anneal with {chosen.anneal} and look at {seen}: it orders {order} {_named(chosen.longest)}, at"
+        text += f" {chosen.cost_percent:.2g} % of the cost."
     if chosen.accuracy < ENOUGH:
-        text = f"no cheaper score gives {ENOUGH:.0%} of the order; the best is this: {text}".replace("%", " %", 1)
+        text = f"no cheaper score gives {100 * ENOUGH:.0f} % of the order. The nearest: {text}"
     as_is = recommendation.as_is
     if as_is is not None and (as_is.anneal, as_is.outcome) != (chosen.anneal, chosen.outcome):
         text += f" As they are, {reference} orders {_percent(as_is)}."

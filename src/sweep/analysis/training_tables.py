@@ -21,6 +21,8 @@ from sweep.analysis.signal_to_noise import SeedNoise
 NEEDED = ("checkpoint", "step", "tokens", "lr", "arm")
 """Columns that a table must have, besides its outcomes."""
 NUMBERS = ("step", "tokens", "lr")
+AS_SAVED, ANNEALED = ARMS = ("none", "decay")
+"""Of a row along a training, and of a row along an anneal."""
 OPTIONAL = {"training": "training", "anneal": "anneal", "seed": "0"}
 """Columns that a table may have -> the value of all rows if it has none."""
 STDERR = "stderr/"
@@ -151,9 +153,9 @@ def training_table(rows: pd.DataFrame, outcomes: Sequence[str]) -> TrainingTable
     whole = rows.assign(**named)
     whole = whole.assign(**{name: whole[name].astype(str) for name in (*OPTIONAL, "checkpoint", "arm")})
     whole = whole.sort_values("step", kind="stable")
-    anneals = whole[whole["arm"] == "decay"].groupby(OF_ANNEAL, sort=False)
+    anneals = whole[whole["arm"] == ANNEALED].groupby(OF_ANNEAL, sort=False)
     return TrainingTable(
-        trainings=dict(iter(whole[whole["arm"] == "none"].groupby("training", sort=False))),
+        trainings=dict(iter(whole[whole["arm"] == AS_SAVED].groupby("training", sort=False))),
         anneals=tuple(
             AnnealRows(**dict(zip(OF_ANNEAL, identity, strict=True)), rows=of_one) for identity, of_one in anneals
         ),

@@ -2,7 +2,8 @@
 
 If commands with other axes share a sweep, each question is analysed by itself. Several sweeps are analysed together.
 
-`--csv FILE --axes A,B --outcome C` analyses any table of results in the same way.
+`--csv FILE --axes A,B --outcome C` analyses any table of results in the same way. `--table FILE` analyses anybody's
+trainings and anneals: an evaluation a row, with the columns checkpoint, step, tokens, lr, arm and METRIC/TASK.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sweep.analysis.opening import Opening, opening
 from sweep.analysis.side_by_side import side_by_side
 from sweep.analysis.wording import listed
 from sweep.commands.command_line import DEFAULT_SWEEP, command_parser, refusals
+from sweep.commands.report_table import table_report
 from sweep.domain.errors import Refusal, unknown
 from sweep.page.charts import Picture
 from sweep.page.figures import FIGURES_OF, FIRST, report_figures, table_figures
@@ -46,6 +48,7 @@ sweep report                                        the sweep called main
 sweep report steps grid --out both                  two sweeps as one report, in the folder both/
 sweep report main --mlflow sweep                    from what MLflow has in the experiment `sweep`
 sweep report --csv runs.csv --axes lr,frac --outcome loss
+sweep report --table logs.parquet --outcome loss/c4,acc/piqa      trainings and anneals of any origin
 """
 OF_A_QUESTION = re.compile(r"\d+-[a-z_]+\.csv")
 """Names of the files of one question of several."""
@@ -64,8 +67,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help=f"name or folder; default: {DEFAULT_SWEEP}")
     parser.add_argument("--out", type=Path, help="folder of the report; default: report/ in the first sweep's folder")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="a table of results of any origin, a row for each run")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="trainings and anneals of any origin (CSV, Parquet)")
     parser.add_argument("--axes", metavar="A,B", default="", help="its columns that were varied")
-    parser.add_argument("--outcome", metavar="C", default="", help="its column of results")
+    parser.add_argument(
+        "--outcome", metavar="C", default="", help="its column of results; of a --table the first ones: C,D"
+    )
     parser.add_argument("--mlflow", metavar="EXPERIMENT", help="read the sweeps from MLflow instead of from folders")
     parser.add_argument("--together", action="store_true", help="analyse all runs of a sweep as one design")
     parser.add_argument("--json", action="store_true", help="print every answer as JSON instead of the summary")
@@ -76,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         report, written = report_csv(
             given.csv, [name for name in given.axes.split(",") if name], given.outcome, given.out
         )
+    elif given.table is not None:
+        report = table_report(given.table, [name for name in given.outcome.split(",") if name])
+        written = _write(given.out or given.table.with_suffix(""), report)
     elif given.mlflow is not None:
         report, written = report_mlflow(given.mlflow, sweeps, given.out, together=given.together)
     else:

@@ -50,16 +50,17 @@ def table_figures(
 ) -> Pictures:
     """The pictures of any table of results: what matters, and the outcome against each axis."""
     bars, levels = overview.effect_bars({outcome: effects}, of=outcome), anneals.by_axis(runs, axes, outcome, noise)
-    return _pictures({"effects": ("Which axis matters", bars), "levels": ("The outcome by axis", levels)})
+    return pictures({"effects": ("Which axis matters", bars), "levels": ("The outcome by axis", levels)})
 
 
 def report_figures(answers: Answers, steps: Mapping[str, pd.DataFrame]) -> Pictures:
     """Every picture that these answers allow; `steps` has the updates of some runs by their names."""
     figures = {name: (title, charts(answers)) for name, (title, charts) in FIGURES.items()}
-    return _pictures(figures | {"tail_norms": ("Norms along the anneal", trainings.norms(steps))})
+    return pictures(figures | {"tail_norms": ("Norms along the anneal", trainings.norms(steps))})
 
 
-def _pictures(figures: Mapping[str, tuple[str, list[Chart]]]) -> Pictures:
+def pictures(figures: Mapping[str, tuple[str, list[Chart]]]) -> Pictures:
+    """Name -> title and charts, as pictures; without charts that show too little."""
     enough = {
         name: (title, [chart for chart in charts if _has_enough(chart)]) for name, (title, charts) in figures.items()
     }
