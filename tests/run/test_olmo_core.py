@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
-from sweep.checkpoints import load_model
+from sweep.checkpoints import export_folder, load_model
 from sweep.checkpoints.huggingface import from_native
 from sweep.domain.records import StepRecord
+from sweep.domain.text_rules import TextRules
 from sweep.run.anneal import Annealed, anneal
 from sweep.run.memory import Memory
 from sweep.run.prefix import Training
@@ -79,13 +81,23 @@ def test_an_anneal_is_olmo_cores_update_by_update(store: Store) -> None:
 @needs_fixtures
 @pytest.mark.slow
 @pytest.mark.parametrize(("folder", "reference"), SHARED_ANNEALS)
-def test_every_fixture_is_annealed_as_by_olmo_core(store: Store, folder: str, reference: str) -> None:
+def test_every_fixture_is_annealed_as_by_olmo_core(store: Store, folder: str, reference: str, tmp_path: Path) -> None:
     noted = rows(SHARED / reference)
     done, training = annealed(store, SHARED / folder, SHARED / "fixtures/data/main", len(noted))
     check_equal(done.steps, training, noted)
     if folder in FINAL:
+        check_export(done, SHARED / "fixtures/data/main/tokenizer/tokenizer.json", tmp_path / "out")
         model = load_model(done.checkpoint.folder, done.checkpoint.config, device=torch.device("cpu"))
         exported = load_file(SHARED / FINAL[folder] / "model.safetensors")
         for name, tensor in from_native(exported, done.checkpoint.config.model).items():
             ours = model.state_dict()[name][: len(tensor)]  # the export lacks the rows that pad the vocabulary
             torch.testing.assert_close(ours, tensor, atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def check_export(done: Annealed, tokenizer: Path, out: Path) -> None:
+    folder, config = done.checkpoint.folder, done.checkpoint.config
+    export_folder(folder, config, out, tokenizer=tokenizer, rules=TextRules(eos_token_id=0))
+    ids = torch.arange(2 * 100).view(2, 100)
+    ours = load_model(folder, config, device=torch.device("cpu"))(ids).logits
+    torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(out)(ids).logits, ours, atol=1e-5, rtol=0)

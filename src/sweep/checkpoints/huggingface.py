@@ -7,7 +7,7 @@ models (OLMo's ladder) have RMS norms with weights before each part, which is wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -173,6 +173,8 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
             )
     hidden = config.mlp_hidden_size if config.mlp_hidden_size is not None else config.mlp_ratio * config.d_model
     own = {"clip_qkv": config.clip_qkv} if kind == "olmo" else {"rms_norm_eps": config.layer_norm_eps}
+    if windows := getattr(config, "windows", None):
+        kind, own = "olmo3", {**own, **_window_keys(windows)}
     return {
         "architectures": [f"{kind.capitalize()}ForCausalLM"],
         "model_type": kind,
@@ -196,6 +198,15 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
         "use_cache": True,
         **own,
     }
+
+
+def _window_keys(windows: Sequence[int]) -> dict[str, Any]:
+    """How OLMo 3's config.json says which layers attend in windows; Refusal if the windows are of several widths."""
+    widths = sorted({width for width in windows if width != -1})
+    if len(widths) > 1:
+        raise Refusal(f"model.windows={list(windows)}: transformers' Olmo3 has windows of one width alone")
+    kinds = ["full_attention" if width == -1 else "sliding_attention" for width in windows]
+    return {"layer_types": kinds, "sliding_window": widths[0] if widths else None}
 
 
 def from_native(tensors: Mapping[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
