@@ -113,7 +113,7 @@ def test_the_default_is_the_embedded_model_on_its_own_data() -> None:
         ("data.paths=[]", r"data\.paths=\[\]: must not be empty"),
         ("data.paths=''", r"data\.paths\.0=: must not be empty"),
         ("data.dtype=float32", "data.dtype=float32: Input should be 'uint16' or 'uint32'"),
-        ("data.position=new", "data.position=new: Input should be 'continue' or 'fresh'"),
+        ("data.position=new", "data.position=new: Input should be 'continue', 'fresh' or 'start'"),
         ("data=local", "data=local needs data.paths"),
         ("data=mixture data.paths=[x]", "data.paths and data.sources contradict each other"),
         ("data=mixture ~data.sources.original", "data.sources={} names no source"),

@@ -47,9 +47,8 @@ def annealed(store: Store, folder: Path, data: Path, steps: int, *overrides: str
         f"checkpoint.path={folder}",
         f"data.paths=[{data}/part-*.npy]",
         f"data.tokenizer={data}/tokenizer/tokenizer.json",
-        "anneal=olmo-core",
         f"anneal.steps={steps}",
-        *overrides,
+        *(overrides or ["anneal=olmo-core"]),
     )
     prepared = prepare(store, config, "run", ALONE, Memory())
     assert isinstance(prepared.work, Training)
@@ -92,6 +91,16 @@ def test_every_fixture_is_annealed_as_by_olmo_core(store: Store, folder: str, re
         for name, tensor in from_native(exported, done.checkpoint.config.model).items():
             ours = model.state_dict()[name][: len(tensor)]  # the export lacks the rows that pad the vocabulary
             torch.testing.assert_close(ours, tensor, atol=1e-5, rtol=0)
+
+
+@needs_fixtures
+@pytest.mark.slow
+def test_mid_training_reads_a_mix_from_its_start_as_olmo_core_does(store: Store) -> None:
+    noted = rows(SHARED / "fixtures/olmo2/midtrain.csv")
+    choices = ("anneal=midtrain", "data.position=start", "seed=1")
+    folder, data = SHARED / "fixtures/olmo2/step200", SHARED / "fixtures/data/main"
+    done, training = annealed(store, folder, data, len(noted), *choices)
+    check_equal(done.steps, training, noted)
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sweep.checkpoints.olmo import TrainingState
-from sweep.checkpoints.optimizer import MOMENTS, adamw, named_state, restore_moments, restore_settings
+from sweep.checkpoints.optimizer import MOMENTS, adamw, moments_dtype, named_state, restore_moments, restore_settings
 from sweep.models import architecture_of
 
 
@@ -46,18 +46,19 @@ def shard(state: TrainingState, *, num_ranks: int, device: torch.device) -> None
         buffer.copy_(buffers[name] if leads else buffer)
         torch.distributed.broadcast(buffer, src=0)
     state.optimizer = adamw(state.model, state.config)
+    dtype = moments_dtype(state.config)
     for name, parameter in state.model.named_parameters():
-        parameter.to_local().copy_(_scattered(weights.get(name), parameter).to_local())
+        parameter.to_local().copy_(_scattered(weights.get(name), parameter, parameter.dtype).to_local())
         of_first = moments.get(name, {})
         step = _broadcast(of_first.get("step"), mesh)
-        averages = {each: _scattered(of_first.get(each), parameter) for each in MOMENTS[1:]}
+        averages = {each: _scattered(of_first.get(each), parameter, dtype) for each in MOMENTS[1:]}
         state.optimizer.state[parameter] = {"step": step, **averages}
     restore_settings(state.optimizer.param_groups, whole_optimizer.param_groups)
 
 
-def _scattered(tensor: torch.Tensor | None, like: DTensor) -> DTensor:
+def _scattered(tensor: torch.Tensor | None, like: DTensor, dtype: torch.dtype) -> DTensor:
     """The first rank's tensor in shards as `like`; the other ranks have none. Only numbers travel, and no pickle."""
-    whole = torch.empty(like.shape, dtype=like.dtype) if tensor is None else tensor.detach().to(like.dtype)
+    whole = torch.empty(like.shape, dtype=dtype) if tensor is None else tensor.detach().to(dtype)
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=0)
 
 

@@ -181,6 +181,8 @@ def _training(
     if len(dtypes) > 1:
         raise Unreadable(f"{folder}: the optimizer's moments are of several types: {', '.join(sorted(dtypes))}")
     chosen.moments = next(iter(dtypes), "float32")
+    if chosen.moments not in ("float32", "bfloat16"):
+        raise Unreadable(f"{folder}: the optimizer's moments are {chosen.moments}; allowed: float32, bfloat16")
     try:
         tree = training_tree(config, paths=_paths(folder, config), seed=train["data_loader"]["seed"])
         return OlmoCoreTraining.new(run_name=folder.name, optimizer=_optimizer_tree(settings), olmo_core=chosen, **tree)

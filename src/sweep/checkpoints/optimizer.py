@@ -13,8 +13,8 @@ from olmo.config import TrainConfig
 from torch import nn
 
 from sweep.checkpoints.olmo_core_config import OlmoCoreTraining
+from sweep.checkpoints.skip_step_adamw import SkipStepAdamW
 from sweep.checkpoints.tensors import has_file, read_entry
-from sweep.domain.errors import Refusal
 from sweep.models import architecture_of
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -25,34 +25,23 @@ HYPERPARAMETERS = ("lr", "betas", "eps", "weight_decay")
 def adamw(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """A new optimizer of the model's parameters with the configuration's settings."""
     settings = config.optimizer
-    return _class(config)(
-        param_groups(config, model),
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    chosen: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "betas": settings.betas,
+        "eps": settings.eps,
+        "weight_decay": settings.weight_decay,
+        "fused": True,
+    }
+    groups = param_groups(config, model)
+    if isinstance(config, OlmoCoreTraining):
+        return SkipStepAdamW(groups, config.olmo_core, **chosen)
+    return torch.optim.AdamW(groups, **chosen)
 
 
-def _class(config: TrainConfig) -> type[torch.optim.AdamW]:
-    """torch's AdamW, or one that differs from it as the training's own did."""
-    if not isinstance(config, OlmoCoreTraining):
-        return torch.optim.AdamW
-    if config.olmo_core.moments != "float32":
-        raise Refusal(f"moments of {config.olmo_core.moments} are not followed; allowed: float32")
-    return torch.optim.AdamW if config.olmo_core.counts_steps else StuckAdamW
-
-
-class StuckAdamW(torch.optim.AdamW):
-    """AdamW whose step count stays where it is, so that every update is corrected for bias as the next one."""
-
-    def step(self, closure: Any = None) -> Any:
-        """One update."""
-        loss = super().step(closure)
-        counts = [self.state[p]["step"] for group in self.param_groups for p in group["params"] if p in self.state]
-        torch._foreach_sub_(counts, 1.0)
-        return loss
+def moments_dtype(config: TrainConfig) -> torch.dtype:
+    """The data type of Adam's moments."""
+    dtype: torch.dtype = getattr(torch, config.olmo_core.moments if isinstance(config, OlmoCoreTraining) else "float32")
+    return dtype
 
 
 def param_groups(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:

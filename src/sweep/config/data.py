@@ -35,9 +35,10 @@ class Data:
     training."""
     sources: dict[Name, Source] | None
     """Name -> a part of a mixture; replaces `paths`."""
-    position: Literal["continue", "fresh"]
+    position: Literal["continue", "fresh", "start"]
     """continue: go on in the checkpoint's own data order, from the instance at which its training stopped.
-    fresh: read all instances in a new order, which `seed` draws."""
+    fresh: read all instances in a new order, which `seed` draws.
+    start: read all instances as the training itself would from its start, with `seed` added to its own seed."""
     root: PathText | None
     """Folder or address of the checkpoint's own data; it replaces the scheme and host of their paths."""
     dtype: Literal["uint16", "uint32"] | None

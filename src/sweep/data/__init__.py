@@ -6,7 +6,7 @@ from sweep.data.heldout import read_heldout
 from sweep.data.instance_filter import InstanceFilter
 from sweep.data.memmap import Instances, Unused
 from sweep.data.mixture import Mixture, MixturePart
-from sweep.data.order import Continued, DataOrder, Fresh, check_batch, check_position
+from sweep.data.order import Continued, DataOrder, Fresh, Started, check_batch, check_position
 from sweep.data.remote import RemoteFile, listing, public_url
 from sweep.data.texts import TokenFormat, is_text, scored_index, tokens_key, write_tokens
 from sweep.data.windows import FetchedWindow, Window
@@ -22,6 +22,7 @@ __all__ = [
     "Mixture",
     "MixturePart",
     "RemoteFile",
+    "Started",
     "TokenFormat",
     "Unused",
     "Window",

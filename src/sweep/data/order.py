@@ -82,6 +82,31 @@ class Continued(DataOrder):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Started(DataOrder):
+    """The order in which the training would read other data from their start, or its own with another seed."""
+
+    num_instances: int
+    seed: int
+    """It is added to the seed of the training's data."""
+    first_epoch: int
+    """The number of a training's first epoch."""
+    chunk: int = 1
+    """As in `Continued`."""
+
+    def rows(self, num_updates: int) -> np.ndarray:
+        """Instance indices uint32 (num_updates, batch_size)."""
+        check_batch(self.num_instances, self.batch_size)
+        seed = self.position.data_seed + self.seed
+        start = dataclasses.replace(self.position, data_seed=seed, epoch=self.first_epoch, instances=0)
+        return _batches(_original(self.num_instances, start, 0, self.chunk), self.batch_size, num_updates)
+
+    def identity(self) -> list[Any]:
+        """The batch size, the chunk and the seed."""
+        seed = self.position.data_seed + self.seed
+        return ["start", self.batch_size, seed, self.first_epoch, self.chunk]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fresh(DataOrder):
     """A new order of the whole data from its start, the same for every checkpoint."""
 

@@ -148,6 +148,8 @@ def _anneal_words(config: RunConfig) -> list[str]:
         words += [f"{name}={source.weight:g}" for name, source in (config.data.sources or {}).items()]
     elif config.data.position == "fresh":
         words.append("fresh")
+    if config.data.position == "start":
+        words.append("start")
     if config.seed:
         words.append(f"seed={config.seed}")
     if config.compute.precision != "fp32":

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sweep import data
-from sweep.checkpoints import data_chunk, data_paths
+from sweep.checkpoints import data_chunk, data_paths, olmo_core_rules
 from sweep.config import Data
 from sweep.config.published import from_hub
 from sweep.domain.digests import digest
@@ -50,6 +50,8 @@ class _Own:
     position: Position
     chunk: int
     """Instances that stay neighbours in its order."""
+    first_epoch: int
+    """The number of its first epoch."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def read_data(
     chunk = data_chunk(checkpoint.config) if plan.sequence_length == plan.position.sequence_length else 1
     reader = TokenFileReader(store=store, tokenizer=tokenizer.file, rules=tokenizer.rules, dtype=dtype)
     names = [chosen.name] if chosen.sources is None else [*chosen.sources]
-    own = _Own(paths=data_paths(checkpoint.config), position=plan.start, chunk=chunk)
+    first_epoch = 0 if olmo_core_rules(checkpoint.config) is None else 1
+    own = _Own(paths=data_paths(checkpoint.config), position=plan.start, chunk=chunk, first_epoch=first_epoch)
     sources = [_source(reader, chosen, own, name, seed=seed) for name in names]
     mixture = data.Mixture(
         parts=tuple(source.part for source in sources), position=plan.start, batch_size=plan.batch_size
@@ -160,6 +163,11 @@ def _order(chosen: Data, size: int, checkpoint: _Own, *, own: bool, seed: int) -
     data.check_batch(size, batch_size)
     if chosen.position == "fresh" or (mixed and not own):
         return data.Fresh(num_instances=size, position=position, batch_size=batch_size, seed=seed)
+    if chosen.position == "start":
+        first = checkpoint.first_epoch
+        return data.Started(
+            num_instances=size, position=position, batch_size=batch_size, seed=seed, first_epoch=first, chunk=chunk
+        )
     data.check_position(size, position, batch_size)
     return data.Continued(num_instances=size, position=position, batch_size=batch_size, shuffle_seed=seed, chunk=chunk)
 

@@ -31,6 +31,7 @@ from sweep.sweeps.hydra_settings import check_key
 from sweep.sweeps.override_errors import composing, parsed
 from sweep.sweeps.repeating import options_of, plain, repeating
 from sweep.system import files
+from sweep.system.checkpoint_layouts import step_files
 from sweep.system.task_files import task_files
 
 
@@ -106,6 +107,7 @@ def named_files(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks
     named = [checkpoint.path, *(path for _, path in patterns(data, anneal)), data.heldout, data.tokenizer]
     paths = [Path(path).absolute() for name in named if name for path in files.expanded(name)]
     found = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    found += [file for path in paths for file in step_files(path)]
     found += task_files(tasks.include) if tasks.include else []
     return {str(file): files.version(file) for file in found if file.parent.name != "__pycache__"}
 

@@ -45,6 +45,8 @@ LAYOUTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 """What a layout is, patterns of which one suffices, and what to do with it; the first that fits counts."""
 SHOWN = 5
+STEP_FILES = ("model_and_optim/.metadata", "train/rank0.pt")
+"""Files of a step folder of OLMo-core that every save writes anew."""
 
 
 def check_layout(folder: Path) -> None:
@@ -56,7 +58,7 @@ def check_layout(folder: Path) -> None:
         raise ValueError(f"it is a file{gguf}; allowed: {READ}")
     if (folder / "config.yaml").is_file() and any((folder / f"model.{end}").is_file() for end in ("safetensors", "pt")):
         return
-    if all((folder / name).is_file() for name in ("model_and_optim/.metadata", "config.json", "train/rank0.pt")):
+    if (folder / "config.json").is_file() and len(step_files(folder)) == len(STEP_FILES):
         return
     for layout, patterns, remedy in LAYOUTS:
         if any(next(folder.glob(pattern), None) is not None for pattern in patterns):
@@ -65,6 +67,11 @@ def check_layout(folder: Path) -> None:
         _check_config_json(folder)
     elif not (folder / "config.yaml").is_file():
         raise ValueError(f"it is no checkpoint: {_content(folder)}; allowed: {READ}")
+
+
+def step_files(folder: Path) -> list[Path]:
+    """Those of STEP_FILES that the folder has."""
+    return [file for name in STEP_FILES if (file := folder / name).is_file()]
 
 
 def _check_config_json(folder: Path) -> None:
