@@ -18,11 +18,12 @@ from sweep.domain.text_rules import TextRules
 from sweep.run.anneal import Annealed, anneal
 from sweep.run.memory import Memory
 from sweep.run.prefix import Training
-from sweep.run.prepare import prepare
-from sweep.system.ranks import ALONE
+from sweep.run.prepare import Prepared, prepare
+from sweep.system.ranks import ALONE, Ranks
 from sweep.system.store import Store
 from tests.composing import composed
 from tests.skips import NO_OLMO_CORE
+from tests.system.test_ranks import together
 
 SHARED = Path(os.environ.get("OLMO_CORE_FIXTURES", Path(__file__).parents[3] / "shared" / "olmo_core"))
 HERE = Path(__file__).parent / "olmo_core"
@@ -41,7 +42,9 @@ FINAL = {
 }
 
 
-def annealed(store: Store, folder: Path, data: Path, steps: int, *overrides: str) -> tuple[Annealed, Training]:
+def prepared(
+    store: Store, folder: Path, data: Path, steps: int, *overrides: str, ranks: Ranks = ALONE
+) -> tuple[Prepared, Training]:
     config = composed(
         "model=local",
         f"checkpoint.path={folder}",
@@ -50,9 +53,19 @@ def annealed(store: Store, folder: Path, data: Path, steps: int, *overrides: str
         f"anneal.steps={steps}",
         *(overrides or ["anneal=olmo-core"]),
     )
-    prepared = prepare(store, config, "run", ALONE, Memory())
-    assert isinstance(prepared.work, Training)
-    return anneal(store, prepared), prepared.work
+    found = prepare(store, config, "run", ranks, Memory())
+    assert isinstance(found.work, Training)
+    return found, found.work
+
+
+def annealed(store: Store, folder: Path, data: Path, steps: int, *overrides: str) -> tuple[Annealed, Training]:
+    found, training = prepared(store, folder, data, steps, *overrides)
+    return anneal(store, found), training
+
+
+def on_two_ranks(ranks: Ranks, root: Path, folder: Path, data: Path, steps: int) -> list[StepRecord]:
+    store = Store(root)
+    return [*anneal(store, prepared(store, folder, data, steps, ranks=ranks)[0]).steps]
 
 
 def check_equal(steps: tuple[StepRecord, ...], training: Training, noted: list[dict[str, str]]) -> None:
@@ -71,10 +84,31 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def test_an_anneal_is_olmo_cores_update_by_update(store: Store) -> None:
+def test_an_interrupted_anneal_is_olmo_cores_update_by_update(store: Store) -> None:
     noted = rows(HERE / "anneal.csv")
-    done, training = annealed(store, HERE / "step100", HERE / "data", len(noted))
+    choices = ("anneal=olmo-core", "anneal.save_interval=10")
+    found, _ = prepared(store, HERE / "step100", HERE / "data", len(noted), *choices)
+
+    def interrupt(record: StepRecord) -> None:
+        if record.update == 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        anneal(store, found, on_step=interrupt)
+    done, training = annealed(store, HERE / "step100", HERE / "data", len(noted), *choices)
+    assert done.updates_done == len(noted) - 10
     check_equal(done.steps, training, noted)
+
+
+@needs_fixtures
+@pytest.mark.slow
+def test_a_checkpoint_of_two_ranks_goes_on_on_two(tmp_path: Path) -> None:
+    noted = rows(SHARED / "fixtures/olmo3/anneal.csv")
+    folder, data = SHARED / "fixtures/olmo3/step200-fsdp2", SHARED / "fixtures/data/main"
+    first, second = together(2, on_two_ranks, tmp_path / "store", folder, data, len(noted))
+    assert not isinstance(first, BaseException), first
+    assert [step.loss for step in first] == [step.loss for step in second]
+    assert [step.loss for step in first] == pytest.approx([float(row["ce_loss"]) for row in noted], abs=5e-6, rel=0)
 
 
 @needs_fixtures
