@@ -69,6 +69,7 @@ def test_a_hostile_trainer_state_is_refused(tmp_path):
         ("dataset=numpy_vsl", {"dataset": {"type": "numpy_vsl"}}),
         ("dataset.max_target_sequence_length=100", {"dataset": {"max_target_sequence_length": 100}}),
         ("data_loader.global_batch_size=1000", {"data_loader": {"global_batch_size": 1000}}),
+        (r"has \$\{ in one of its values", {"dataset": {"paths": ["${oc.env:HOME}"]}}),
         ("dataset.dtype=int64", {"dataset": {"dtype": "int64"}}),
         ("model.block.name=.default", {"model": {"block": {"name": "default"}}}),
         ("model.tie_word_embeddings", {"model": {"tie_word_embeddings": True}}),

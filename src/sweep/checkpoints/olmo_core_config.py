@@ -115,13 +115,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     """config.json, its older spellings translated; Unreadable if it asks for a thing that is not followed."""
     file = folder / "config.json"
     try:
-        config = json.loads(file.read_text())
+        text = file.read_text()
+        config = json.loads(text)
     except FileNotFoundError:
         raise Unreadable(f"{file} is not there") from None
     except ValueError as error:
         raise Unreadable(f"{file} is not JSON: {error}") from None
     if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("model", "dataset")):
         raise Unreadable(f"{file} is no configuration of OLMo-core: it has no model or no dataset")
+    if "${" in text:
+        raise Unreadable(f"{file} has ${{ in one of its values, which a configuration would replace: take it out")
     config = {**config, "train_module": _train_module(config)}
     try:
         faults = [*_faults(config)]
