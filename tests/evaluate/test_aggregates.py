@@ -45,6 +45,17 @@ def test_what_is_no_accuracy_has_no_chance() -> None:
     assert [score.metric for score in made] == ["mean"]
 
 
+def test_bits_per_byte_of_the_answers_are_averaged_whatever_enters_the_mean() -> None:
+    found = scores(a=("acc", 0.6, 0.03), b=("acc_norm", 0.4, 0.04))
+    assert ("core", "mean_bits_per_byte") not in by_metric(aggregates("core", TWO, found, CHANCES))
+    bits = scores(a=("bits_per_byte", 1.5, 0.03), b=("bits_per_byte", 0.5, 0.04))
+    made = by_metric(aggregates("core", TWO, found | bits, CHANCES))["core", "mean_bits_per_byte"]
+    assert (made.value, made.stderr) == pytest.approx((1.0, 0.025))
+    paired = found | scores(a=("bits_per_byte", -0.2, 0.003), b=("bits_per_byte", -0.1, 0.004))
+    gained = by_metric(aggregate_deltas("core", TWO, found, found, paired, CHANCES))["core", "mean_bits_per_byte"]
+    assert (gained.value, gained.stderr) == pytest.approx((-0.15, 0.0025)), "the error is the paired one"
+
+
 FORMATS = {"a-olmes-mc": "acc", "a-olmes-rc": "acc_uncond", "b": "acc"}
 FOUR = {"a-olmes-mc": 0.25, "a-olmes-rc": 0.25, "b": 0.25}
 

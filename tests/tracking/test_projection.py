@@ -111,8 +111,8 @@ def test_mlflow_holds_what_the_journal_holds(run: MakeRun, where: dict[str, Any]
     assert tags["sweep.key"] == ATTEMPT["key"]
     assert tags["sweep.name"] == "steps"
     assert tags["sweep.attempts"] == "1"
-    assert "| core8 | mean | 100 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 |" in tags["mlflow.note.content"]
-    assert "`heldout.loss`: 4.2000 → 4.0000, -0.2000 ± 0.0100" in tags["mlflow.note.content"]
+    assert "| core8 | mean | 100 | 0.310 | 0.410 | +0.100 ± 0.010 |" in tags["mlflow.note.content"]
+    assert "`heldout.loss` (lower is better): 4.200 → 4.000, -0.200 ± 0.010" in tags["mlflow.note.content"]
     assert "tiny-s@2000` at step 2,000, 768,000 tokens, learning rate 0.004" in tags["mlflow.note.content"]
     assert ATTEMPT["command"] in tags["mlflow.note.content"]
     assert tags["mlflow.source.git.commit"] == "c0ffee"
@@ -472,7 +472,7 @@ def test_the_parent_has_every_child_and_survives_repetition(run: MakeRun, where:
     found = client.get_run(parent)
     assert found.info.status == "FAILED"
     note = found.data.tags["mlflow.note.content"]
-    cells = "| steps 1 | 0.3100 | 0.4100 | +0.1000 ± 0.0100 | 4.2000 | 4.0000 | -0.2000 ± 0.0100 | 20,480 | finished |"
+    cells = "| steps 1 | 0.310 | 0.410 | +0.100 ± 0.010 | 4.200 | 4.000 | -0.200 ± 0.010 | 20,480 | finished |"
     assert cells in note
     assert "- steps 2: failed: ValueError: loss is nan" in note
     run("two", key="k2", name="steps 2", status="finished")

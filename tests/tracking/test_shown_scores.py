@@ -35,6 +35,22 @@ def test_a_task_has_the_metric_that_enters_its_mean(run: Callable[..., Path]) ->
     ]
 
 
+def test_the_mean_that_can_tell_comes_first_and_is_made_for_an_older_journal(run: Callable[..., Path]) -> None:
+    scores = [score("arc_easy", "acc", 0.3), score("arc_easy", "bits_per_byte", 1.2), score("core8", "mean", 0.3)]
+    found = names(run, scores, **{"core8.metrics.arc_easy": "acc"})
+    assert found == ["before/mean_bits_per_byte", "before/mean", "before/arc_easy.acc"]
+
+
+def test_scores_have_the_digits_that_their_error_allows(run: Callable[..., Path]) -> None:
+    folder = run(status=None)
+    with Journal(folder) as journal:
+        journal.write("scores", when="before", scores=[score("core8", "mean", 1 / 3) | {"stderr": 0.00543}])
+    points = {point.name: point.value for point in mlflow_values.score_points(read(folder))}
+    assert points == {"before/mean": 0.3333, "stderr/before/mean": 0.0054}
+    exact = {"before/mean": 1 / 3, "stderr/before/mean": 0.00543}
+    assert {name: mlflow_values.to_known_digits(name, value, exact) for name, value in exact.items()} == points
+
+
 def test_a_limit_stays_in_the_names(run: Callable[..., Path]) -> None:
     scores = [score("arc_easy:20", "acc", 0.3), score("core8:20", "mean", 0.3), score("heldout:20", "loss", 4.0)]
     found = names(run, scores, **{"core8.metrics.arc_easy": "acc"})

@@ -14,6 +14,7 @@ from sweep.analysis.effects import Effect, Level, Noise, effects
 from sweep.analysis.factors import Axis, varying_axes
 from sweep.analysis.gains import Gain, PairedDocuments, all_gains
 from sweep.analysis.gaussian_process import Importance, fit_surface, importances
+from sweep.analysis.leading import Lead, in_order, leads
 from sweep.analysis.outcomes import (
     HELDOUT,
     Outcome,
@@ -52,7 +53,9 @@ class Answers:
     axes: tuple[Axis, ...]
     outcomes: tuple[Outcome, ...]
     primary: tuple[Outcome, ...]
-    """The outcomes that are looked at closely."""
+    """The outcomes that are looked at closely, those first that can tell."""
+    leads: tuple[Lead, ...]
+    """Which measure of each suite can tell, and why."""
     gains: tuple[Gain, ...]
     effects: tuple[Effect, ...]
     levels: tuple[Level, ...]
@@ -95,9 +98,11 @@ def answer(runs: pd.DataFrame, params: Sequence[str], paired: PairedDocuments) -
     `params` are the columns in which runs may differ by choice, and of digests those that no choice explains.
     """
     finished = with_task_means(runs[runs["status"] == "finished"])
-    outcomes = reported_outcomes(finished)
-    primary = primary_outcomes(outcomes)
     anneals = _anneals(finished)
+    reported = reported_outcomes(finished)
+    first = leads(anneals, params, reported)
+    outcomes = in_order(reported, first)
+    primary = primary_outcomes(outcomes)
     axes = varying_axes(anneals, params)
     deltas = {o.column("delta"): o.name for o in outcomes if o.column("delta") in anneals}
     all_effects, levels, noise = effects(anneals.rename(columns=deltas), axes, list(deltas.values()))
@@ -110,6 +115,7 @@ def answer(runs: pd.DataFrame, params: Sequence[str], paired: PairedDocuments) -
         axes=axes,
         outcomes=outcomes,
         primary=primary,
+        leads=first,
         gains=all_gains(finished, [*params, "checkpoint", "data.digest"], outcomes, paired),
         effects=all_effects,
         levels=levels,

@@ -229,6 +229,7 @@ def _levels(axis: Axis) -> str:
 
 
 def _helped(answers: Answers) -> Iterator[str]:
+    yield from (lead.why for lead in answers.leads)
     for outcome in answers.primary:
         of_outcome = [g for g in answers.gains if g.outcome == outcome.name and g.arm == "decay"]
         for against, name in (("checkpoint", "the checkpoint"), ("constant", MATCHED_CONTROL)):

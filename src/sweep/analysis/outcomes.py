@@ -9,10 +9,11 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from sweep.planning.measures import BITS, LOWER_IS_BETTER, MEAN, OF_TASK, bits_tasks
+
 WHENS = ("before", "after", "delta")
 LIKELIHOODS = ("correct_prob", "norm_correct_prob", "margin", "bits_per_byte")
 """Metrics of choice tasks that separate small models where accuracy is noise (DataDecide, arXiv 2504.11393)."""
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", "bits_per_byte", "bits_per_byte_corr", "brier_score"})
 ALL_TASKS = "tasks"
 """Stands for the plain mean of a likelihood metric over the tasks of a sweep."""
 HELDOUT = "heldout"
@@ -58,12 +59,14 @@ def sign_of(metric: str) -> int:
 def with_task_means(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs with the mean of each likelihood metric over all choice tasks; errors of tasks count as independent.
 
-    Only a run that has all tasks has a mean, so that means of different tasks are never compared.
+    Only a run that has all tasks has a mean, so that means of different tasks are never compared. Bits per byte has
+    none where suites have means of it.
     """
     measured = _measured(runs)
+    of_suites = any(o.metric == BITS for o in measured)
     outcomes = [o for o in measured if o.plain_task != HELDOUT and _in_cloze(o, measured)]
     means: dict[str, pd.Series] = {}
-    for metric, when in product(LIKELIHOODS, WHENS):
+    for metric, when in product((m for m in LIKELIHOODS if m != OF_TASK or not of_suites), WHENS):
         tasks = [o for o in outcomes if o.metric == metric]
         columns, errors = [o.column(when) for o in tasks], [o.stderr(when) for o in tasks]
         if len(tasks) > 1 and {*columns, *errors} <= set(runs) and runs[columns].notna().all(axis=1).any():
@@ -80,9 +83,13 @@ def _in_cloze(outcome: Outcome, measured: Sequence[Outcome]) -> bool:
 
 
 def reported_outcomes(runs: pd.DataFrame) -> tuple[Outcome, ...]:
-    """In this order: means of suites, held-out loss, means over tasks, each task's chosen metric, its likelihoods."""
+    """In this order: means of suites, held-out loss, means over tasks, each task's chosen metric, its likelihoods.
+
+    `leading.in_order` puts those means first that can tell.
+    """
     measured = _measured(runs)
-    suites = [o for o in measured if o.metric in ("mean", "mean_above_chance")]
+    suites = [Outcome(m, o.task) for o in measured if o.metric == MEAN for m in (MEAN, BITS, "mean_above_chance")]
+    suites = [o for o in suites if o in measured]
     held_out = [o for o in measured if o.plain_task == HELDOUT and o.metric in ("loss", "bits_per_byte")]
     over_tasks = [o for o in measured if o.task == ALL_TASKS]
     chosen = chosen_outcomes(runs, measured)
@@ -93,7 +100,7 @@ def reported_outcomes(runs: pd.DataFrame) -> tuple[Outcome, ...]:
 
 def primary_outcomes(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     """Means of suites and held-out loss, which a report looks at closely; the first outcome if there are none."""
-    primary = [o for o in outcomes if o.metric == "mean" or (o.metric == "loss" and o.plain_task == HELDOUT)]
+    primary = [o for o in outcomes if o.metric in (MEAN, BITS) or (o.metric == "loss" and o.plain_task == HELDOUT)]
     return tuple(primary or outcomes[:1])
 
 
@@ -108,16 +115,28 @@ def chosen_outcomes(runs: pd.DataFrame, outcomes: Sequence[Outcome]) -> tuple[Ou
 
 
 def suite_members(runs: pd.DataFrame, outcomes: Sequence[Outcome]) -> dict[Outcome, tuple[Outcome, ...]]:
-    """The mean of each suite -> the outcomes that it averages; without suites of which an outcome is missing."""
-    members = {}
-    for mean in (o for o in outcomes if o.metric == "mean"):
+    """The means of each suite -> the outcomes that they average; without means of which an outcome is missing."""
+    members, known = {}, {*outcomes, *_measured(runs)}
+    for mean in (o for o in outcomes if o.metric in (MEAN, BITS)):
         suite, _, limit = mean.task.partition(":")
         prefix = f"tasks.suites.{suite}.metrics."
-        metrics = {str(c).removeprefix(prefix): runs[c].dropna() for c in runs if str(c).startswith(prefix)}
-        tasks = [Outcome(m.iloc[0], f"{task}:{limit}" if limit else task) for task, m in metrics.items() if len(m)]
-        if tasks and set(tasks) <= set(outcomes):
+        chosen = {str(c).removeprefix(prefix): runs[c].dropna() for c in runs if str(c).startswith(prefix)}
+        metrics = {task: str(values.iloc[0]) for task, values in chosen.items() if len(values)}
+        if mean.metric == BITS:
+            metrics = dict.fromkeys(bits_tasks(metrics), OF_TASK)
+        tasks = [Outcome(metric, f"{task}:{limit}" if limit else task) for task, metric in metrics.items()]
+        if tasks and set(tasks) <= known:
             members[mean] = tuple(tasks)
     return members
+
+
+def unit(outcome: Outcome) -> tuple[float, str]:
+    """The factor and unit in which an outcome is shown."""
+    if outcome.metric == BITS or outcome.metric.startswith(OF_TASK):
+        return 1.0, "bits per byte"
+    if outcome.metric.startswith(("acc", MEAN, "best")):
+        return 100.0, "points of %"
+    return 1.0, "nats per token" if outcome.metric == "loss" else outcome.metric
 
 
 def _measured(runs: pd.DataFrame) -> list[Outcome]:

@@ -1,4 +1,4 @@
-"""One number for a suite of tasks: the mean of the metric chosen for each, plain and rescaled above chance."""
+"""A suite in a few numbers: the mean of the metric chosen for each task, and of the bits per byte of right answers."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from sweep.config.tasks import ACCURACIES, FORMATS
+from sweep.config.tasks import ACCURACIES
 from sweep.domain.records import Score
 from sweep.evaluate.metrics import chance, choices
 from sweep.evaluate.record_files import columns_of, own_metrics
 from sweep.evaluate.scores import has_choices
+from sweep.planning.measures import BITS, MEAN, OF_TASK, bits_tasks, mean_score, without_format
 
 Scores = Mapping[tuple[str, str], Score]
 """(task, metric) -> score."""
 
 
 def aggregates(suite: str, metrics: Mapping[str, str], scores: Scores, chances: Mapping[str, float]) -> list[Score]:
-    """A suite's `mean`, and its `mean_above_chance` if all its metrics are accuracies.
+    """A suite's `mean`, its `mean_bits_per_byte`, and its `mean_above_chance`; the last two where its tasks have them.
 
-    Tasks count as independent. Of two tasks that differ in their format alone (OLMES's `-mc` and `-rc`) the better one
-    counts, and it is reported as metric `best` of the task without the format. `mean_above_chance` is the mean of
-    (accuracy - chance) / (1 - chance). ValueError if a score is missing.
+    Tasks count as independent. `mean_bits_per_byte` is over the tasks of `measures.bits_tasks`. Of two tasks that
+    differ in their format alone (OLMES's `-mc` and `-rc`) the better one counts, and it is reported as metric `best` of
+    the task without the format. `mean_above_chance` is the mean of (accuracy - chance) / (1 - chance). ValueError if a
+    score is missing.
     """
     best = best_formats(metrics, scores)
     of_task = {name: scores[key] for name, key in best.items()}
     above_chance = None
     if _are_accuracies(best, chances):
         above_chance = [_above_chance(score, chances[best[name][0]]) for name, score in of_task.items()]
-    return _means_and_formats(suite, metrics, of_task, above_chance)
+    return _means_and_formats(suite, metrics, of_task, above_chance) + _bits_mean(suite, metrics, scores)
 
 
 def aggregate_deltas(
@@ -45,7 +47,7 @@ def aggregate_deltas(
     above_chance = None
     if _are_accuracies(old, chances):
         above_chance = [_scaled(gain, 1 / (1 - chances[old[name][0]])) for name, gain in gains.items()]
-    return _means_and_formats(suite, metrics, gains, above_chance)
+    return _means_and_formats(suite, metrics, gains, above_chance) + _bits_mean(suite, metrics, paired)
 
 
 def best_formats(metrics: Mapping[str, str], scores: Scores) -> dict[str, tuple[str, str]]:
@@ -55,8 +57,7 @@ def best_formats(metrics: Mapping[str, str], scores: Scores) -> dict[str, tuple[
         raise ValueError(f"no score of {', '.join(missing) or 'any task'}; there are {sorted(scores)}")
     best: dict[str, tuple[str, str]] = {}
     for key in metrics.items():
-        task, _, form = key[0].rpartition("-")
-        name = task if form in FORMATS and task.endswith("-olmes") else key[0]
+        name = without_format(key[0])
         if name not in best or scores[key].value > scores[best[name]].value:
             best[name] = key
     return best
@@ -78,9 +79,9 @@ def chance_of(table: pa.Table) -> float | None:
 def _means_and_formats(
     suite: str, metrics: Mapping[str, str], of_task: Mapping[str, Score], above_chance: Sequence[Score] | None
 ) -> list[Score]:
-    means = [_mean(suite, "mean", list(of_task.values()))]
+    means = [mean_score(suite, MEAN, list(of_task.values()))]
     if above_chance is not None:
-        means.append(_mean(suite, "mean_above_chance", above_chance))
+        means.append(mean_score(suite, "mean_above_chance", above_chance))
     return means + [replace(score, task=name, metric="best") for name, score in of_task.items() if name not in metrics]
 
 
@@ -88,14 +89,10 @@ def _are_accuracies(best: Mapping[str, tuple[str, str]], chances: Mapping[str, f
     return all(metric in ACCURACIES and task in chances for task, metric in best.values())
 
 
-def _mean(suite: str, metric: str, scores: Sequence[Score]) -> Score:
-    return Score(
-        task=suite,
-        metric=metric,
-        value=math.fsum(score.value for score in scores) / len(scores),
-        stderr=math.sqrt(math.fsum(score.stderr**2 for score in scores)) / len(scores),
-        documents=sum(score.documents for score in scores),
-    )
+def _bits_mean(suite: str, metrics: Mapping[str, str], scores: Scores) -> list[Score]:
+    """The mean bits per byte of the right answers; none if a task lacks it."""
+    keys = [(task, OF_TASK) for task in bits_tasks(metrics)]
+    return [mean_score(suite, BITS, [scores[key] for key in keys])] if all(key in scores for key in keys) else []
 
 
 def _unpaired_gain(before: Score, after: Score) -> Score:

@@ -51,7 +51,7 @@ def _close(runs: Sequence[Point]) -> None:
         if not bring_up_to_date(sweep, mlflow_place(multirun, tracking.uri, tracking.experiment)):
             break  # each more would cost the same wait
     rows = [
-        row(config.tasks, name, journals.get(folder), _beyond_control(config, folder, journals.get(folder)),
+        row(config, name, journals.get(folder), _beyond_control(config, folder, journals.get(folder)),
             is_running=is_alive(folder))
         for name, (folder, config) in zip(run_names(list(by_folder.values())), by_folder.items(), strict=True)
     ]  # fmt: skip

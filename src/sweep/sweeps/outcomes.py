@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 TABLE, SUM = "outcomes.parquet", ".outcomes.json"
 """The table, and the file that holds its digest and its revision: a damaged table is never read."""
-REVISION = b"5"
+REVISION = b"6"
 """The version of the columns; a table with another one is made again."""
 CHUNK = 256
 """Journals that are held as Python objects at a time."""

@@ -51,10 +51,12 @@ def _points(to: Connection, run: Run, events: Events) -> Iterator[str]:
         for points in (mlflow_values.step_points, mlflow_values.system_points, mlflow_values.score_points)
         for point in points(events)
     )
+    have = run.data.metrics
     sent = Counter(
-        _value(mlflow_values.Point(name, metric.value, metric.timestamp, metric.step))
-        for name in sorted(run.data.metrics)
+        _value(mlflow_values.Point(name, value, metric.timestamp, metric.step))
+        for name in sorted(have)
         for metric in to.client.get_metric_history(run.info.run_id, name)
+        for value in [mlflow_values.to_known_digits(name, metric.value, have)]
     )
     missing, extra = _without_earlier(journal - sent, sent - journal, events)
     missing, extra = _without_lost(missing, extra, set(map(_place, journal)), events)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from sweep.domain.redaction import redact
+from sweep.planning.measures import with_bits_means
 from sweep.system.files import fsync, set_aside
 from sweep.system.sealed import is_sound, opened, pieces_from_end, sealed, whole_bytes, whole_lines
 from sweep.tracking.events import Events, milliseconds
@@ -78,7 +79,7 @@ class Journal:
 def read(folder: Path, *, steps: bool = True) -> Events:
     """The journal of a run. Without `steps`, step and system events are skipped, which is many times faster.
 
-    Scores whose line is damaged are taken from the outcome.
+    Scores whose line is damaged are taken from the outcome. A mean that an older journal lacks is made from its scores.
     """
     lines = _lines(folder)
     parsed = {n: _parse(line) for n, line in enumerate(lines, 1) if steps or not _is_frequent(line)}
@@ -95,11 +96,12 @@ def read(folder: Path, *, steps: bool = True) -> Events:
     ]
     last_outcome, earlier_outcomes = _outcomes(decisive)
     scored, rescored = _scores([*kinds["scores"], *(_scores_of(last_outcome) if damaged else ())])
+    params = next((attempt["params"] for attempt in reversed(kinds["attempt"]) if "params" in attempt), {})
     return Events(
         attempts=tuple(kinds["attempt"]),
         steps=updates,
         redone=redone,
-        scores={when: event["scores"] for when, event in scored.items()},
+        scores={when: with_bits_means(event["scores"], params) for when, event in scored.items()},
         artifacts={event["name"]: event["path"] for event in kinds["artifact"]},
         outcome=last_outcome,
         damaged=damaged,

@@ -10,11 +10,11 @@ import io
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from sweep.domain.digits import rounded, rounded_error
 from sweep.tracking.events import Events, is_aggregate, milliseconds
 from sweep.tracking.shown_scores import shown
 
@@ -29,6 +29,7 @@ STEP_METRICS = ("loss", "lr", "grad_norm", "param_norm", "update_norm", "tokens"
 PEAK, LOG10_PEAK = "plan.peak_lr", "plan.log10_peak_lr"
 ROUNDING = 1e-12
 """A smaller difference of scores is shown as 0: it is rounding, and MLflow's table would cut 4.3e-18 to 4.3."""
+STDERR = "stderr/"
 COUNTED = "train/tokens"
 """A curve that has a point at every update."""
 
@@ -79,6 +80,14 @@ def score_points(events: Events) -> Iterator[Point]:
     if events.outcome is not None and events.outcome["result"] is not None:
         for name, value in events.outcome["result"]["cost"].items():
             yield Point(f"cost/{tidy(name)}", _finite(value), milliseconds(events.outcome), 0)
+
+
+def to_known_digits(name: str, value: float, metrics: Mapping[str, float]) -> float:
+    """A value of one of a run's `metrics` in MLflow as it is sent today: older releases sent scores with all digits."""
+    error = metrics.get(f"{STDERR}{name}")
+    if error is not None:
+        return rounded(value, error)
+    return rounded_error(value) if name.startswith(STDERR) else value
 
 
 def superseded_points(events: Events) -> Iterator[Point]:
@@ -186,14 +195,15 @@ def tidy(name: str) -> str:
 
 
 def _scores(events: Events) -> list[Point]:
-    """The scores that MLflow shows, then their standard errors; the run's page lists them in this order."""
+    """The scores that MLflow shows, to the digits that are known, then their errors; a run's page has this order."""
     values: dict[str, Point] = {}
     errors: list[Point] = []
-    means = Counter((when, s["metric"]) for when, scores in events.scores.items() for s in scores if is_aggregate(s))
+    suites = {when: {s["task"] for s in scores if is_aggregate(s)} for when, scores in events.scores.items()}
     for when, score in shown(events):
-        name = _free(tidy(_score_name(when, score, sole=means[when, score["metric"]] == 1)), values)
-        values[name] = Point(name, score["value"], events.scored_ms[when], 0)
-        errors.append(Point(tidy(f"stderr/{name}"), score["stderr"], events.scored_ms[when], 0))
+        name = _free(tidy(_score_name(when, score, sole=len(suites[when]) == 1)), values)
+        value, error = score["value"], score["stderr"]
+        values[name] = Point(name, rounded(value, error), events.scored_ms[when], 0)
+        errors.append(Point(tidy(f"{STDERR}{name}"), rounded_error(error), events.scored_ms[when], 0))
     return [*values.values(), *errors]
 
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sweep.domain.digits import alone, with_error
+from sweep.planning.measures import BITS, MEAN, why_leading
 from sweep.tracking.axes import axes
 from sweep.tracking.events import Events, lost_lines, run_names
 from sweep.tracking.markdown import block, code, text
 from sweep.tracking.mlflow_values import score_points
-from sweep.tracking.shown_scores import ELSEWHERE, WHENS, shown
-from sweep.tracking.view import outcomes
+from sweep.tracking.shown_scores import ELSEWHERE, WHENS, chosen_metrics, shown
+from sweep.tracking.view import lower_is_better, outcomes
 
 Named = dict[str, float]
 """Metric -> value, as MLflow has them."""
@@ -46,11 +48,13 @@ def sweep_note(name: str, runs: Iterable[Events]) -> str:
     words = [_word(run) for run in runs]
     names = dict(zip(map(id, runs), run_names(runs), strict=True))
     counts = ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words)))
-    lines = [f"**Sweep {code(name)}**: {len(runs)} points, {counts}", ""]
+    lines = [f"**Sweep {code(name)}**: {len(runs)} points, {counts}", "", *_why(runs)]
     lines += [f"- {code(axis)}: {text(', '.join(map(_level, levels)))}" for axis, levels in varied.items()] + [""]
     lines += [f"- {text(names[id(run)])}: {_word(run)}{_reason(run)}" for run in runs if _word(run) != "finished"]
     titles = dict.fromkeys(metric.partition("/")[2] for metric in measured)
-    columns = ["point", *(f"{title} {when}" if when == "before" else when for title in titles for when in WHENS)]
+    columns = ["point"]
+    for title in titles:
+        columns += [f"{title}{_direction(title)} before", *WHENS[1:]]
     rows = (_point_row(run, names[id(run)], values[id(run)], list(titles)) for run in runs)
     return "\n".join([*lines, "", *_table((*columns, "tokens", "status"), rows)])
 
@@ -65,11 +69,23 @@ def _summary(events: Events) -> list[str]:
     values = {point.name: point.value for point in score_points(events)}
     lines = []
     for title in dict.fromkeys(name.partition("/")[2] for name in outcomes([events])):
-        names = [*(f"{when}/{title}" for when in WHENS), f"stderr/delta/{title}"]
-        if all(name in values for name in names):  # a damaged line of the journal may have held some
-            before, after, delta, error = (values[name] for name in names)
-            lines += [f"{code(title)}: {before:.4f} → {after:.4f}, {delta:+.4f} ± {error:.4f}", ""]
-    return lines
+        if len(_measured(values, title)) == len(WHENS):  # a damaged line of the journal may have held some
+            before, after, delta = _cells(_measured(values, title))
+            lines += [f"{code(title)}{_direction(title)}: {before} → {after}, {delta}", ""]
+    return [*lines, *_why([events])]
+
+
+def _why(runs: Sequence[Events]) -> list[str]:
+    """Why the first of the suites' measures is first; nothing if there is only one."""
+    if not {MEAN, BITS} <= {name.rpartition(".")[2].rpartition("/")[2] for name in outcomes(runs)}:
+        return []
+    params = [run.attempts[-1]["params"] for run in runs]
+    tasks = max(len(chosen_metrics(chosen)) for chosen in params)
+    return [why_leading([chosen.get("model.parameters") for chosen in params], tasks), ""]
+
+
+def _direction(title: str) -> str:
+    return " (lower is better)" * lower_is_better(title)
 
 
 def _word(events: Events) -> str:
@@ -109,33 +125,38 @@ def _score_rows(events: Events) -> Iterator[tuple[str, ...]]:
     for when, score in shown(events):
         by_task.setdefault((score["task"], score["metric"]), {})[when] = score
     for of, scores in by_task.items():
-        values = {when: score["value"] for when, score in scores.items()}
-        error = scores["delta"]["stderr"] if "delta" in scores else None
-        yield *of, str(next(iter(scores.values()))["documents"]), *_cells(values, error)
+        values = {when: (score["value"], score["stderr"]) for when, score in scores.items()}
+        yield *of, str(next(iter(scores.values()))["documents"]), *_cells(values)
 
 
 def _point_row(run: Events, name: str, measured: Named, titles: Sequence[str]) -> tuple[str, ...]:
     """A run's row in the table of its sweep."""
     cells = [name]
     for title in titles:
-        values = {when: measured[f"{when}/{title}"] for when in WHENS if f"{when}/{title}" in measured}
-        cells += _cells(values, measured.get(f"stderr/delta/{title}"))
+        cells += _cells(_measured(measured, title))
     tokens = measured.get("cost/tokens")
     return *cells, "" if tokens is None else f"{tokens:,.0f}", _word(run)
 
 
-def _cells(values: dict[str, float], error: float | None) -> tuple[str, str, str]:
+def _measured(values: Named, title: str) -> dict[str, tuple[float, float]]:
+    """When -> value and standard error of an outcome, as far as MLflow has them."""
+    names = {when: (f"{when}/{title}", f"stderr/{when}/{title}") for when in WHENS}
+    return {when: (values[of], values[error]) for when, (of, error) in names.items() if of in values}
+
+
+def _cells(values: dict[str, tuple[float, float]]) -> tuple[str, str, str]:
     """Before, after, and delta with its standard error, which is the paired one."""
-    before, after = (f"{values[when]:.4f}" if when in values else "" for when in WHENS[:2])
-    return before, after, "" if "delta" not in values or error is None else f"{values['delta']:+.4f} ± {error:.4f}"
+    before, after = (alone(*values[when]) if when in values else "" for when in WHENS[:2])
+    return before, after, with_error(*values["delta"], signed=True) if "delta" in values else ""
 
 
 def _rank(measured: Named, columns: Sequence[str]) -> float:
-    """Sorting key, the best first: the held-out loss if there is one, else the negative mean."""
-    last = next((name for name in reversed(columns) if name.startswith("after/")), "")
-    if last not in measured:
+    """Sorting key, the best first: the first outcome of which less is better, as in the view, else the first one."""
+    after = [name for name in columns if name.startswith("after/")]
+    first = next((name for name in after if lower_is_better(name)), next(iter(after), ""))
+    if first not in measured:
         return float("inf")
-    return measured[last] if "loss" in last else -measured[last]
+    return measured[first] if lower_is_better(first) else -measured[first]
 
 
 def _level(level: Any) -> str:

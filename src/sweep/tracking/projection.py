@@ -27,6 +27,9 @@ from sweep.tracking.note import run_note, sweep_note
 from sweep.tracking.opening import opening_note
 from sweep.tracking.sync_state import Memory, recall
 
+REVISION = 2
+"""Number to raise when the same journal gives other values: what was sent by an older one is looked at again."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -50,7 +53,7 @@ def project(
     deadline = time.monotonic() + within_s
     with FileLock(run_folder / LOCK, timeout=within_s):
         memory = recall(run_folder, server=to.server, experiment=to.experiment)
-        version = _fingerprint(run_folder / FILE)
+        version = f"{REVISION}:{_fingerprint(run_folder / FILE)}"
         if known is not None and _is_settled(known, memory, version, alive=alive):
             return known.runs[0].info.run_id
         events = read(run_folder)
@@ -91,7 +94,8 @@ class _Delivery:
 
     def send_values(self, tags: dict[str, str]) -> None:
         """Send tags, params and points that MLflow lacks; scores first, then curves in order."""
-        have, memory = self.run.data.metrics, self.memory
+        sent, memory = self.run.data.metrics, self.memory
+        have = {name: mlflow_values.to_known_digits(name, value, sent) for name, value in sent.items()}
         scores = [point for point in mlflow_values.score_points(self.events) if have.get(point.name) != point.value]
         samples = mlflow_values.system_points(self.events, after=memory.samples)
         curves = mlflow_values.step_points(self.events, after=memory.update)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from sweep.planning.measures import leading
 from sweep.tracking.events import Events, is_aggregate, is_held_out, unlimited
 
 HELD_OUT_METRICS = ("loss", "perplexity", "bits_per_byte")
@@ -13,11 +14,12 @@ ELSEWHERE = "Every other metric is in `journal.jsonl`, and by document in the Pa
 
 
 def shown(events: Events) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(when, score) of the suites' means, the held-out text, and each task's metric that enters its suite's mean."""
-    chosen = chosen_metrics(events.attempts[-1]["params"])
+    """(when, score) of the suites' means, the leading one first, the held-out text, and each task's chosen metric."""
+    params = events.attempts[-1]["params"]
+    chosen, order = chosen_metrics(params), leading([params.get("model.parameters")])
     for when in WHENS:
         scores = events.scores.get(when, [])
-        ranked = sorted(scores, key=lambda score: (not is_aggregate(score), not is_held_out(score)))
+        ranked = sorted(scores, key=lambda score: _rank(score, order))
         yield from ((when, score) for score in ranked if _is_shown(score, chosen))
 
 
@@ -25,6 +27,12 @@ def chosen_metrics(params: dict[str, Any]) -> dict[str, str]:
     """Task -> the metric that enters its suite's mean; no task is in two suites."""
     split = {key.partition(".metrics."): value for key, value in params.items()}
     return {task: metric for (suite, _, task), metric in split.items() if task and suite.startswith("tasks.suites.")}
+
+
+def _rank(score: dict[str, Any], order: tuple[str, ...]) -> tuple[int, ...]:
+    """Sorting key: means in this order, other aggregates, held-out text, tasks."""
+    place = (*order, score["metric"]).index(score["metric"])
+    return (0, place) if is_aggregate(score) else (1, not is_held_out(score))
 
 
 def _is_shown(score: dict[str, Any], chosen: dict[str, str]) -> bool:

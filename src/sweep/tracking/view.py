@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from mlflow import MlflowClient
 
+from sweep.planning.measures import BITS, LOWER_IS_BETTER, MEAN, leading
 from sweep.tracking.axes import PEAKS, axes
 from sweep.tracking.events import Events, milliseconds
 from sweep.tracking.mlflow_values import LOG10_PEAK, PEAK, score_points, tidy
@@ -27,9 +28,9 @@ ALL = "all"
 TABLE_AXES = ("model", "checkpoint.step", "anneal.shape", "anneal.steps")
 """Columns if nothing was varied."""
 STEPS = "anneal.steps"
-OUTCOME = re.compile(r"(before|after|delta)/((mean|[^/]*\.mean)|heldout(:\d+)?\.loss)")
+OUTCOME = re.compile(rf"(before|after|delta)/(([^/]*\.)?({MEAN}|{BITS})|heldout(:\d+)?\.loss)")
 """Metrics that are columns: the suites' means and the held-out loss."""
-LOSS, MEAN = re.compile(r"delta/heldout(:\d+)?\.loss"), re.compile(r"delta/(mean|[^/]*\.mean)")
+LOSS, MEANS = re.compile(r"delta/heldout(:\d+)?\.loss"), re.compile(rf"delta/([^/]*\.)?({MEAN}|{BITS})")
 COSTS = ("cost/tokens", "cost/seconds")
 SECTION = "Sweep"
 COLLAPSED = ("delta", "after", "before", "train", "cost", *(f"stderr/{when}" for when in WHENS), "System metrics")
@@ -85,10 +86,22 @@ def link(base_url: str, experiment_id: str, name: str = ALL, *, charts: bool = F
 
 
 def outcomes(runs: Iterable[Events]) -> tuple[str, ...]:
-    """The metrics of these runs that are columns: before, after and delta of each, side by side."""
+    """The metrics of these runs that are columns, those first that can tell: before, after and delta of each."""
+    runs = list(runs)
     names = dict.fromkeys(p.name for run in runs for p in score_points(run) if OUTCOME.fullmatch(p.name))
-    titles = sorted(dict.fromkeys(name.partition("/")[2] for name in names), key=lambda title: "heldout" in title)
+    order = [*leading(run.attempts[-1]["params"].get("model.parameters") for run in runs), "loss"]
+    titles = sorted(dict.fromkeys(name.partition("/")[2] for name in names), key=lambda t: order.index(_metric(t)))
     return tuple(f"{when}/{title}" for title in titles for when in WHENS)
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether less of a metric of MLflow's is better: `after/mean_bits_per_byte`, `delta/heldout.loss`."""
+    return _metric(name) in LOWER_IS_BETTER
+
+
+def _metric(name: str) -> str:
+    """`loss` of `delta/heldout.loss`."""
+    return re.split("[./]", name)[-1]
 
 
 def state(varied: Sequence[str], measured: Sequence[str], *, sweep: str | None = None) -> dict[str, Any]:
@@ -96,11 +109,11 @@ def state(varied: Sequence[str], measured: Sequence[str], *, sweep: str | None =
     shown = [name for name in varied if name not in PEAKS or PEAK not in varied]
     measured = [*(name for name in measured if name not in COSTS), *COSTS]
     columns = [*(_column("params", name) for name in shown or TABLE_AXES), *(_column("metrics", m) for m in measured)]
-    best = next((name for name in measured if LOSS.fullmatch(name)), None) or measured[0]
+    best = next((name for name in measured if OUTCOME.fullmatch(name) and lower_is_better(name)), measured[0])
     return {
         "searchFilter": "tags.`sweep.key` LIKE '%'" if sweep is None else f"tags.`sweep.name` LIKE '{_like(sweep)}'",
-        "orderByKey": _column("metrics", best.replace("delta/", "after/")),
-        "orderByAsc": "loss" in best,
+        "orderByKey": _column("metrics", re.sub("^(before|delta)/", "after/", best)),
+        "orderByAsc": lower_is_better(best),
         "selectedColumns": columns,
         "columnOrder": columns,
         "runsHiddenMode": "SHOW_ALL",
@@ -126,7 +139,7 @@ def _tag(title: str, created_ms: int, state: dict[str, Any]) -> str:
 
 def _charts(varied: Sequence[str], measured: Sequence[str]) -> list[dict[str, Any]]:
     """Parallel coordinates, deltas against steps, peak and checkpoint step, contours of steps and peak, and curves."""
-    losses, means = ([m for m in measured if of.fullmatch(m)] for of in (LOSS, MEAN))
+    losses, means = ([m for m in measured if of.fullmatch(m)] for of in (LOSS, MEANS))
     lines = [LOG10_PEAK if name == PEAK else name for name in varied]
     charts = []
     if lines and (losses or means):
@@ -143,7 +156,8 @@ def _charts(varied: Sequence[str], measured: Sequence[str]) -> list[dict[str, An
 
 def _scatter(metric: str, param: str) -> dict[str, Any]:
     axes = {"xaxis": _axis("PARAM", param), "yaxis": _axis("METRIC", metric)}
-    return _chart("SCATTER", f"{metric} by {param}", **axes)
+    direction = " (lower is better)" * lower_is_better(metric)
+    return _chart("SCATTER", f"{metric} by {param}{direction}", **axes)
 
 
 def _line(metric: str, smooth: int) -> dict[str, Any]:
