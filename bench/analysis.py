@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 # the made-up sweeps are the tests', which are not installed: what follows is imported from the tree
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks  # noqa: E402
+from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks, seeded_coverage  # noqa: E402
 from tests.journals import params  # noqa: E402
 
 from sweep.commands.report import report_sweeps  # noqa: E402
@@ -54,6 +54,7 @@ def main() -> None:
     every = not (given.calibration or given.growth or given.documents)
     if every or given.calibration:
         calibration(100 if given.quick else 1000)
+        over_seeds(200 if given.quick else 2000)
     if every or given.growth:
         growth(1000 if given.quick else 10_000)
     if every or given.documents:
@@ -71,6 +72,14 @@ def calibration(sweeps: int) -> None:
         for effect in (0.0, 1.0, 5.0, 30.0):
             wrong = leaks(simulate, inert, settings=settings, effect=effect, sweeps=sweeps)
             say(f"{simulate.__name__}, {settings} settings, effect {effect:g} | false alarms in {100 * wrong:.1f} %")
+
+
+def over_seeds(sweeps: int) -> None:
+    say(f"{sweeps} settings | seeds | noise of seeds, shared by them | 95 % intervals over seeds and documents cover")
+    for seeds in (2, 3, 5, 12):
+        for own, shared in ((0.0, 0.0), (0.5, 0.5), (1.0, 0.3), (0.1, 1.0), (3.0, 1.0), (1.0, 3.0)):
+            covered = seeded_coverage(seeds=seeds, seed_sd=own, shared_sd=shared, sweeps=sweeps)
+            say(f"{seeds} | {own:g}, {shared:g} | {100 * covered:.1f} %")
 
 
 def growth(runs: int) -> None:

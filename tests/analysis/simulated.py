@@ -10,6 +10,9 @@ import pandas as pd
 
 from sweep.analysis.effects import MATTERS, effects
 from sweep.analysis.factors import varying_axes
+from sweep.analysis.gains import Comparison, gain
+from sweep.analysis.outcomes import Outcome
+from sweep.analysis.over_seeds import document_variance, gains_of_settings
 from sweep.analysis.training_tables import training_table
 from sweep.planning.fractional_design import fraction
 
@@ -116,3 +119,29 @@ def cosine_training(seed: int = 0, noise: float = 0.0) -> pd.DataFrame:
     ends = ends.assign(**{"loss/c4": annealed + noise * rng.normal(size=10)})
     begins = rows.assign(arm="decay", **{"loss/c4": np.nan})
     return pd.concat([rows, begins, ends], ignore_index=True)
+
+
+def seeded_coverage(*, seeds: int, seed_sd: float, shared_sd: float, sweeps: int, documents: int = 60) -> float:
+    """Share of 95 % intervals over seeds and documents that hold the truth, which is 0: one minus the false alarms.
+
+    Two tasks of so many documents. A seed, a document, and the two together are random, with standard deviations
+    `seed_sd` / sqrt(documents), `shared_sd`, and 1.
+    """
+    rng, held = np.random.default_rng(7), 0
+    outcome = Outcome("mean", "suite")
+    for _ in range(sweeps):
+        of_documents = shared_sd * rng.normal(size=(2, 1, documents))
+        of_seeds = seed_sd / documents**0.5 * rng.normal(size=(1, seeds, 1))
+        differences = of_documents + of_seeds + rng.normal(size=(2, seeds, documents))
+        variance = sum(document_variance([*differences[task]]) for task in (0, 1)) / 4
+        means = differences.mean((0, 2))
+        stderrs = np.sqrt((differences.var(2, ddof=1) / documents).sum(0)) / 2
+        named = {"checkpoint": "c", "checkpoint_digest": "c", "run": "r", "arm": "decay", "against": "checkpoint"}
+        gains = [
+            gain(Comparison(**named, key=str(seed), outcome=outcome.name), 0.0, means[seed], stderrs[seed])
+            for seed in range(seeds)
+        ]
+        settings = {g.key: "s" for g in gains}
+        (together,) = gains_of_settings(gains, settings, {("s", "checkpoint", outcome.name): variance})
+        held += together.low <= 0 <= together.high
+    return held / sweeps

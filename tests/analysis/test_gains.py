@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from sweep.analysis.comparisons import matched_controls
 from sweep.analysis.factors import varying_axes
-from sweep.analysis.gains import Comparison, bootstrap, gain, matched_controls, mcnemar, with_document_test
+from sweep.analysis.gains import Comparison, bootstrap, gain, mcnemar, with_document_test
 from sweep.analysis.gaussian_process import fit_surface, importances
 from sweep.analysis.outcomes import Outcome
 from sweep.analysis.predictions import by_surface, settings_not_run

@@ -10,9 +10,10 @@ import pandas as pd
 
 from sweep.analysis.candidates import sweep_ranking
 from sweep.analysis.checkpoints import CheckpointScores, checkpoint_scores
+from sweep.analysis.comparisons import PairedDocuments, all_gains
 from sweep.analysis.effects import Effect, Level, Noise, effects
 from sweep.analysis.factors import Axis, varying_axes
-from sweep.analysis.gains import Gain, PairedDocuments, all_gains
+from sweep.analysis.gains import Gain
 from sweep.analysis.gaussian_process import Importance, fit_surface, importances
 from sweep.analysis.leading import Lead, in_order, leads
 from sweep.analysis.outcomes import (
@@ -57,6 +58,9 @@ class Answers:
     leads: tuple[Lead, ...]
     """Which measure of each suite can tell, and why."""
     gains: tuple[Gain, ...]
+    """Of each run."""
+    helped: tuple[Gain, ...]
+    """Of each setting, over its seeds and documents together."""
     effects: tuple[Effect, ...]
     levels: tuple[Level, ...]
     noise: tuple[Noise, ...]
@@ -110,13 +114,15 @@ def answer(runs: pd.DataFrame, params: Sequence[str], paired: PairedDocuments) -
     best = tuple(setting for outcome in measured for setting in setting_gains(anneals, axes, outcome))
     of_checkpoints = {o: checkpoint_scores(finished, o) for o in (*primary, *chosen_outcomes(finished, outcomes))}
     laws = _laws(finished, axes, measured)
+    gains = all_gains(finished, [*params, "checkpoint", "data.digest"], outcomes, paired)
     return Answers(
         runs=runs,
         axes=axes,
         outcomes=outcomes,
         primary=primary,
         leads=first,
-        gains=all_gains(finished, [*params, "checkpoint", "data.digest"], outcomes, paired),
+        gains=gains.of_runs,
+        helped=gains.of_settings,
         effects=all_effects,
         levels=levels,
         noise=noise,

@@ -231,7 +231,7 @@ def _levels(axis: Axis) -> str:
 def _helped(answers: Answers) -> Iterator[str]:
     yield from (lead.why for lead in answers.leads)
     for outcome in answers.primary:
-        of_outcome = [g for g in answers.gains if g.outcome == outcome.name and g.arm == "decay"]
+        of_outcome = [g for g in answers.helped if g.outcome == outcome.name and g.arm == "decay"]
         for against, name in (("checkpoint", "the checkpoint"), ("constant", MATCHED_CONTROL)):
             if gains := [g for g in of_outcome if g.against == against]:
                 yield f"{capital(words(outcome))}, against {name}: {_compared(answers, outcome, gains)}"
@@ -239,13 +239,16 @@ def _helped(answers: Answers) -> Iterator[str]:
 
 def _compared(answers: Answers, outcome: Outcome, gains: Sequence[Gain]) -> str:
     better, worse = (sum(g.verdict == verdict for g in gains) for verdict in (BETTER, WORSE))
-    finished = len(answers.finished_anneals())
-    note = f" The best {len(gains)} of {finished} anneals by {words(answers.primary[0])} were compared."
+    finished, compared = len(answers.finished_anneals()), sum(g.seeds for g in gains)
+    over_seeds = compared > len(gains)
+    what = "settings, each over its seeds and documents," if over_seeds else "anneals"
+    shows = "This shows" if over_seeds else "One run's documents show"
+    note = f" The best {compared} of {finished} anneals by {words(answers.primary[0])} were compared."
     detectable = amount(outcome, float(pd.Series([g.detectable for g in gains]).median()))
     return (
-        f"{better} of {len(gains)} anneals are better and {worse} worse (by chance alone about"
-        f" {CHANCE * len(gains):.1f} each). One run's documents show a difference of {detectable} or more."
-        f"{note if len(gains) < finished else ''}"
+        f"{better} of {len(gains)} {what} are better and {worse} worse (by chance alone about"
+        f" {CHANCE * len(gains):.1f} each). {shows} a difference of {detectable} or more."
+        f"{note if compared < finished else ''}"
     )
 
 

@@ -1,18 +1,15 @@
-"""Did annealing help? Differences on the same documents, with intervals, tests, and the least detectable difference."""
+"""A difference between two scores of the same documents: its interval, its test, and the least it could have seen."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from sweep.analysis.factors import Floats
-from sweep.analysis.outcomes import Outcome, chosen_outcomes, primary_outcomes, sign_of, suite_members
+from sweep.analysis.outcomes import sign_of
 
 Z = float(stats.norm.ppf(0.975))
 POWER = float(stats.norm.ppf(0.8))
@@ -21,24 +18,8 @@ AT_ONCE = 2**20
 """Documents drawn at a time over all resamples, so that memory doesn't grow with the number of documents."""
 LEVEL = 0.05
 BETTER, WORSE, ALIKE = "better", "worse", "not told apart"
-MOST_PAIRED = 40
-"""Runs whose documents are read, and which are compared with their matched controls."""
-NOT_SHARED = ("anneal", "arm", "anneal.shape", "anneal.final_fraction", "anneal.hold_steps")
-"""Choices in which an anneal and its matched control differ; with `anneal.optimizer=keep` also WARMED."""
-WARMED = ("anneal.peak_lr", "anneal.peak_scale", "anneal.warmup_steps")
-IDENTITY = {
-    "checkpoint_name": "checkpoint",
-    "checkpoint": "checkpoint_digest",
-    "name": "run",
-    "run": "key",
-    "arm": "arm",
-}
-"""Column of the runs that says which run it is -> field of a comparison."""
-
 Pair = tuple[Floats, Floats]
 """The values (D,) of one outcome on the same documents, of the reference and of the run."""
-PairedDocuments = Callable[[pd.Series, pd.Series | None, Sequence[Outcome]], Iterable[tuple[Outcome, Pair]]]
-"""The pairs of a run's outcomes: before and after it, or after another run and after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +58,8 @@ class Gain(Comparison):
     p_value: float
     verdict: str
     """BETTER, WORSE, or ALIKE if the test finds no difference at 5 %."""
+    seeds: int = 1
+    """Of how many runs, which differ in their seed alone, it is the mean."""
 
 
 def gain(comparison: Comparison, first: float, second: float, stderr: float) -> Gain:
@@ -94,11 +77,12 @@ def gain(comparison: Comparison, first: float, second: float, stderr: float) -> 
         detectable=(Z + POWER) * stderr,
         test="z",
         p_value=p_value,
-        verdict=_verdict(comparison, delta, p_value),
+        verdict=verdict(comparison, delta, p_value),
     )
 
 
-def _verdict(comparison: Comparison, delta: float, p_value: float) -> str:
+def verdict(comparison: Comparison, delta: float, p_value: float) -> str:
+    """Better and worse by the test, in the direction of the outcome."""
     if delta == 0 or p_value >= LEVEL:
         return ALIKE
     return BETTER if delta * sign_of(comparison.outcome.partition("/")[0]) > 0 else WORSE
@@ -108,10 +92,10 @@ def with_document_test(gain: Gain, pair: Pair) -> Gain:
     """The same gain with a test on its documents: McNemar's if each is right or wrong, else the bootstrap."""
     if gain.outcome.startswith("acc") and np.isin(np.concatenate(pair), (0.0, 1.0)).all():
         p_value = mcnemar(*pair)
-        return replace(gain, test="McNemar", p_value=p_value, verdict=_verdict(gain, gain.delta, p_value))
+        return replace(gain, test="McNemar", p_value=p_value, verdict=verdict(gain, gain.delta, p_value))
     low, high, p_value = bootstrap(pair[1] - pair[0])
-    verdict = _verdict(gain, gain.delta, p_value)
-    return replace(gain, test="bootstrap", low=low, high=high, p_value=p_value, verdict=verdict)
+    judged = verdict(gain, gain.delta, p_value)
+    return replace(gain, test="bootstrap", low=low, high=high, p_value=p_value, verdict=judged)
 
 
 def mcnemar(first: Floats, second: Floats) -> float:
@@ -137,87 +121,3 @@ def bootstrap(difference: Floats) -> tuple[float, float, float]:
     low, high = np.quantile(means, [0.025, 0.975])
     tail = min((means <= 0).sum(), (means >= 0).sum())
     return float(low), float(high), float(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1)))
-
-
-def all_gains(
-    runs: pd.DataFrame, choices: Sequence[str], outcomes: Sequence[Outcome], paired: PairedDocuments
-) -> tuple[Gain, ...]:
-    """The gain of every finished run over its checkpoint. MOST_PAIRED runs also get one over their control.
-
-    The MOST_PAIRED runs are the best by the first primary outcome; their gains are tested on documents.
-    """
-    primary = primary_outcomes(outcomes)
-    closely = (*primary, *chosen_outcomes(runs, outcomes))
-    over_checkpoint = {(g.key, g.outcome): g for g in _over_checkpoint(runs, dict.fromkeys((*outcomes, *closely)))}
-    controls, suites = matched_controls(runs, choices), suite_members(runs, outcomes)
-    trained = runs[runs["arm"].isin(("decay", "merge", "constant"))]
-    if primary and primary[0].column("delta") in trained:
-        trained = trained.sort_values(primary[0].column("delta"), ascending=primary[0].sign < 0)
-    over_control: list[Gain] = []
-    for index, row in trained.head(MOST_PAIRED).iterrows():
-        for outcome, pair in paired(row, None, closely):
-            key = row["run"], outcome.name
-            if key in over_checkpoint:
-                over_checkpoint[key] = with_document_test(over_checkpoint[key], pair)
-        if index in controls:
-            control = runs.loc[controls[index]]
-            over_control += _over_control(row, control, paired(row, control, closely), suites)
-    return (*over_checkpoint.values(), *over_control)
-
-
-def matched_controls(runs: pd.DataFrame, choices: Sequence[str]) -> dict[int, int]:
-    """Row of an anneal -> row of its matched control, among finished runs; `choices` are the columns of params."""
-    shared = [c for c in choices if c not in NOT_SHARED and c not in WARMED and runs[c].nunique(dropna=False) > 1]
-
-    def identity(row: pd.Series) -> tuple[str, ...]:
-        warmed = WARMED if row["anneal.optimizer"] == "fresh" else ()
-        return tuple(repr(row[c]) for c in (*shared, *warmed))
-
-    anneals, controls = (
-        {i: identity(row) for i, row in runs[runs["arm"] == arm].iterrows()} for arm in ("decay", "constant")
-    )
-    rows = {identity: i for i, identity in controls.items()}
-    return {i: rows[identity] for i, identity in anneals.items() if identity in rows}
-
-
-def _comparison(identity: Iterable[Any], against: str, outcome: Outcome) -> Comparison:
-    """The comparison of the run that these values of IDENTITY say."""
-    return Comparison(**dict(zip(IDENTITY.values(), identity, strict=True)), against=against, outcome=outcome.name)
-
-
-def _over_checkpoint(runs: pd.DataFrame, outcomes: Iterable[Outcome]) -> list[Gain]:
-    gains = []
-    for outcome in outcomes:
-        columns = [outcome.column("before"), outcome.column("after"), outcome.stderr("delta")]
-        if set(columns) <= set(runs):
-            rows = runs.dropna(subset=columns)[[*IDENTITY, *columns]]
-            for *identity, first, second, stderr in rows.itertuples(index=False):
-                gains.append(gain(_comparison(identity, "checkpoint", outcome), first, second, stderr))
-    return gains
-
-
-def _over_control(
-    row: pd.Series,
-    control: pd.Series,
-    documents: Iterable[tuple[Outcome, Pair]],
-    suites: Mapping[Outcome, Sequence[Outcome]],
-) -> list[Gain]:
-    """The gains in the outcomes that have documents, and in the suites whose tasks all have documents."""
-
-    def over_control(outcome: Outcome, stderr: float) -> Gain:
-        column = outcome.column("after")
-        return gain(
-            _comparison(row[[*IDENTITY]], "constant", outcome), float(control[column]), float(row[column]), stderr
-        )
-
-    errors: dict[Outcome, float] = {}
-    gains = []
-    for outcome, pair in documents:
-        difference = pair[1] - pair[0]
-        errors[outcome] = float(difference.std(ddof=1) / np.sqrt(len(difference)))
-        gains.append(with_document_test(over_control(outcome, errors[outcome]), pair))
-    for suite, tasks in suites.items():
-        if set(tasks) <= set(errors):
-            stderr = float(np.sqrt(sum(errors[task] ** 2 for task in tasks))) / len(tasks)
-            gains.append(over_control(suite, stderr))
-    return gains

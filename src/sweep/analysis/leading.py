@@ -67,7 +67,7 @@ def _moved(anneals: pd.DataFrame, params: Sequence[str], outcome: Outcome) -> fl
     if runs.empty:
         return None
     same = ["checkpoint", *(name for name in params if name in runs and name != "seed")]
-    noise = seed_noise(runs.astype({name: str for name in same}).groupby(same, sort=False)[delta])
+    noise = seed_noise(runs.astype(dict.fromkeys(same, str)).groupby(same, sort=False)[delta])
     errors = np.hypot(runs[error], noise.sd if noise is not None else 0.0)
     return float((runs[delta].abs() / errors).median())
 

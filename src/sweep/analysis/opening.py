@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from sweep.analysis.answers import Answers
 from sweep.analysis.effects import MATTERS, UNDER, UNKNOWN, Effect
 from sweep.analysis.findings import next_commands, of_setting, run_counts
-from sweep.analysis.gains import BETTER, WORSE, Gain, Z
+from sweep.analysis.gains import BETTER, WORSE, Gain
 from sweep.analysis.outcomes import Outcome
+from sweep.analysis.over_seeds import OVER_SEEDS
 from sweep.analysis.settings import SettingGain, settings_text
 from sweep.analysis.wording import amount, count, duration, level_unit, listed, number, unit, words
 
@@ -75,13 +76,14 @@ def _gain(answers: Answers, lead: Outcome, best: SettingGain) -> str:
     before = float(own[lead.column("before")].mean())
     low, half, basis = _interval(answers, lead, best)
     start, end = (number(unit(lead)[0] * v) for v in (before, before + lead.sign * best.gain))
-    of_outcome = [g for g in answers.gains if g.outcome == lead.name and g.arm == "decay" and g.against == "checkpoint"]
+    of_outcome = [g for g in answers.helped if g.outcome == lead.name and g.arm == "decay" and g.against == "checkpoint"]
     better, worse = (sum(g.verdict == verdict for g in of_outcome) for verdict in (BETTER, WORSE))
     does = ("lowers" if lead.sign < 0 else "raises") if best.gain >= 0 else ("raises" if lead.sign < 0 else "lowers")
     change = f"{does} the {words(lead)} by {amount(lead, abs(best.gain), half)}{basis}"
     values = f"from {start} to {end} {level_unit(lead)}".rstrip()
     where = f"{best.checkpoint}{_setting(best, ' with ')}"
-    counts = f"{better} of {len(of_outcome)} anneals are better than their checkpoint, and {worse} worse."
+    what = "settings" if any(g.seeds > 1 for g in of_outcome) else "anneals"
+    counts = f"{better} of {len(of_outcome)} {what} are better than their checkpoint, and {worse} worse."
     if low is not None and low > 0:
         return f"Annealing helps: the best anneal, {where}, {change}, {values}. {counts}"
     if worse > better:
@@ -91,19 +93,17 @@ def _gain(answers: Answers, lead: Outcome, best: SettingGain) -> str:
 
 def _interval(answers: Answers, lead: Outcome, best: SettingGain) -> tuple[float | None, float | None, str]:
     """The lower end of the gain's 95 % interval, half its width, and over what it is."""
-    if best.low is not None:
-        return best.low, best.gain - best.low, " (95 % interval over seeds)"
     gain = next(_gains_of(answers, lead, best, "checkpoint"), None)
     if gain is None:
         return None, None, ""
-    half = (gain.high - gain.low) / 2
-    return min(lead.sign * gain.low, lead.sign * gain.high), half, " (95 % interval over documents)"
+    half, over = (gain.high - gain.low) / 2, "seeds and documents" if gain.test == OVER_SEEDS else "documents"
+    return min(lead.sign * gain.low, lead.sign * gain.high), half, f" (95 % interval over {over})"
 
 
 def _gains_of(answers: Answers, lead: Outcome, setting: SettingGain, against: str) -> Iterator[Gain]:
     """The comparisons of the runs of one setting."""
     runs = set(of_setting(answers.finished_anneals(), setting)["run"])
-    return (g for g in answers.gains if (g.outcome, g.against) == (lead.name, against) and g.key in runs)
+    return (g for g in answers.helped if (g.outcome, g.against) == (lead.name, against) and g.key in runs)
 
 
 def _setting(setting: SettingGain, before: str = "") -> str:
@@ -134,7 +134,7 @@ def _cost(answers: Answers, lead: Outcome, best: SettingGain) -> Iterator[str]:
 def _beyond_control(lead: Outcome, gains: Sequence[Gain]) -> str:
     """What a setting gained over its matched control, as the mean over its seeds; the documents are the same."""
     beyond = lead.sign * sum(gain.delta for gain in gains) / len(gains)
-    half = Z * sum(gain.stderr for gain in gains) / len(gains)
+    half = sum(gain.high - gain.low for gain in gains) / len(gains) / 2
     control = "its matched control, which trains as long at the current LR"
     if abs(beyond) <= half:
         return f"It can't be told from {control}: the difference is {amount(lead, beyond, half)}."

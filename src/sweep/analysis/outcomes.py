@@ -130,15 +130,6 @@ def suite_members(runs: pd.DataFrame, outcomes: Sequence[Outcome]) -> dict[Outco
     return members
 
 
-def unit(outcome: Outcome) -> tuple[float, str]:
-    """The factor and unit in which an outcome is shown."""
-    if outcome.metric == BITS or outcome.metric.startswith(OF_TASK):
-        return 1.0, "bits per byte"
-    if outcome.metric.startswith(("acc", MEAN, "best")):
-        return 100.0, "points of %"
-    return 1.0, "nats per token" if outcome.metric == "loss" else outcome.metric
-
-
 def _measured(runs: pd.DataFrame) -> list[Outcome]:
     """The outcomes that any run has after its anneal."""
     return [Outcome(*column.split("/", 2)[1:]) for column in runs if column.startswith("after/")]

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from sweep.analysis.comparisons import NOT_SHARED, WARMED
 from sweep.analysis.factors import NOT_AXES
-from sweep.analysis.gains import NOT_SHARED, WARMED
 from sweep.config import params
 from sweep.domain.digests import digest
 from sweep.planning.commands import key_of

@@ -96,7 +96,9 @@ def read(folder: Path, *, steps: bool = True) -> Events:
     ]
     last_outcome, earlier_outcomes = _outcomes(decisive)
     scored, rescored = _scores([*kinds["scores"], *(_scores_of(last_outcome) if damaged else ())])
-    params = next((attempt["params"] for attempt in reversed(kinds["attempt"]) if "params" in attempt), {})
+    params: dict[str, Any] = next(
+        (attempt["params"] for attempt in reversed(kinds["attempt"]) if "params" in attempt), {}
+    )
     return Events(
         attempts=tuple(kinds["attempt"]),
         steps=updates,
