@@ -3,8 +3,8 @@
 Seeds and documents are crossed random effects: a run's mean differs from the truth by its seed, by its documents, and
 by how the two meet. The document error of a run holds only the last two, and other documents would move the runs of all
 seeds alike. So the variance of a mean over S seeds and D documents is, by expected mean squares (Cornfield and Tukey
-1956), (MS_seeds + MS_documents - MS_both) / (S D). Few seeds tell their part of it badly, so the quantile is the mean of
-Student's, with S - 1 degrees of freedom, and the normal one, weighted by the two parts (Cochran 1964). Intervals with
+1956), (MS_seeds + MS_documents - MS_both) / (S D). Few seeds tell their part of it badly, so the quantile is the mean
+of Student's, with S - 1 degrees of freedom, and the normal one, weighted by the two parts (Cochran 1964). Intervals by
 Satterthwaite's degrees of freedom would cover 87 % instead of 95 % with two seeds; `bench/analysis.py` measures it.
 """
 
