@@ -76,7 +76,9 @@ def _gain(answers: Answers, lead: Outcome, best: SettingGain) -> str:
     before = float(own[lead.column("before")].mean())
     low, half, basis = _interval(answers, lead, best)
     start, end = (number(unit(lead)[0] * v) for v in (before, before + lead.sign * best.gain))
-    of_outcome = [g for g in answers.helped if g.outcome == lead.name and g.arm == "decay" and g.against == "checkpoint"]
+    of_outcome = [
+        g for g in answers.helped if g.outcome == lead.name and g.arm == "decay" and g.against == "checkpoint"
+    ]
     better, worse = (sum(g.verdict == verdict for g in of_outcome) for verdict in (BETTER, WORSE))
     does = ("lowers" if lead.sign < 0 else "raises") if best.gain >= 0 else ("raises" if lead.sign < 0 else "lowers")
     change = f"{does} the {words(lead)} by {amount(lead, abs(best.gain), half)}{basis}"
