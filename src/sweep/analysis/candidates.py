@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from sweep.analysis.comparisons import PairedDocuments
 from sweep.analysis.factors import Axis, Floats
-from sweep.analysis.gains import PairedDocuments
 from sweep.analysis.outcomes import ALL_TASKS, Outcome, suite_members
 from sweep.analysis.ranking import AS_IS, LEAST, Ranking, Scoring, rank, unpaired
 from sweep.analysis.settings import settings_text
