@@ -103,10 +103,8 @@ def answer(runs: pd.DataFrame, params: Sequence[str], paired: PairedDocuments) -
     """
     finished = with_task_means(runs[runs["status"] == "finished"])
     anneals = _anneals(finished)
-    reported = reported_outcomes(finished)
-    first = leads(anneals, params, reported)
-    outcomes = in_order(reported, first)
-    primary = primary_outcomes(outcomes)
+    first = leads(anneals, params, reported := reported_outcomes(finished))
+    primary = primary_outcomes(outcomes := in_order(reported, first))
     axes = varying_axes(anneals, params)
     deltas = {o.column("delta"): o.name for o in outcomes if o.column("delta") in anneals}
     all_effects, levels, noise = effects(anneals.rename(columns=deltas), axes, list(deltas.values()))
