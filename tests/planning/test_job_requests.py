@@ -34,7 +34,7 @@ def test_every_parameter_of_sbatch_that_submitit_knows_can_be_set() -> None:
 @pytest.mark.parametrize("option", sorted(path.stem for path in (CONF / "model").glob("*.yaml")))
 def test_every_model_but_your_own_states_what_a_run_asks_for(option: str) -> None:
     stated = yaml.safe_load((CONF / "model" / f"{option}.yaml").read_text())
-    assert ("resources" in stated) == (option != "local")
+    assert ("resources" in stated) == (option not in ("hub", "local"))
 
 
 def groups(configs: list[RunConfig], workers: int | None = None, *, at_a_time: int = 256) -> list[JobGroup]:

@@ -16,7 +16,7 @@ from sweep.planning.plan import check, make_plan
 from sweep.planning.pretraining_schedule import expected_position, pretraining_lr
 from tests.composing import composed
 
-PUBLISHED = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if not p.stem.startswith(("tiny", "local")))
+PUBLISHED = sorted(p.stem for p in (CONF / "model").glob("*.yaml") if not p.stem.startswith(("hub", "local", "tiny")))
 SCHEDULED = [name for name in PUBLISHED if composed(f"model={name}", "anneal=none").model.published.scheduler]
 
 

@@ -10,13 +10,17 @@ from olmo.config import InstanceFilterConfig, TrainConfig
 from transformers import OlmoConfig, OlmoForCausalLM
 
 from sweep.checkpoints import load_model, read_config, read_position
-from sweep.config import RunConfig
+from sweep.config import RunConfig, named_step
 from sweep.domain.errors import Refusal
+from sweep.planning.names import run_key, run_name
 from sweep.run import published
+from sweep.run.checkpoint import open_checkpoint
+from sweep.run.checkpoint_folder import resolve
 from sweep.run.prepare import checkpoint_choice
 from sweep.run.published import COMMIT, address, published_checkpoint, training_tree
 from sweep.system.store import Store
 from tests.composing import composed
+from tests.models_of_transformers import tiny
 
 FRESH = ("anneal.optimizer=fresh", "anneal.warmup_steps=3", "anneal.peak_lr=1e-3")
 SMALL = ("model=datadecide-4m", "model.architecture=null", "model.sequence_length=16", "model.batch_size=2", *FRESH)
@@ -53,7 +57,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     OlmoForCausalLM(config).save_pretrained(tmp_path / "snapshot")
     asked: list[str] = []
 
-    def snapshot(repository: str, revision: str, optimizer: str | None) -> Path:
+    def snapshot(repository: str, revision: str, optimizer: str | None = None) -> Path:
         asked.append(f"{repository}@{revision}" + (f" and {optimizer}" if optimizer else ""))
         return tmp_path / "snapshot"
 
@@ -103,6 +107,44 @@ def test_the_optimizer_comes_along_where_it_is_gone_on_with(store: Store, hub: l
     assert published_checkpoint(store, checkpoint_choice(composed(*chosen, *FRESH))) != folder
     with pytest.raises(Refusal, match=r"anneal\.peak_lr=null takes the current LR"):
         composed(*chosen, "anneal.optimizer=fresh", "anneal.warmup_steps=3")
+
+
+@pytest.mark.parametrize(
+    ("revision", "step"),
+    [
+        ("step1000", 1000),
+        ("stage1-step-40000", 40000),
+        ("stage1-step10000-tokens21B", 10000),
+        ("step-50K-105b", 50000),
+        ("step0", 0),
+        ("main", None),
+        ("footstep7", None),
+    ],
+)
+def test_the_step_is_read_from_a_revisions_name(revision: str, step: int | None) -> None:
+    assert named_step(revision) == step
+
+
+def test_any_repository_on_the_hub_has_revisions_as_an_axis(store: Store, hub: list[str], tmp_path: Path) -> None:
+    model = tiny("gpt_neox")
+    model.save_pretrained(tmp_path / "snapshot")
+    (tmp_path / "snapshot" / "tokenizer.json").write_text("{}")
+    words = ("model=hub", "checkpoint.repo=EleutherAI/pythia-70m", "model.batch_size=2", *FRESH)
+    words += ("data=local", f"data.paths=[{tmp_path / 'snapshot' / 'tokenizer.json'}]")
+    first, second = (composed(*words, f"checkpoint.revision=step{step}") for step in (1000, 2000))
+    assert run_key(first) != run_key(second)
+    assert run_name(first).startswith("hub:pythia-70m@step1000 linear")
+    opened = open_checkpoint(store, checkpoint_choice(first), compute=first.compute, device=torch.device("cpu"))
+    assert hub == ["EleutherAI/pythia-70m@step1000"]
+    assert read_position(opened.folder, opened.config).step == 1000
+    assert resolve(store, opened.config.tokenizer.identifier).read_text() == "{}"
+    ids = torch.arange(2, 50)[None]
+    with torch.no_grad():
+        loaded = load_model(opened.folder, opened.config, device=torch.device("cpu")).eval()
+        torch.testing.assert_close(loaded(ids).logits, model(ids).logits, atol=1e-5, rtol=0)
+    assert (
+        address(checkpoint_choice(first), opened.folder) == "https://huggingface.co/EleutherAI/pythia-70m/tree/snapshot"
+    )
 
 
 def test_a_batch_size_that_nobody_tells_is_asked_for(store: Store, hub: list[str]) -> None:

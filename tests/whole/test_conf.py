@@ -18,6 +18,8 @@ from tests.composing import composed
 GROUPS = [p for p in sorted(CONF.iterdir()) if p.is_dir() and p.name not in ("hydra", "experiment")]
 OPTIONS = [(group.name, option.stem) for group in GROUPS for option in sorted(group.glob("*.yaml"))]
 UNTRAINED = {("anneal", "none"), ("anneal", "merge")}
+HUB = ["checkpoint.repo=EleutherAI/pythia-70m", "checkpoint.revision=step1000", "model.batch_size=1024"]
+FRESH = ["anneal.optimizer=fresh", "anneal.warmup_steps=100", "anneal.peak_lr=1e-4"]
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 
 
@@ -27,6 +29,7 @@ def test_an_option_composes_and_plans(group: str, option: str, tmp_path: Path) -
     (tmp_path / "tokens.npy").touch()
     needed = {
         ("model", "local"): [f"checkpoint.path={tmp_path}"],
+        ("model", "hub"): [*HUB, *FRESH, "data=local", f"data.paths=[{tmp_path}/tokens.npy]"],
         ("data", "local"): [f"data.paths=[{tmp_path}/tokens.npy]"],
         ("tasks", "custom"): ["+tasks.suites.custom.metrics.mine=acc"],
         ("tasks", "in-loop"): ["+tasks.suites.in-loop.metrics.sciq_rc_5shot=acc"],
@@ -34,12 +37,12 @@ def test_an_option_composes_and_plans(group: str, option: str, tmp_path: Path) -
     }
     words = [f"{group}={option}", *needed.get((group, option), [])]
     if option.startswith("datadecide") or option == "olmo-1b-0724":
-        words += ["anneal.optimizer=fresh", "anneal.warmup_steps=100", "anneal.peak_lr=1e-4"]
+        words += FRESH
     config = composed(*words)
     parts = getattr(config, group).name.split("+")
     assert all(part.startswith(option) for part in parts), "a group option carries its own name"
     assert len(parts) > 1 or parts == [option]
-    if config.model.source != "local":
+    if config.model.source not in ("hub", "local"):
         assert config.checkpoint.step is not None
         if pretraining_lr(config.model, config.checkpoint.step) is None:
             config = composed(*words, "anneal.peak_lr=1e-4")

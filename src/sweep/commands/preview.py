@@ -191,7 +191,7 @@ def _origin(config: RunConfig) -> str:
     if model.source == "embedded":
         return f"{size}pretrained here on first use"
     if model.published is None:
-        return f"{size}on disk"
+        return f"{size}weights alone, from the Hub" if model.source == "hub" else f"{size}on disk"
     if from_hub(model.published, config.checkpoint.source):
         kept = model.published.hub_optimizer is not None and config.anneal.needs_optimizer
         return f"{size}weights {'and optimizer state' if kept else 'alone'}, from the Hub"

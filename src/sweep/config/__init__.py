@@ -7,7 +7,7 @@ from sweep.config.anneal import Anneal
 from sweep.config.data import Data, Source
 from sweep.config.machine import Compute
 from sweep.config.merge import Merge, merged_steps
-from sweep.config.model import Checkpoint, Model, trajectory_steps
+from sweep.config.model import Checkpoint, Model, named_step, trajectory_steps
 from sweep.config.plain import model_params, params, tree
 from sweep.config.run_config import RunConfig, load
 from sweep.config.tasks import CORE8, Task, Tasks
@@ -29,6 +29,7 @@ __all__ = [
     "load",
     "merged_steps",
     "model_params",
+    "named_step",
     "params",
     "trajectory_steps",
     "tree",

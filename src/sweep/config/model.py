@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -33,9 +34,9 @@ class Model:
     """The model that is annealed."""
 
     name: Name
-    source: Literal["embedded", "local", "published"]
-    """embedded: pretrained here on first use; local: an OLMo unsharded checkpoint folder, `checkpoint.path`;
-    published: downloaded on first use."""
+    source: Literal["embedded", "hub", "local", "published"]
+    """embedded: pretrained here on first use; local: a checkpoint's folder, `checkpoint.path`; published: downloaded on
+    first use; hub: any model's weights on the Hugging Face Hub, `checkpoint.repo` and `checkpoint.revision`."""
     checkpoint_step: TrajectoryStep | None
     """The default of `checkpoint.step`."""
     parameters: Annotated[Whole, Field(ge=1, le=10**13)] | None
@@ -83,9 +84,19 @@ class Checkpoint:
     """Optimizer updates done; None is allowed with `model=local` only: the step that the checkpoint itself states."""
     path: PathText | None
     """Folder of the checkpoint, with `model=local`."""
+    repo: Annotated[Name, Message("must be OWNER/NAME, as the Hub spells it")] | None = None
+    """Repository on the Hugging Face Hub, with `model=hub`."""
+    revision: Name | None = None
+    """Branch, tag or commit there; a step in its name (`step1000`) is the checkpoint's. None: `main`."""
     source: Literal["auto", "http", "hub"] = "auto"
     """Of a published model. http: its authors' folders, with optimizer state; hub: the Hugging Face Hub;
     auto: http where the model has it."""
+
+
+def named_step(revision: str) -> int | None:
+    """The step in a revision's name: `step1000`, `stage1-step-40000`, `step_50k`; None if it has none."""
+    found = re.search(r"(?:^|[^a-z])step[-_]?(\d+)(k?)(?![a-z0-9])", revision, re.IGNORECASE)
+    return int(found[1]) * (1000 if found[2] else 1) if found else None
 
 
 def check_on_trajectory(model: Model, step: int | None) -> None:

@@ -40,8 +40,16 @@ UNSHOWN = (
     "published.known_lrs",
 )
 """Leaves of `model` that are no params: they describe a model, list what there is of it, or only size its jobs."""
-OPTIONAL = ("anneal.merge", "data.sources", "model.architecture", "model.pretraining", "model.published")
-"""Groups that some options lack: such an option has none of their leaves."""
+OPTIONAL = (
+    "anneal.merge",
+    "checkpoint.repo",
+    "checkpoint.revision",
+    "data.sources",
+    "model.architecture",
+    "model.pretraining",
+    "model.published",
+)
+"""Groups and leaves that some options lack: such an option has none of them."""
 
 
 def params(config: RunConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sweep.config.anneal import CONTROLS, Anneal
 from sweep.config.data import Data
 from sweep.config.machine import Compute
 from sweep.config.merge import merged_steps
-from sweep.config.model import Checkpoint, Model, check_on_trajectory, trajectory_steps
+from sweep.config.model import Checkpoint, Model, check_on_trajectory, named_step, trajectory_steps
 from sweep.config.published import check_listed, check_optimizer
 from sweep.config.tasks import Tasks
 from sweep.config.tracking import Tracking
@@ -73,6 +73,8 @@ class RunConfig:
             check_listed(self.model.name, published, step, source)
             if self.anneal.needs_optimizer:
                 check_optimizer(self.model.name, published, step or 0, source)
+        if self.model.source == "hub":
+            _check_hub(self)
         if self.anneal.merge is not None:
             _check_merge(self)
         return self
@@ -81,13 +83,44 @@ class RunConfig:
 def _check_checkpoint(model: Model, checkpoint: Checkpoint) -> None:
     """ValueError if a choice of the checkpoint goes with models of another source."""
     if model.source == "local" and checkpoint.path is None:
-        raise ValueError("model=local needs checkpoint.path, the folder of an OLMo unsharded checkpoint")
+        raise ValueError("model=local needs checkpoint.path, the folder of a checkpoint")
+    if (model.source == "hub") != (checkpoint.repo is not None):
+        raise ValueError(
+            f"checkpoint.repo={checkpoint.repo} and model={model.name} don't go together: model=hub needs a repository "
+            "on the Hugging Face Hub, e.g. checkpoint.repo=EleutherAI/pythia-160m, and other models know theirs"
+        )
+    if model.source != "hub" and checkpoint.revision is not None:
+        raise ValueError(f"checkpoint.revision={checkpoint.revision} goes with model=hub, not with model={model.name}")
     if model.source != "local" and checkpoint.path is not None:
         raise ValueError(f"checkpoint.path={checkpoint.path} goes with model=local, not with model={model.name}")
     if model.published is None and checkpoint.source != "auto":
         raise ValueError(
             f"checkpoint.source={checkpoint.source} goes with published models, not with "
             f"model={model.name}: only auto is allowed"
+        )
+
+
+def _check_hub(config: RunConfig) -> None:
+    """ValueError if the Hub doesn't have what the run needs of a checkpoint: it has weights alone."""
+    revision = config.checkpoint.revision
+    if not (config.checkpoint.step or named_step(revision or "")):
+        raise ValueError(
+            f"checkpoint.step=None: checkpoint.revision={revision} names no step from 1, as step1000 does: give the "
+            "step of the checkpoint"
+        )
+    if config.model.batch_size is None:
+        raise ValueError("model.batch_size=None: the Hub doesn't tell how many instances an update had: give it")
+    if config.anneal.needs_optimizer:
+        raise ValueError(
+            f"anneal.optimizer=keep: {config.checkpoint.repo} has weights without optimizer state: start a new one "
+            "with anneal.optimizer=fresh, anneal.warmup_steps and anneal.peak_lr"
+        )
+    if config.anneal.merge is not None:
+        raise ValueError("anneal.merge goes not with model=hub: download the revisions, and take model=local")
+    if config.anneal.steps and config.data.takes_own:
+        raise ValueError(
+            f"data.paths=null takes the files that a checkpoint names, and revisions of {config.checkpoint.repo} name "
+            "none: give data=local data.paths=[FILES]"
         )
 
 

@@ -67,6 +67,7 @@ class TransformersArchitecture:
         """
         model = self.empty(NOWHERE)
         weights = self.compatible(model, weights)
+        logging.disable_progress_bar()
         dtypes = {tensor.dtype for tensor in weights.values()}
         made, report = type(model).from_pretrained(
             None,

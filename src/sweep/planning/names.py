@@ -61,6 +61,9 @@ def run_key(config: RunConfig) -> str:
         del choices["compute"]["reuse"]
     if config.compute.device == "cuda":
         del choices["compute"]["threads"]
+    for of_the_hub in ("repo", "revision"):
+        if choices["checkpoint"][of_the_hub] is None:
+            del choices["checkpoint"][of_the_hub]
     choices["model"] = _decisive(config)
     if config.anneal.arm == "constant":  # what the decay would be doesn't matter
         choices["anneal"] |= {"final_fraction": 0.0, "hold_steps": 0}
@@ -93,19 +96,22 @@ def _decisive(config: RunConfig) -> dict[str, Any]:
 
 def run_name(config: RunConfig) -> str:
     """The run in a few words: model, checkpoint step, anneal, and all that differs from the plain default."""
-    anneal, step, path = config.anneal, config.checkpoint.step, config.checkpoint.path
-    model = (
-        config.model.name
-        if path is None
-        else f"{config.model.name}:{path.rstrip('/').rpartition('/')[2][:FOLDER_CHARS]}"
-    )
-    at = "_".join((model if step is None else f"{model}@{step}").split())  # one word, whatever a folder is called
+    anneal, at = config.anneal, "_".join(_checkpoint_words(config).split())  # one word, whatever a folder is called
     words = [at, *(_anneal_words(config) if anneal.steps else _untrained_words(anneal))]
     if config.tasks.name != "core8":
         words.append(config.tasks.name)
     if config.tasks.limit is not None:
         words.append(f"limit={config.tasks.limit}")
     return " ".join(words)
+
+
+def _checkpoint_words(config: RunConfig) -> str:
+    """The model, and its checkpoint's step, or the revision on the Hub."""
+    checkpoint, name = config.checkpoint, config.model.name
+    if (place := checkpoint.path or checkpoint.repo) is not None:
+        name = f"{name}:{place.rstrip('/').rpartition('/')[2][:FOLDER_CHARS]}"
+    at = checkpoint.step if checkpoint.revision is None else checkpoint.revision.replace("/", "-")
+    return name if at is None else f"{name}@{at}"
 
 
 def _untrained_words(anneal: Anneal) -> list[str]:

@@ -42,7 +42,7 @@ def pretraining_lr(model: Model, step: int) -> float | None:
 
 def tokens_seen(model: Model, step: int) -> int | None:
     """Tokens seen after `step` updates; None if the model's option doesn't state the batch size."""
-    if model.source == "local" or model.batch_size is None or model.sequence_length is None:
+    if model.source in ("hub", "local") or model.batch_size is None or model.sequence_length is None:
         return None
     return step * model.batch_size * model.sequence_length
 

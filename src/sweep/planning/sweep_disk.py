@@ -101,6 +101,8 @@ def _checkpoint(config: RunConfig) -> int | None:
         return 0
     if size is None:
         return None
+    if config.model.source == "hub":
+        return size // 3
     if config.model.pretraining is not None and config.model.source == "embedded":
         return size * -(-(config.checkpoint.step or 0) // config.model.pretraining.checkpoint_interval)
     published = config.model.published

@@ -29,7 +29,7 @@ from sweep.domain.redaction import holds_secret, redact
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder
 from sweep.run.embedded import embedded_checkpoint
 from sweep.run.olmo_core import olmo_core_checkpoint
-from sweep.run.published import imported_checkpoint, published_checkpoint
+from sweep.run.published import hub_checkpoint, imported_checkpoint, published_checkpoint
 from sweep.system.files import file_digest
 from sweep.system.store import Store
 
@@ -49,6 +49,8 @@ def open_checkpoint(
         return embedded_checkpoint(store, choice.model, choice.checkpoint.step, compute=compute, device=device)
     if choice.model.source == "published":
         return _from_store(store, published_checkpoint(store, choice), choice)
+    if choice.model.source == "hub":
+        return _from_store(store, hub_checkpoint(store, choice), choice)
     folder = Path(choice.checkpoint.path or "")
     if (folder / "config.yaml").is_file():
         return _checked(store, folder, choice)

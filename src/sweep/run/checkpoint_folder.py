@@ -15,6 +15,8 @@ from sweep.domain.errors import Refusal
 from sweep.system.ranks import Ranks
 from sweep.system.store import Store
 
+MAIN = "main"
+"""The revision of a repository on the Hub where none is named."""
 STORED = re.compile(r"store://(\w+)/(\w+)/(\w[\w.-]*)")
 """A file of the store; no part of it leaves the store's folder."""
 
@@ -35,6 +37,8 @@ class CheckpointChoice:
         """The choice as a refusal names it."""
         if self.model.source == "local":
             return f"checkpoint.path={self.checkpoint.path}"
+        if self.model.source == "hub":
+            return f"checkpoint.repo={self.checkpoint.repo}, checkpoint.revision={self.checkpoint.revision or MAIN}"
         return f"checkpoint.step={self.checkpoint.step}"
 
 

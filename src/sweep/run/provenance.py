@@ -102,7 +102,7 @@ def requirements() -> str:
 def _uri(prepared: Prepared) -> str:
     """Where the checkpoint comes from: a public address, a folder of the user's, or a state of the store."""
     choice = prepared.choice
-    if choice.model.source == "published":
+    if choice.model.source in ("hub", "published"):
         return address(choice, prepared.checkpoint.folder)
     if choice.model.source == "local":
         return str(Path(choice.checkpoint.path or "").absolute())

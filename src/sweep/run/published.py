@@ -9,12 +9,12 @@ from typing import Any
 from sweep.checkpoints import decayed, has_optimizer, import_folder, model_tree
 from sweep.checkpoints.download import STEMS, OptimizerRefused, fetch_folder
 from sweep.checkpoints.hub import snapshot
-from sweep.config import Model
+from sweep.config import Model, named_step
 from sweep.config.published import Published, folder_of, from_hub
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.pretraining_schedule import pretraining_lr, tokens_seen
-from sweep.run.checkpoint_folder import CheckpointChoice
+from sweep.run.checkpoint_folder import MAIN, CheckpointChoice
 from sweep.system.files import file_digest
 from sweep.system.store import Store
 
@@ -58,11 +58,14 @@ def published_weights(store: Store, choice: CheckpointChoice, step: int) -> Path
 
 def address(choice: CheckpointChoice, folder: Path) -> str:
     """The web address of the chosen checkpoint, which is in this folder: on the Hub, that of its commit."""
-    published, step = _published(choice)
-    if not from_hub(published, choice.checkpoint.source):
-        return _url(published, step)
-    assert published.revision
-    repository, revision = f"https://huggingface.co/{published.hub}", published.revision.format(step=step)
+    if choice.model.source == "hub":
+        repository, revision = f"https://huggingface.co/{choice.checkpoint.repo}", choice.checkpoint.revision or MAIN
+    else:
+        published, step = _published(choice)
+        if not from_hub(published, choice.checkpoint.source):
+            return _url(published, step)
+        assert published.revision
+        repository, revision = f"https://huggingface.co/{published.hub}", published.revision.format(step=step)
     if (folder / COMMIT).is_file():
         return f"{repository}/tree/{(folder / COMMIT).read_text()}"
     return repository if "*" in revision else f"{repository}/tree/{revision}"  # of a release that kept no commit
@@ -127,15 +130,8 @@ def imported_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
             f"checkpoint.step={step}, model.batch_size={batch_size}: {path} is in a layout of the Hub, which says "
             "neither: give both"
         )
-    training: dict[str, Any] = {
-        "run_name": path.name,
-        "optimizer": {"name": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
-        "data": {"memmap_dtype": choice.dtype or "uint16"},
-        "tokenizer": {"identifier": str((path / "tokenizer.json").absolute())},
-        "global_train_batch_size": batch_size,
-        "max_grad_norm": 1.0,
-        "precision": "fp32",
-    }
+    tokenizer = str((path / "tokenizer.json").absolute())
+    training = _unsaid_training(path.name, choice.dtype, tokenizer, batch_size)
     try:
         length = model_tree(path)["model"]["max_sequence_length"]
     except (ValueError, KeyError) as error:
@@ -147,6 +143,46 @@ def imported_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
         digest("hub folder", content, training, step),
         lambda into: _import(path, into, f"checkpoint.path={path}", training, step, tokens),
     )
+
+
+def hub_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
+    """A revision of any repository on the Hub as a checkpoint without optimizer, with its tokenizer beside it.
+
+    What a Hub folder doesn't say of its training is as for `imported_checkpoint`; the step may be in the name.
+    """
+    repo, revision, batch_size = choice.checkpoint.repo, choice.checkpoint.revision or MAIN, choice.model.batch_size
+    step = choice.checkpoint.step or named_step(revision)
+    assert repo and step and batch_size
+    key = digest("hub repository", repo, revision, step, batch_size, choice.dtype)
+    tokenizer = f"store://{KIND}/{key}/tokenizer.json"
+    training = _unsaid_training(repo.rpartition("/")[2], choice.dtype, tokenizer, batch_size)
+
+    def build(into: Path) -> None:
+        found = snapshot(repo, revision)
+        try:
+            length = model_tree(found)["model"]["max_sequence_length"]
+        except (OSError, ValueError) as error:
+            raise Refusal(f"{choice.key_and_value}: {error}") from error
+        _import(found, into, choice.key_and_value, training, step, step * batch_size * length)
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+            if (found / name).is_file():
+                shutil.copyfile(found / name, into / name)
+        (into / COMMIT).write_text(found.name)  # a folder of the Hub's cache is named by its commit
+
+    return store.make(KIND, key, build)
+
+
+def _unsaid_training(name: str, dtype: str | None, tokenizer: str, batch_size: int) -> dict[str, Any]:
+    """What a folder in a layout of the Hub doesn't say of its training, as ai2-olmo's `TrainConfig` without `model`."""
+    return {
+        "run_name": name,
+        "optimizer": {"name": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
+        "data": {"memmap_dtype": dtype or "uint16"},
+        "tokenizer": {"identifier": tokenizer},
+        "global_train_batch_size": batch_size,
+        "max_grad_norm": 1.0,
+        "precision": "fp32",
+    }
 
 
 def _import(found: Path, into: Path, place: str, training: dict[str, Any], step: int, tokens: int) -> None:
