@@ -164,12 +164,21 @@ def test_questions_give_their_numbers(name: str, tokenizer: Tokenizer, model: OL
     check(name, partial(kind, Encoder(tokenizer), model_ctx_len=MAX_LENGTH), tokenizer, model)
 
 
-def test_a_task_of_several_folders_is_their_mean(tokenizer: Tokenizer, model: OLMo) -> None:
-    name = "arc_test_rc_5shot"
-    parts = [ours(f"{part}_test_rc_5shot", tokenizer, model) for part in ("arc_challenge", "arc_easy")]
-    found = ours(name, tokenizer, model)
-    for metric in ("bits_per_byte_corr", "acc_per_char"):
-        assert found[metric] == pytest.approx(sum(part[metric] for part in parts) / 2)
+@pytest.mark.parametrize(
+    ("parts", "metric"),
+    [
+        (("arc_challenge_test_rc_5shot", "arc_easy_test_rc_5shot"), "acc_per_char"),
+        (("mt_mbpp_c_gold_bpb_3shot", "mt_mbpp_r_gold_bpb_3shot"), "bits_per_byte_corr"),
+    ],
+)
+def test_a_task_of_several_folders_is_their_mean(
+    parts: tuple[str, ...], metric: str, tokenizer: Tokenizer, model: OLMo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = tuple(folder for part in parts for folder in in_loop.FOLDERS[part])
+    name = next((name for name, of in in_loop.FOLDERS.items() if of == folders), "both_bpb_3shot")
+    monkeypatch.setattr(in_loop, "FOLDERS", {name: folders} | in_loop.FOLDERS)
+    of_parts = [ours(part, tokenizer, model)[metric] for part in parts]
+    assert ours(name, tokenizer, model)[metric] == pytest.approx(sum(of_parts) / len(parts))
 
 
 def test_a_right_answer_longer_than_the_context_is_scored_whole(tokenizer: Tokenizer, model: OLMo) -> None:

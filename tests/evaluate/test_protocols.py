@@ -27,6 +27,9 @@ OLMES = PROTOCOLS["olmes"].tasks
 assert OLMES is not None
 
 
+PIQA_OF_OLMES = requests_path("piqa/rc_5shot")
+
+
 def olmo1(name: str, **more: Any) -> Task:
     return Task(name=f"{name}-olmo1", protocol="olmo1", **more)
 
@@ -55,21 +58,18 @@ def test_the_papers_prompts() -> None:
     assert support.startswith("A frameshift mutation is") and question.endswith("\nAnswer:")
 
 
-@pytest.mark.parametrize(
-    ("name", "documents"),
-    {
-        "arc_challenge": 299,
-        "arc_easy": 570,
-        "boolq": 1000,
-        "hellaswag": 1000,
-        "openbookqa": 500,
-        "piqa": 1000,
-        "sciq": 1000,
-        "winogrande": 1000,
-    }.items(),
-)
-def test_the_paper_scored_the_first_1000(name: str, documents: int) -> None:
-    assert set(load_task(olmo1(name, limit=1000)).documents) == set(range(documents))
+def test_the_first_documents_are_scored_by_choice() -> None:
+    assert set(load_task(olmo1("piqa", limit=1000)).documents) == set(range(1000))
+    assert set(load_task(olmo1("arc_challenge", limit=1000)).documents) == set(range(299)), "it has no more"
+
+
+def test_the_paper_drew_1000_as_olmes_does() -> None:
+    """OLMES's own frozen file is its draw, by the same seed."""
+    drawn = load_task(Task(name="piqa-olmo1", protocol="olmo1-drawn", limit=1000))
+    ours = {text.removeprefix("Question: ").removesuffix("\nAnswer:") for text in drawn.contexts}
+    theirs = {row["request"]["context"].rpartition("Goal: ")[2] for row in frozen_requests.asked(PIQA_OF_OLMES)}
+    assert ours == {text.removesuffix("\nAnswer:") for text in theirs} and len(set(drawn.documents)) == 1000
+    assert drawn.documents != load_task(olmo1("piqa", limit=1000)).documents
 
 
 @pytest.mark.parametrize("name", ["arc_easy", "piqa", "hellaswag", "winogrande", "sciq", "openbookqa"])

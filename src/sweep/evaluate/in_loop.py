@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from sweep.config import in_loop
 from sweep.config.tasks import Task
-from sweep.evaluate.frozen_requests import FIRST_UNCONDITIONAL, rows
+from sweep.evaluate.frozen_requests import asked
 from sweep.evaluate.requests import ChoiceRequest, TaskRequests, task_requests
 from sweep.evaluate.wheel import in_loop_path, split_path
 
@@ -62,19 +62,12 @@ def _frozen(task: Task) -> Iterator[ChoiceRequest]:
     folders, number = in_loop.FOLDERS[task.name], -1
     for folder in folders:
         subject = folder.partition("/")[0] if len(folders) > 1 else None
-        for _, document in islice(groupby(_asked(folder), itemgetter("doc_id")), task.limit):
+        for _, document in islice(groupby(asked(in_loop_path(folder)), itemgetter("doc_id")), task.limit):
             number += 1
             for row in document:
                 context, answer = row["request"]["context"], row["request"]["continuation"]
                 gold = not isinstance(row["label"], int) or row["label"] == row["idx"]  # else the label is a text
                 yield ChoiceRequest(number, row["idx"], context, answer, gold, subject, delimiter=answer[:1])
-
-
-def _asked(folder: str) -> Iterator[dict[str, Any]]:
-    for row in rows(in_loop_path(folder)):
-        if row["doc_id"] >= FIRST_UNCONDITIONAL:
-            return
-        yield row
 
 
 def _mmlu(task: Task) -> Iterator[ChoiceRequest]:

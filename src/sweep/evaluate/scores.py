@@ -166,7 +166,7 @@ def _our_ratios(task: str, columns: Mapping[str, NDArray[Any]]) -> dict[str, Rat
     documents, first_row = np.unique(columns["document"], return_index=True)
     subject = columns["subject"][first_row] if "subject" in columns else None
     ratios = {metric: Ratio(values(grid, metric), np.ones(len(documents)), subject) for metric in available(grid)}
-    if subject is not None:
+    if subject is not None and "acc" in ratios:
         ratios["acc_micro"] = ratios["acc"]._replace(subject=None)
     return ratios
 
