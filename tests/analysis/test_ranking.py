@@ -10,12 +10,13 @@ from sweep.analysis.candidates import sweep_ranking
 from sweep.analysis.factors import varying_axes
 from sweep.analysis.outcomes import Outcome
 from sweep.analysis.ranking import AS_IS, Ranking, Scoring, agreement, decision_accuracy, interval, rank, unpaired
+from sweep.analysis.ranking_findings import ranking_sentences
 
 LOSS, ACC = Outcome("loss", "heldout"), Outcome("acc", "arc_easy")
 
 
 def scoring(values: list[float], *, anneal: str = AS_IS, tokens: float = 0.0, stderr: float = np.nan) -> Scoring:
-    return Scoring(anneal=anneal, outcome="acc", sign=1, tokens=tokens, values=np.array(values),
+    return Scoring(anneal=anneal, outcome="acc/piqa", sign=1, tokens=tokens, values=np.array(values),
                    errors=unpaired(np.full(len(values), stderr)))  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_the_cheapest_score_that_does_is_recommended() -> None:
         scoring([*quality], anneal="anneal.steps=1000", tokens=1000),
         scoring([*quality], anneal="anneal.steps=4000", tokens=4000),
     ]
-    ranking = rank([f"c{i}" for i in range(10)], scorings, ["acc"], ["acc"])
+    ranking = rank([f"c{i}" for i in range(10)], scorings, ["acc/piqa"], ["acc/piqa"])
     (recommendation,) = ranking.recommendations
     chosen = recommendation.chosen
     assert (chosen.anneal, chosen.longest) == ("anneal.steps=250", "anneal.steps=4000")
@@ -71,6 +72,12 @@ def test_the_cheapest_score_that_does_is_recommended() -> None:
     assert recommendation.checked is not None and recommendation.checked >= 0.9
     assert recommendation.as_is is not None and recommendation.as_is.accuracy < 0.9
     assert [place.candidate for place in ranking.places[:2]] == ["c9", "c8"]
+    order, advice = ranking_sentences(ranking, {"acc/piqa": Outcome("acc", "piqa")})
+    assert order.startswith(
+        "Acc of piqa: of 10 checkpoints c9 is the best after the longest anneal (anneal.steps=4000)"
+    )
+    assert advice.startswith("Anneal with anneal.steps=250 and look at acc of piqa: it orders 100 % (95 % interval ")
+    assert "of the pairs of 10 checkpoints" in advice and "at 6.2 % of the cost. As they are, acc of piqa" in advice
 
 
 def runs(lengths: tuple[int, ...], checkpoints: int, seeds: int = 2) -> pd.DataFrame:

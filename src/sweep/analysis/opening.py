@@ -11,6 +11,7 @@ from sweep.analysis.findings import next_commands, of_setting, run_counts
 from sweep.analysis.gains import BETTER, WORSE, Gain
 from sweep.analysis.outcomes import Outcome
 from sweep.analysis.over_seeds import OVER_SEEDS
+from sweep.analysis.ranking_findings import FEWEST_PAIRS, recommended
 from sweep.analysis.settings import SettingGain, settings_text
 from sweep.analysis.wording import amount, count, duration, level_unit, listed, number, unit, words
 
@@ -43,6 +44,7 @@ def opening(answers: Answers) -> Opening:
         _gain(answers, lead, best),
         " ".join(_cost(answers, lead, best)),
         " ".join(_choices(answers, lead)),
+        " ".join(_order(answers, lead)),
         " ".join((*_other_outcomes(answers, lead), *unknown)),
     )
     return Opening(tuple(sentence for sentence in said if sentence), suggested and suggested[1])
@@ -169,6 +171,14 @@ def _share(effect: Effect) -> str:
 
 def _term(term: str) -> str:
     return term.replace(":", " × ")
+
+
+def _order(answers: Answers, lead: Outcome) -> Iterator[str]:
+    """The cheapest score that gives the order of the checkpoints."""
+    outcomes = {outcome.name: outcome for outcome in answers.outcomes}
+    for recommendation in answers.ranking.recommendations:
+        if recommendation.chosen.reference == lead.name and recommendation.chosen.pairs >= FEWEST_PAIRS:
+            yield recommended(recommendation, outcomes)
 
 
 def _other_outcomes(answers: Answers, lead: Outcome) -> Iterator[str]:

@@ -20,11 +20,11 @@ def ranking_sentences(ranking: Ranking, outcomes: Mapping[str, Outcome]) -> Iter
     for outcome in dict.fromkeys(place.outcome for place in ranking.places):
         yield _orders(ranking, outcomes[outcome])
     for recommendation in ranking.recommendations:
-        yield recommended(recommendation, outcomes)
+        yield " ".join([recommended(recommendation, outcomes), *_beside(recommendation, outcomes)])
 
 
 def recommended(recommendation: Recommendation, outcomes: Mapping[str, Outcome]) -> str:
-    """The cheapest score that orders the checkpoints as the longest anneal does, in a sentence or two."""
+    """The cheapest score that orders the checkpoints as the longest anneal does, in a sentence."""
     chosen = recommendation.chosen
     total = chosen.pairs + chosen.ties
     if chosen.pairs < FEWEST_PAIRS:
@@ -41,17 +41,24 @@ def recommended(recommendation: Recommendation, outcomes: Mapping[str, Outcome])
         text += f" {chosen.cost_percent:.2g} % of the cost."
     if chosen.accuracy < ENOUGH:
         text = f"no cheaper score gives {100 * ENOUGH:.0f} % of the order. The nearest: {text}"
-    as_is = recommendation.as_is
+    return capital(text)
+
+
+def _beside(recommendation: Recommendation, outcomes: Mapping[str, Outcome]) -> Iterator[str]:
+    """What a recommendation is to be compared with, and how far it can be trusted."""
+    chosen, as_is = recommendation.chosen, recommendation.as_is
+    if chosen.pairs < FEWEST_PAIRS:
+        return
     if as_is is not None and (as_is.anneal, as_is.outcome) != (chosen.anneal, chosen.outcome):
-        text += f" As they are, {reference} orders {_percent(as_is)}."
+        yield f"As they are, {words(outcomes[as_is.outcome])} orders {_percent(as_is)}."
     if recommendation.checked is not None and recommendation.scores > 1:
-        text += (
-            f" If the choice among these {recommendation.scores} scores is made without a checkpoint,"
+        yield (
+            f"If the choice among these {recommendation.scores} scores is made without a checkpoint,"
             f" {100 * recommendation.checked:.0f} % of that one's pairs are in order."
         )
     if chosen.ties:
-        text += f" {chosen.ties} of {total} pairs can't be told apart even then, and don't count."
-    return capital(text)
+        total = chosen.pairs + chosen.ties
+        yield f"{chosen.ties} of {total} pairs can't be told apart even after the longest anneal, and don't count."
 
 
 def _orders(ranking: Ranking, outcome: Outcome) -> str:

@@ -30,6 +30,8 @@ class Series:
     interval) or `bars` (from 0)."""
     quiet: bool = False
     """Whether it is drawn in grey, as what others are compared with."""
+    like: int | None = None
+    """The place of the series whose colour it has; None for a colour of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

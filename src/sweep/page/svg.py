@@ -173,7 +173,7 @@ def _marks(frame: Frame) -> Iterator[str]:
 def _series(frame: Frame) -> Iterator[str]:
     aside = _asides(frame)
     for place, series in enumerate(frame.chart.series):
-        yield f'<g class="series s{place % len(COLORS)}{" quiet" if series.quiet else ""}" data-s="{place}">'
+        yield f'<g class="series {_kind(series, place)}" data-s="{place}">'
         places = [frame.place(p.at, p.value, aside[place, i]) for i, p in enumerate(series.points)]
         if series.form == "band":
             yield _band(frame, series)
@@ -182,6 +182,12 @@ def _series(frame: Frame) -> Iterator[str]:
         for point, at in zip(series.points, places, strict=True):
             yield _point(frame, series, place, point, at)
         yield "</g>"
+
+
+def _kind(series: Series, place: int) -> str:
+    """The class that gives a series its colour."""
+    color = place if series.like is None else series.like
+    return f"s{color % len(COLORS)}{' quiet' if series.quiet else ''}"
 
 
 def _joined(places: Sequence[tuple[float, float]], *, steps: bool) -> str:
@@ -264,7 +270,7 @@ def _legend(frame: Frame) -> Iterator[str]:
     for row, entries in enumerate(_legend_rows(frame.chart)):
         for place, x in entries:
             series = frame.chart.series[place]
-            kind = f"key s{place % len(COLORS)}{' quiet' if series.quiet else ''}"
+            kind = f"key {_kind(series, place)}"
             where = f"translate({x + 8:.0f},{28 + LINE * row})"
             mark = f'<path class="mark" d="{SHAPES[place % len(SHAPES)]}"/>'
             yield f'<g class="{kind}" role="button" tabindex="0" aria-pressed="true" data-s="{place}"'

@@ -20,7 +20,7 @@ def as_saved_and_annealed(answers: TableAnswers) -> list[Chart]:
             title=capital(words(outcome)),
             at="tokens at the checkpoint",
             value=level_unit(outcome) or outcome.metric,
-            series=[s for s in (*_annealed(answers, outcome), *_as_saved(answers, outcome)) if s.points],
+            series=[*_annealed(answers, outcome), *_as_saved(answers, outcome), *_predicted(answers, outcome)],
             log=True,
         )
         for outcome in outcomes
@@ -42,17 +42,25 @@ def _annealed(answers: TableAnswers, outcome: Outcome) -> Iterator[Series]:
 
 
 def _as_saved(answers: TableAnswers, outcome: Outcome) -> Iterator[Series]:
-    """For each training its scores without an anneal, and the predicted ones with one in their interval."""
+    """For each training its scores without an anneal."""
     factor = unit(outcome)[0]
-    for training, rows in answers.table.trainings.items():
+    for place, (training, rows) in enumerate(answers.table.trainings.items()):
         known = rows.dropna(subset=[outcome.name])
         scores = zip(known["checkpoint"], known["tokens"].astype(float), factor * known[outcome.name], strict=True)
         points = [Point(at, float(v), f"{training} {name} as saved: {number(float(v))}") for name, at, v in scores]
-        yield Series(f"{training} as saved", points, "curve", quiet=True)
-        predicted = [
-            Point(p.tokens, factor * p.value, f"{training}, predicted: {number(p.value, p.high - p.value)}",
-                  factor * p.low, factor * p.high)
-            for p in answers.predictions
-            if (p.outcome, p.training) == (outcome.name, training)
-        ]  # fmt: skip
-        yield Series(f"{training} predicted", predicted, "band", quiet=True)
+        yield Series(f"{training} as saved", points, "curve", like=place)
+
+
+def _predicted(answers: TableAnswers, outcome: Outcome) -> Iterator[Series]:
+    """For each training and kind of anneal the predicted scores in their intervals."""
+    factor = unit(outcome)[0]
+    for place, training in enumerate(answers.table.trainings):
+        for kind in answers.table.kinds():
+            points = [
+                Point(p.tokens, factor * p.value, f"{training}, {kind}, predicted: {number(p.value, p.high - p.value)}",
+                      factor * p.low, factor * p.high)
+                for p in answers.predictions
+                if (p.outcome, p.training, p.anneal) == (outcome.name, training, kind)
+            ]  # fmt: skip
+            if points:
+                yield Series(f"{training} predicted", points, "band", like=place)
