@@ -15,10 +15,11 @@ from sweep.checkpoints import load_model, read_config, read_position
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.keys import state_keys
+from sweep.run.anneal import anneal
 from sweep.run.builds import this_build
 from sweep.run.checkpoint_folder import CheckpointFolder
 from sweep.run.memory import Memory
-from sweep.run.prefix import train
+from sweep.run.prefix import Trained, Training, train, train_with_trunk
 from sweep.run.prepare import Prepared, prepare
 from sweep.system.ranks import ALONE, Ranks
 from sweep.system.store import Store
@@ -244,3 +245,29 @@ def test_runs_share_their_warmup_and_hold(store: Store, source: CheckpointFolder
     assert one.plan.shared_steps == other.plan.shared_steps == 3
     keys = [state_keys(found.work.base, found.work.rates) for found in (one, other)]
     assert [a == b for a, b in zip(*keys, strict=True)] == [True] * 4 + [False] * 2
+
+
+def test_an_anneal_that_runs_out_of_memory_goes_on_in_passes_of_half_the_size(
+    store: Store, source: CheckpointFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a GPU too small for two instances would do."""
+
+    def on_a_small_gpu(store: Store, training: Training, trunk_steps: int, **named: Any) -> Trained:
+        if training.compute.micro_batch_size != 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return train_with_trunk(store, training, trunk_steps, **named)
+
+    monkeypatch.setattr("sweep.run.anneal.train_with_trunk", on_a_small_gpu)
+    found = prepared(store, source, "anneal.batch_size=4")
+    annealed = anneal(store, found)
+    assert "ran out of memory: going on with compute.micro_batch_size=1" in caplog.text
+    asked = prepared(store, source, "anneal.batch_size=4", "compute.micro_batch_size=1").work
+    assert annealed.checkpoint.key == state_keys(asked.base, asked.rates)[-1], "the state is that of an explicit choice"
+    assert found.work.smaller().smaller().smaller() is None
+
+    def without_room(*_: Any, **__: Any) -> Trained:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("sweep.run.anneal.train_with_trunk", without_room)
+    with pytest.raises(torch.OutOfMemoryError):
+        anneal(store, found)

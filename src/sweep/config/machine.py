@@ -10,6 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from sweep.config.types import CHOICES, MAX_THREADS, Above0, BatchSize, Flag, Whole
 
+Precision = Literal["fp32", "bf16"]
+
 
 @dataclass(frozen=True, kw_only=True, config=CHOICES)
 class Compute:
@@ -18,7 +20,7 @@ class Compute:
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[Whole, Field(ge=1, le=MAX_THREADS)]
     """A fixed number, not the number of the machine's cores, so that the same configuration gives the same bits."""
-    precision: Literal["fp32", "bf16"]
+    precision: Precision
     """Of the anneal's forward and backward passes. Weights, optimizer, loss and all scoring are always fp32."""
     micro_batch_size: BatchSize | None
     """Instances of one forward and backward pass on each rank; None: the rank's whole batch."""

@@ -72,6 +72,8 @@ class Training:
     """The processes that train together; each calls `train` with the same training."""
     config_yaml: str | None = None
     """The text of config.yaml in its states; None: made whenever one is saved."""
+    smaller: Callable[[], Training | None] = lambda: None
+    """The same with passes of half as many instances; None where they can't be smaller."""
 
 
 @dataclass(frozen=True)

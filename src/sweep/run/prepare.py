@@ -151,7 +151,19 @@ class AnnealSetup:
             compute=self.compute,
             ranks=self.ranks,
             config_yaml=self.config_yaml,
+            smaller=functools.partial(self._smaller, name),
         )
+
+    def _smaller(self, name: str) -> Training | None:
+        """The training with passes of half as many instances; None at one instance, or with several ranks.
+
+        One of several ranks that is out of memory can't tell the others, which wait for it in the middle of an update.
+        """
+        size = min(self.plan.batch_size, self.compute.micro_batch_size or self.plan.batch_size)
+        if size < 2 or self.ranks.size > 1:
+            return None
+        compute = dataclasses.replace(self.compute, micro_batch_size=size // 2)
+        return dataclasses.replace(self, compute=compute).training(name)
 
     @property
     def z_loss(self) -> float:

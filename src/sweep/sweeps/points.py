@@ -8,7 +8,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
@@ -20,12 +20,14 @@ from omegaconf.errors import OmegaConfBaseException
 from sweep.config import Anneal, Checkpoint, Data, RunConfig, Tasks, load
 from sweep.config.launcher import MAX_RUNS
 from sweep.domain.errors import Refusal, shown
+from sweep.planning.auto_compute import settled, without_autos
 from sweep.planning.commands import command, key_of
 from sweep.planning.designs import Axis, ranged
 from sweep.planning.designs import points as points_of
 from sweep.planning.names import run_folder
 from sweep.planning.pretraining_schedule import check_lr_is_known
 from sweep.sweeps.file_checks import check_files, patterns
+from sweep.sweeps.gpus import gpus_for, trained_in
 from sweep.sweeps.hydra_private import apply_overrides, group_exists
 from sweep.sweeps.hydra_settings import check_key
 from sweep.sweeps.override_errors import composing, parsed
@@ -80,16 +82,22 @@ def takes_whole(key: str) -> bool:
     return int in (hint, *get_args(hint))
 
 
-def typed(tree: DictConfig) -> RunConfig:
-    """The validated configuration of a composed tree; Refusal if it can't be run."""
-    chosen = plain(tree)
+def typed(tree: DictConfig, jobs: Mapping[str, Any] | None = None) -> RunConfig:
+    """The validated configuration of a composed tree; Refusal if it can't be run.
+
+    `jobs` are the settings of the cluster's jobs, None for a run on this machine.
+    """
+    chosen, autos = without_autos(plain(tree))
     if "files" in chosen:
         raise Refusal("files: the files that the choices name are found, and not chosen")
-    return checked(load(chosen))
+    return checked(load(chosen), autos, jobs)
 
 
-def checked(config: RunConfig) -> RunConfig:
-    """The configuration with the versions of the files that it names; Refusal where this machine can't run it."""
+def checked(config: RunConfig, autos: frozenset[str], jobs: Mapping[str, Any] | None) -> RunConfig:
+    """The configuration with the versions of the files that it names, and with `autos` of its compute settled.
+
+    Refusal where this machine can't run it.
+    """
     read = (config.checkpoint, config.data, config.anneal, config.tasks)
     check_files(*read)
     check_lr_is_known(config.model, config.checkpoint, config.anneal)
@@ -99,7 +107,11 @@ def checked(config: RunConfig) -> RunConfig:
             "server and prints this line), or choose tracking=sqlite, a file beside the runs, or tracking=none"
         )
     versions = named_files(*read)
-    return dataclasses.replace(cast(Any, config), files=versions) if versions else config
+    config = dataclasses.replace(cast(Any, config), files=versions) if versions else config
+    if not autos or not config.anneal.steps or (gpus := gpus_for(config, jobs)) is None:
+        return config
+    compute = settled(config, autos, trained_in(config.model, config.checkpoint), gpus)
+    return dataclasses.replace(cast(Any, config), compute=compute)
 
 
 def named_files(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> dict[str, tuple[int, int]]:
@@ -148,8 +160,8 @@ class Composed:
             at = at[name]
         return not isinstance(at, dict)
 
-    def with_leaves(self, overrides: Sequence[Override]) -> RunConfig:
-        """The configuration with these leaves; Refusal where it is not allowed."""
+    def with_leaves(self, overrides: Sequence[Override]) -> tuple[RunConfig, frozenset[str]]:
+        """The configuration with these leaves, and which of compute are `auto`; Refusal where it is not allowed."""
         assert self._plain is not None
         changed = dict(self._plain)
         for override in overrides:
@@ -158,11 +170,12 @@ class Composed:
             for name in above:
                 at[name] = at = dict(at[name])
             at[leaf] = override.value()
+        changed, autos = without_autos(changed)
         untouched = self._plain.keys() - {override.key_or_group.partition(".")[0] for override in overrides}
         known = {group: self._groups[group] for group in untouched & self._groups.keys()}
         config = load({**changed, **known})
         self._groups |= {group: getattr(config, group) for group in untouched - known.keys()}
-        return config
+        return config, autos
 
 
 def _is_plain(value: Any) -> bool:
@@ -181,6 +194,9 @@ class Composer:
 
     def __init__(self, loader: Any, master: DictConfig) -> None:
         self._loader, self._master = loader, master
+        launcher = master.hydra.launcher
+        self._jobs: Mapping[str, Any] | None = launcher if "array_parallelism" in launcher else None
+        """The settings of the cluster's jobs; None: runs are on this machine."""
         self._parser = OverridesParser.create(config_loader=loader)
         self._composed: dict[tuple[str, ...], Composed] = {}
         self._parsed: dict[str, tuple[Override, bool]] = {}
@@ -195,7 +211,10 @@ class Composer:
             if not (composed.is_whole and all(map(composed.is_leaf, values))):
                 tree = copy.deepcopy(composed.tree)
                 apply_overrides(values, tree)
-        return checked(composed.with_leaves(values)) if tree is None else typed(tree)
+        if tree is not None:
+            return typed(tree, self._jobs)
+        config, autos = composed.with_leaves(values)
+        return checked(config, autos, self._jobs)
 
     def command(self, words: Sequence[str], conf: Path) -> str:
         """The command that repeats the run of these words; `conf` has the options that come with the package."""

@@ -7,6 +7,7 @@ import os
 import platform
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def machine() -> dict[str, Any]:
 def memory_gb() -> float:
     """Main memory of this machine that is free, or would be if it were needed, in GB."""
     return psutil.virtual_memory().available / 1e9
+
+
+@cache
+def gpu_memories() -> tuple[int, ...]:
+    """Bytes of memory of each GPU that this process may use; empty without a driver. Asked once a process."""
+    with contextlib.suppress(pynvml.NVMLError), _visible_gpus() as gpus:
+        return tuple(pynvml.nvmlDeviceGetMemoryInfo(gpu).total for gpu in gpus)
+    return ()
 
 
 @contextlib.contextmanager
