@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torch.distributed.checkpoint import filesystem, metadata
 
 from sweep.checkpoints import olmo_core
 from sweep.checkpoints.olmo_core_config import read_config, token_dtype, windows
+from sweep.checkpoints.olmo_core_import import _groups, import_step_folder
 from sweep.checkpoints.tensors import Unreadable
 from tests.skips import NO_OLMO_CORE
 
@@ -70,6 +72,8 @@ def test_a_hostile_trainer_state_is_refused(tmp_path):
         ("dataset.max_target_sequence_length=100", {"dataset": {"max_target_sequence_length": 100}}),
         ("data_loader.global_batch_size=1000", {"data_loader": {"global_batch_size": 1000}}),
         (r"has \$\{ in one of its values", {"dataset": {"paths": ["${oc.env:HOME}"]}}),
+        ("model.n_layers=20000", {"model": {"n_layers": 20000}}),
+        ('dataset.tokenizer.vocab_size="x"', {"dataset": {"tokenizer": {"vocab_size": "x"}}}),
         ("dataset.dtype=int64", {"dataset": {"dtype": "int64"}}),
         ("model.block.name=.default", {"model": {"block": {"name": "default"}}}),
         ("model.tie_word_embeddings", {"model": {"tie_word_embeddings": True}}),
@@ -174,6 +178,45 @@ def test_parts_that_overlap_and_leave_a_hole_are_refused(tmp_path):
         olmo_core.read_weights(tmp_path)
 
 
+def cut(folder: Path) -> None:
+    file = folder / "model_and_optim" / "__0_4.distcp"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def one_bit(folder: Path) -> None:
+    file = folder / "model_and_optim" / "__0_4.distcp"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def five_heads(folder: Path) -> None:
+    file = folder / "config.json"
+    file.write_text(file.read_text().replace('"n_heads": 4', '"n_heads": 5'))
+
+
+def one_layer_more(folder: Path) -> None:
+    file = folder / "config.json"
+    file.write_text(file.read_text().replace('"n_layers": 2', '"n_layers": 3'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (cut, r"__0_4.distcp can't be read at byte"),
+        (one_bit, r"__0_4.distcp can't be read at byte .* is damaged"),
+        (five_heads, "config.json: model.n_heads=5: d_model=32 can't be divided by it"),
+        (one_layer_more, "the weights have no blocks.2"),
+    ],
+)
+def test_a_damaged_step_folder_is_refused_in_one_line(tmp_path, damage, words):
+    shutil.copytree(SMALL, tmp_path / "step100")
+    damage(tmp_path / "step100")
+    with pytest.raises(ValueError, match=words) as refused:
+        import_step_folder(tmp_path / "step100", tmp_path / "out")
+    assert "\n" not in str(refused.value)
+
+
 def test_metadata_of_odd_types_are_refused(written):
     def odd(described) -> None:
         described.state_dict_metadata["model.w_out.weight"].size = (2, 3)
@@ -181,6 +224,26 @@ def test_metadata_of_odd_types_are_refused(written):
     damaged(written, odd)
     with pytest.raises(Unreadable, match="no metadata of a checkpoint"):
         olmo_core.read_weights(written)
+
+
+def test_a_configuration_of_before_1_7_has_its_head_beside_the_blocks(tmp_path):
+    config = json.loads((SMALL / "config.json").read_text())
+    head = config["model"].pop("lm_head")
+    config["model"] |= {"layer_norm": head["layer_norm"], "bias": False}
+    assert read_config(folder_with(tmp_path, "config.json", json.dumps(config).encode()))["model"]["lm_head"]
+    config["model"]["bias"] = True
+    with pytest.raises(Unreadable, match=r"model\.lm_head\.bias=true is not followed; allowed: false"):
+        read_config(folder_with(tmp_path, "config.json", json.dumps(config).encode()))
+
+
+def test_parameters_with_equal_settings_form_a_group_with_its_own_rate():
+    base = {"lr": 0.02, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
+    first, second, third = _groups(
+        {"a": {**base, "lr": 0.01}, "b": base, "c": base, "d": {**base, "weight_decay": 0.0}}
+    )
+    assert (first.params, first.lr_ratio, first.weight_decay) == (None, 1.0, 0.1)
+    assert (second.params, second.lr_ratio, second.weight_decay) == (["a"], 0.5, 0.1)
+    assert (third.params, third.lr_ratio, third.weight_decay) == (["d"], 1.0, 0.0)
 
 
 def test_windows_follow_olmo_cores_pattern():

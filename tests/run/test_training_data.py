@@ -78,6 +78,7 @@ def test_data_behind_an_address_give_the_same_batches(store: Store, source: Chec
     asked = len(served.ranges)
     np.testing.assert_array_equal(batches(reading(store, source, f"data.root={served.url}")), here)
     np.testing.assert_array_equal(batches(reading(store, source, f"data.root={there.parents[1]}")), here)
+    np.testing.assert_array_equal(batches(reading(store, source, f"data.root={there.parent}")), here)
     assert len(served.ranges) == asked, "fetched once for all runs"
 
 

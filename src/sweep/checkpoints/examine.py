@@ -22,9 +22,9 @@ NOWHERE = torch.device("meta")
 """A model there has only shapes."""
 
 
-def check_sizes(folder: Path, config: TrainConfig) -> None:
-    """Raises ValueError, naming config.yaml and the setting, if no model can have these sizes."""
-    sizes, file = config.model, folder / "config.yaml"
+def check_sizes(folder: Path, config: TrainConfig, *, named: str = "config.yaml") -> None:
+    """Raises ValueError, naming the file that states them and the setting, if no model can have these sizes."""
+    sizes, file = config.model, folder / named
     if config_json_of(config) is None and (fault := _size_fault(sizes)):
         raise ValueError(f"{file}: model.{fault}")
     if config.global_train_batch_size < 1:

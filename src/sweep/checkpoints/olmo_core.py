@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def read_metadata(folder: Path) -> metadata.Metadata:
     except (MemoryError, OSError):
         raise
     except Exception as error:  # a damaged pickle raises anything
-        raise Unreadable(f"{file} can't be read: {error}") from None
+        raise Unreadable(f"{file} can't be read: {_words(error)}") from None
     if not _is_sound(found):
         raise Unreadable(f"{file} is no metadata of a checkpoint")
     if any(Path(place.relative_path).name != place.relative_path for place in found.storage_data.values()):
@@ -132,13 +133,27 @@ def _part(folder: Path, place: Any) -> Any:
         with file.open("rb") as stream:
             stream.seek(place.offset)
             data = stream.read(place.length)
+        _check_sums(data)
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise Unreadable(f"{file} is not there") from None
     except (MemoryError, OSError):
         raise
     except Exception as error:
-        raise Unreadable(f"{file} can't be read at byte {place.offset}: {str(error).splitlines()[0]}") from None
+        raise Unreadable(f"{file} can't be read at byte {place.offset}: {_words(error)}") from None
+
+
+def _check_sums(data: bytes) -> None:
+    """ValueError if a part of the stream isn't what was written; torch.load doesn't compare the sums in it."""
+    if zipfile.is_zipfile(stream := io.BytesIO(data)):
+        with zipfile.ZipFile(stream) as parts:
+            if damaged := parts.testzip():
+                raise ValueError(f"{damaged} in it is damaged")
+
+
+def _words(error: Exception) -> str:
+    """What an error says, in one short line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 
 def _room(folder: Path, key: str, entry: Any, places: list[Place]) -> torch.Tensor:
@@ -212,7 +227,7 @@ def read_train_state(folder: Path) -> dict[str, Any]:
     except (MemoryError, OSError):
         raise
     except Exception as error:
-        raise Unreadable(f"{file} can't be read without running code in it: {str(error).splitlines()[0]}") from None
+        raise Unreadable(f"{file} can't be read without running code in it: {_words(error)}") from None
     if not isinstance(state, dict):
         raise Unreadable(f"{file} is no state of a trainer")
     state = {**state, "data_loader": _place_in_data(state)}

@@ -61,6 +61,8 @@ DATASET: Fields = {
 }
 OPTIMIZERS = {"adamw": "adamw", "AdamWConfig": "adamw", "SkipStepAdamWConfig": "skip", "skip_step_adamw": "skip"}
 """The optimizer's `type`, or the last part of its `_CLASS_` -> what is followed."""
+LARGEST, MOST_LAYERS = 1 << 24, 10_000
+"""No size of a model comes near."""
 DTYPES = ("uint8", "uint16", "uint32", "uint64")
 
 
@@ -125,7 +127,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise Unreadable(f"{file} is no configuration of OLMo-core: it has no model or no dataset")
     if "${" in text:
         raise Unreadable(f"{file} has ${{ in one of its values, which a configuration would replace: take it out")
-    config = {**config, "train_module": _train_module(config)}
+    config = {**config, "model": _with_head(config["model"]), "train_module": _train_module(config)}
     try:
         faults = [*_faults(config)]
     except (AttributeError, TypeError, KeyError) as error:
@@ -133,6 +135,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     if faults:
         raise Unreadable(f"{file}: {faults[0]}")
     return config
+
+
+def _with_head(model: dict[str, Any]) -> dict[str, Any]:
+    """The model's settings; releases before 1.7 had no `lm_head`, but its norm and its bias beside the blocks."""
+    if "lm_head" in model or "layer_norm" not in model:
+        return model
+    return {**model, "lm_head": {"layer_norm": model["layer_norm"], "bias": model.get("bias", True)}}
 
 
 def _train_module(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,6 +169,7 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
     """Each setting that is not followed: its dotted key, its value, and what is allowed."""
     model, data, module = config["model"], config["dataset"], config["train_module"]
     block, attention = model["block"], attention_of(config)
+    yield from _size_faults(model, attention, data)
     yield from _other_values("model", model, MODEL)
     yield from _other_values("model.block", block, BLOCK)
     yield from _other_values("model.block.attention", attention, ATTENTION)
@@ -190,6 +200,20 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
     kind = str(module["optim"].get("type") or module["optim"].get("_CLASS_", "")).rpartition(".")[2]
     if kind not in OPTIMIZERS:
         yield f"train_module.optim.type={kind} is not followed; allowed: adamw, skip_step_adamw"
+
+
+def _size_faults(model: Mapping[str, Any], attention: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
+    sizes = {
+        **{f"model.{name}": model.get(name) for name in ("d_model", "vocab_size", "n_layers")},
+        "model.block.attention.n_heads": attention.get("n_heads"),
+        "model.block.feed_forward.hidden_size": model["block"]["feed_forward"].get("hidden_size"),
+        "dataset.tokenizer.vocab_size": data["tokenizer"].get("vocab_size"),
+    }
+    for key, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= LARGEST:
+            yield f"{key}={json.dumps(size)[:80]}: must be a whole number from 1 to {LARGEST}"
+    if isinstance(layers := model.get("n_layers"), int) and layers > MOST_LAYERS:
+        yield f"model.n_layers={layers}: must be at most {MOST_LAYERS}"
 
 
 def _data_faults(data: Mapping[str, Any], loader: Mapping[str, Any]) -> Iterator[str]:

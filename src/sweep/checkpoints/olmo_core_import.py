@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sweep.checkpoints import olmo_core
-from sweep.checkpoints.examine import check_shapes
+from sweep.checkpoints.examine import check_shapes, check_sizes
 from sweep.checkpoints.olmo import write_position
 from sweep.checkpoints.olmo_core_config import (
     OlmoCoreTraining,
@@ -71,6 +71,7 @@ def import_step_folder(folder: Path, into: Path) -> None:
     settings = settings or stated_settings(config, list(weights))
     moments = _moments(folder, parts) if has_optimizer else {}
     training = _training(folder, config, train, _joined_settings(folder, settings, parts), moments)
+    check_sizes(folder, training, named="config.json")
     check_shapes(folder, {name: tensor.shape for name, tensor in model.items()}, _shapes(training))
     into.mkdir(parents=True, exist_ok=True)
     training.save(into / "config.yaml")

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from sweep.checkpoints import average_folders, read_config, read_position, weights_key
+from sweep.checkpoints import average_folders, is_step_folder, read_config, read_position, weights_key
 from sweep.config import Merge, merged_steps, trajectory_steps
 from sweep.domain.averaging import coefficients
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
 from sweep.planning.gpu_memory import FP32
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, stored_digests
+from sweep.run.olmo_core import converted
 from sweep.run.published import published_weights
 from sweep.run.states import INTERIM, KEPT
 from sweep.system import files
@@ -70,7 +71,7 @@ def _folders(
     """Step -> folder of each averaged checkpoint, ascending; the chosen one is the last."""
     model = choice.model
     if model.source == "local":
-        return _local_folders(merge, last)
+        return _local_folders(store, merge, last)
     assert choice.checkpoint.step is not None
     *earlier, step = merged_steps(merge, model.name, choice.checkpoint.step, trajectory_steps(model, merge.interval))
     if model.source == "published":
@@ -84,7 +85,7 @@ def _folders(
     return {**folders, step: last.folder}
 
 
-def _local_folders(merge: Merge, last: CheckpointFolder) -> dict[int, Path]:
+def _local_folders(store: Store, merge: Merge, last: CheckpointFolder) -> dict[int, Path]:
     """Of the named folders, the last ones before the chosen checkpoint; each folder says its own step."""
     folders: dict[int, Path] = {}
     for pattern in merge.paths or ():
@@ -92,6 +93,7 @@ def _local_folders(merge: Merge, last: CheckpointFolder) -> dict[int, Path]:
             raise Refusal(f"anneal.merge.paths={pattern} matches no folder")
         for folder in map(Path, matching):
             try:
+                folder = converted(store, folder) if is_step_folder(folder) else folder
                 step = read_position(folder, read_config(folder, optimizer=False)).step
             except (OSError, ValueError) as error:
                 raise Refusal(f"anneal.merge.paths={pattern}: {error}") from error

@@ -19,21 +19,19 @@ CONVERTED = 1
 """To be raised if the same step folder would become another folder."""
 
 
+def converted(store: Store, path: Path) -> Path:
+    """The unsharded folder of a step folder; OSError or ValueError if that can't be had or isn't followed."""
+    content = {str(file.relative_to(path)): file_digest(file) for file in read_files(path)}
+    return store.make(KIND, digest("olmo-core folder", CONVERTED, content), lambda into: import_step_folder(path, into))
+
+
 def olmo_core_checkpoint(store: Store, choice: CheckpointChoice) -> Path:
     """The folder of the chosen step folder; Refusal if that isn't sound, or asks for what isn't followed."""
     path = Path(choice.checkpoint.path or "")
-
-    def build(into: Path) -> None:
-        try:
-            import_step_folder(path, into)
-        except (OSError, ValueError) as error:
-            raise Refusal(f"checkpoint.path={path}: {error}") from error
-
     try:
-        content = {str(file.relative_to(path)): file_digest(file) for file in read_files(path)}
-    except OSError as error:
+        folder = converted(store, path)
+    except (OSError, ValueError) as error:
         raise Refusal(f"checkpoint.path={path}: {error}") from error
-    folder = store.make(KIND, digest("olmo-core folder", CONVERTED, content), build)
     rules = olmo_core_rules(read_config(folder, optimizer=False))
     if rules is not None and not rules.counts_steps:
         log.warning(

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -52,7 +52,7 @@ class TokenFileReader:
         if not paths:
             raise Refusal("data.paths=null takes the paths of the checkpoint's config.yaml, which names none")
         if root is not None:
-            paths = [rooted(path, root) for path in paths]
+            paths = _below(root, [rooted(path, root) for path in paths])
         absent = [p for p in paths if not p.startswith("store://") and not data.public_url(p) and not Path(p).is_file()]
         if absent:
             first = ", ".join(absent[:SHOWN])
@@ -123,6 +123,19 @@ def rooted(path: str, root: str) -> str:
         raise Refusal(f"data.root={root}: the data of an embedded model are in the store already")
     inside = path.split("://", 1)[1].split("/", 1)[1] if "://" in path else path.lstrip("/")
     return f"{root.rstrip('/')}/{inside}"
+
+
+def _below(root: str, paths: Sequence[str]) -> Sequence[str]:
+    """The paths below a local root without their first folders, as many as are not there: root/x for root/data/x.
+
+    The paths as they are, where the first one isn't found that way either.
+    """
+    inside = [PurePosixPath(path).relative_to(root) for path in paths] if "://" not in root else []
+    for dropped in range(len(inside[0].parts) if inside else 0):
+        found = [str(Path(root, *path.parts[dropped:])) for path in inside]
+        if Path(found[0]).is_file():
+            return found
+    return paths
 
 
 def _matching(path: str) -> list[str]:
