@@ -81,7 +81,7 @@ def next_commands(answers: Answers) -> list[tuple[str, str]]:
 
 def _for_noise(answers: Answers, anneals: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """The best setting with other seeds, if none is repeated."""
-    best = next((setting for setting in answers.settings if setting.best), None)
+    best = next(_best_first(answers), None)
     if best is not None and answers.noise and all(noise.sd is None for noise in answers.noise):
         chosen = _words_of_best(anneals, best)
         yield "This measures the noise between seeds:", command(replaced(chosen, ["seed"], ["seed=1,2"]), multirun=True)
@@ -89,10 +89,9 @@ def _for_noise(answers: Answers, anneals: pd.DataFrame) -> Iterator[tuple[str, s
 
 def _beyond_the_levels(answers: Answers, anneals: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """The best setting with the next value of an axis that matters and whose best level is at the end of its levels."""
-    primary = [outcome.name for outcome in answers.primary]
     matter = {(e.outcome, e.term) for e in answers.effects if e.verdict == MATTERS}
     suggested: dict[str, tuple[str, str]] = {}
-    for best in (s for s in answers.settings if s.best and s.outcome in primary and s.gain > 0):
+    for best in (s for s in _best_first(answers) if s.gain > 0):
         levels = dict(best.settings)
         for axis in (a for a in answers.axes if a.name in STRETCHED and a.numeric and a.levels[0] > 0):
             if (best.outcome, axis.name) not in matter or axis.name in suggested or axis.moves_with:
@@ -116,7 +115,7 @@ def _whole(value: float) -> float:
 
 def _for_control(answers: Answers, anneals: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """The best setting with its matched control, if no anneal has one."""
-    best = next((setting for setting in answers.settings if setting.best), None)
+    best = next(_best_first(answers), None)
     if best is not None and not any(gain.against == "constant" for gain in answers.gains):
         chosen = replaced(_words_of_best(anneals, best), ["controls"], ["controls=[constant]"])
         why = (
@@ -138,6 +137,13 @@ def _predicted(answers: Answers, anneals: pd.DataFrame) -> Iterator[tuple[str, s
             gained = amount(outcome, outcome.sign * p.value, (p.high - p.low) / 2)
             why = f"Between the settings that were run, a gain of {gained} in {words(outcome)} is expected of:"
             yield why, command(suggested_words(anneals, answers.axes, dict(p.settings)))
+
+
+def _best_first(answers: Answers) -> Iterator[SettingGain]:
+    """The best setting of each primary outcome and checkpoint, the first outcome's first, and of these the best."""
+    for outcome in answers.primary:
+        best = [s for s in answers.settings if s.best and s.outcome == outcome.name]
+        yield from sorted(best, key=lambda setting: -setting.gain)
 
 
 def _words_of_best(anneals: pd.DataFrame, best: SettingGain) -> list[str]:
