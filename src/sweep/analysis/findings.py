@@ -17,7 +17,7 @@ from sweep.analysis.gains import BETTER, WORSE, Gain
 from sweep.analysis.outcomes import Outcome
 from sweep.analysis.ranking_findings import ranking_sentences
 from sweep.analysis.settings import SettingGain, settings_text
-from sweep.analysis.wording import amount, capital, words
+from sweep.analysis.wording import amount, capital, listed, number, unit, words
 from sweep.planning.commands import command, key_of, override, replaced, words_of
 
 MOST_SUGGESTED = 3
@@ -60,8 +60,8 @@ def findings(answers: Answers) -> dict[str, list[str]]:
         OTHERS: _law_errors(answers),
         RUNS: _runs(answers),
     }
-    listed = {question: list(answer) for question, answer in sentences.items()}
-    return {question: answer for question, answer in listed.items() if answer}
+    answered = {question: list(answer) for question, answer in sentences.items()}
+    return {question: answer for question, answer in answered.items() if answer}
 
 
 def next_commands(answers: Answers) -> list[tuple[str, str]]:
@@ -271,7 +271,9 @@ def _mattering(answers: Answers) -> Iterator[str]:
                 f" largest share is that of {effects[0].term}, {effects[0].share_percent:.1f} %."
             )
             continue
-        matter = [f"{e.term.replace(':', ' × ')} ({e.share_percent:.1f} %)" for e in effects if e.verdict == MATTERS]
+        matter = [
+            f"{e.term.replace(':', ' × ')} ({_percent(e.share_percent)})" for e in effects if e.verdict == MATTERS
+        ]
         yield (
             f"{name}: {', '.join(matter) or 'nothing'} {'are' if len(matter) > 1 else 'is'} above the noise"
             f" floor. Equal settings differ by {amount(outcome, noise.sd)} from seed to seed (standard deviation,"
@@ -282,6 +284,10 @@ def _mattering(answers: Answers) -> Iterator[str]:
                 f"{name}: {', '.join(unsure)} can't be judged. The effect is more than noise, but the drawn"
                 " values in another order may explain as much. More settings would decide it."
             )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1f} %" if share >= 0.1 else "under 0.1 %"
 
 
 def _not_separable(answers: Answers) -> Iterator[str]:
@@ -297,20 +303,35 @@ def _not_separable(answers: Answers) -> Iterator[str]:
 
 
 def _best(answers: Answers) -> Iterator[str]:
+    """For each outcome the best setting of each checkpoint; checkpoints with the same one share a sentence."""
     for outcome in answers.primary:
+        of_setting: dict[str, list[SettingGain]] = {}
         for best in (s for s in answers.settings if s.best and s.outcome == outcome.name):
-            group = [s for s in answers.settings
-                     if (s.outcome, s.checkpoint_digest) == (best.outcome, best.checkpoint_digest)]  # fmt: skip
-            half = None if best.low is None else best.gain - best.low
-            where = settings_text(best.settings) or "its only setting"
-            text = f"{capital(words(outcome))}, {best.checkpoint}: the best is {where}, which gains"
-            text += f" {amount(outcome, best.gain, half)}."
-            if best.apart is not None and len(group) > 1:
-                alike = sum(setting.apart is False for setting in group) - 1
-                text += f" {alike} of {len(group) - 1} other settings can't be told apart from it"
-                cheapest = next(setting for setting in group if setting.cheapest)
-                text += "." if cheapest.best or not alike else f"; the cheapest is {settings_text(cheapest.settings)}."
-            yield text
+            of_setting.setdefault(settings_text(best.settings) or "the only setting", []).append(best)
+        for where, bests in of_setting.items():
+            names = listed([best.checkpoint for best in bests], MOST_NAMED)
+            text = f"{capital(words(outcome))}, {names}: the best is {where}, which gains {_gained(outcome, bests)}."
+            yield f"{text} {_alike(answers, bests[0])}".strip() if len(bests) == 1 else text
+
+
+def _gained(outcome: Outcome, bests: Sequence[SettingGain]) -> str:
+    """What these settings gained, as a range if they are several."""
+    most = max(bests, key=lambda best: best.gain)
+    text = amount(outcome, most.gain, None if most.low is None else most.gain - most.low)
+    if len(bests) == 1:
+        return text
+    return f"{number(unit(outcome)[0] * min(best.gain for best in bests))} to {text}"
+
+
+def _alike(answers: Answers, best: SettingGain) -> str:
+    """How many other settings of its checkpoint can't be told from the best one."""
+    group = [s for s in answers.settings if (s.outcome, s.checkpoint_digest) == (best.outcome, best.checkpoint_digest)]
+    if best.apart is None or len(group) == 1:
+        return ""
+    alike = sum(setting.apart is False for setting in group) - 1
+    cheapest = next(setting for setting in group if setting.cheapest)
+    end = "" if cheapest.best or not alike else f"; the cheapest is {settings_text(cheapest.settings)}"
+    return f"{alike} of {len(group) - 1} other settings can't be told apart from it{end}."
 
 
 def _checkpoints(answers: Answers) -> Iterator[str]:

@@ -15,6 +15,8 @@ from sweep.analysis.ranking_findings import FEWEST_PAIRS, recommended
 from sweep.analysis.settings import SettingGain, settings_text
 from sweep.analysis.wording import amount, count, duration, level_unit, listed, number, unit, words
 
+LEAST_SHARE = 1.0
+"""Percentage of the variance from which an effect is named after the largest one."""
 MUCH_LESS = 0.95
 """A setting is cheaper if it needs less than this part of the tokens."""
 
@@ -153,9 +155,10 @@ def _choices(answers: Answers, lead: Outcome) -> Iterator[str]:
         largest = f"the largest share of the variance is that of {_term(effects[0].term)}, {_share(effects[0])}"
         yield f"No setting was run with two seeds, so no choice can be said to matter; {largest}."
     if matter:
-        first, others = matter[0], [_term(e.term) for e in matter[1:]]
+        rest = [effect for effect in matter[1:] if effect.share_percent >= LEAST_SHARE]
+        first, others = matter[0], [_term(e.term) for e in rest]
         text = f"What matters is {_term(first.term)}, with {_share(first)} of the variance of the gain"
-        yield f"{text}; {listed(others)} {_matters(matter[1:])}." if others else f"{text}."
+        yield f"{text}; {listed(others)} {_matters(rest)}." if others else f"{text}."
     if alone := [_term(e.term) for e in under if ":" not in e.term]:
         yield f"No effect of {listed(alone)} is above the noise between seeds."
 

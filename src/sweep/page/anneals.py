@@ -17,6 +17,7 @@ from sweep.analysis.outcomes import Outcome
 from sweep.analysis.settings import SettingGain
 from sweep.analysis.wording import amount, capital, count, duration, unit, words
 from sweep.page.charts import Chart, Point, Series
+from sweep.page.svg import MOST_LABEL
 
 STEPS, SHAPE, CHECKPOINT = "anneal.steps", "anneal.shape", "checkpoint"
 PEAKS = ("anneal.peak_lr", "anneal.peak_scale")
@@ -48,28 +49,38 @@ def settings(answers: Answers) -> list[Chart]:
     charts = []
     for outcome in leading_first(answers):
         own = sorted((s for s in answers.settings if s.outcome == outcome.name), key=lambda s: -s.gain)
-        several = len({s.checkpoint for s in own}) > 1
+        shown = own[:MOST_SETTINGS]
+        labels, heading = _setting_labels(shown)
         groups: dict[str, list[Point]] = {"the best": [], "not told from the best": [], "less": []}
-        order = []
-        for setting in own[:MOST_SETTINGS]:
-            label = settings_text(setting.settings).replace("anneal.", "")
-            at = f"{setting.checkpoint} {label}".strip() if several or not label else label
-            order.append(at)
+        for setting, label in zip(shown, labels, strict=True):
             kind = "the best" if setting.best else "less" if setting.apart else "not told from the best"
-            groups[kind].append(_setting_point(at, outcome, setting))
-        left_out = len(own) - MOST_SETTINGS
-        title = f"{capital(words(outcome))}{f' (the best {MOST_SETTINGS} of {len(own)})' if left_out > 0 else ''}"
+            groups[kind].append(_setting_point(label, outcome, setting))
+        some = f", the best {len(shown)} of {len(own)}" if len(shown) < len(own) else ""
         charts.append(
             Chart(
-                title=title,
-                at="setting",
+                title=f"{capital(words(outcome))}{some}",
+                at=heading,
                 value=gain_label(outcome),
                 series=[Series(name, points, quiet=name == "less") for name, points in groups.items() if points],
                 horizontal=True,
-                order=order,
+                order=labels,
             )
         )
     return charts
+
+
+def _setting_labels(shown: Sequence[SettingGain]) -> tuple[list[str], str]:
+    """A label for each setting, and what the labels are; axes are named there alone if there is no room."""
+    several = len({s.checkpoint for s in shown}) > 1
+    full = [settings_text(s.settings).replace("anneal.", "") for s in shown]
+    full = [
+        f"{s.checkpoint} {text}".strip() if several or not text else text for s, text in zip(shown, full, strict=True)
+    ]
+    if all(len(label) <= MOST_LABEL for label in full):
+        return full, "setting"
+    names = ["checkpoint"] * several + [name.removeprefix("anneal.") for name, _ in shown[0].settings]
+    rows = [[s.checkpoint] * several + [settings_text([pair]).partition("=")[2] for pair in s.settings] for s in shown]
+    return [", ".join(row) for row in rows], ", ".join(names)
 
 
 def arms(answers: Answers) -> list[Chart]:
@@ -99,23 +110,33 @@ def arms(answers: Answers) -> list[Chart]:
 
 
 def cost(answers: Answers) -> list[Chart]:
-    """Gain against seconds of annealing; a line joins the settings that no cheaper setting beats."""
+    """Gain against seconds of annealing: stairs join the settings that no cheaper setting of their checkpoint beats.
+
+    The other settings are drawn if there is one checkpoint.
+    """
     charts = []
     for outcome in leading_first(answers):
         timed = [s for s in answers.settings if s.outcome == outcome.name and s.seconds > 0]
         timed.sort(key=lambda s: s.seconds)
+        names = [name for name in _checkpoint_order(answers) if any(s.checkpoint == name for s in timed)]
         series = []
-        for checkpoint in list(dict.fromkeys(s.checkpoint for s in timed))[:MOST_SERIES]:
+        for checkpoint in names[:MOST_SERIES]:
             own = [s for s in timed if s.checkpoint == checkpoint]
-            series.append(Series(checkpoint, [_setting_point(s.seconds, outcome, s) for s in own]))
             gains = np.maximum.accumulate([s.gain for s in own])
             frontier = [s for s, most in zip(own, gains, strict=True) if s.gain == most]
-            if len(frontier) > 1:
-                points = [Point(s.seconds, unit(outcome)[0] * s.gain) for s in frontier]
-                series.append(Series(f"best so far, {checkpoint}", points, "steps", quiet=True))
+            name = checkpoint if len(names) > 1 else "none cheaper is better"
+            series.append(Series(name, [_setting_point(s.seconds, outcome, s) for s in frontier], "stairs"))
+            others = [_setting_point(s.seconds, outcome, s) for s in own if s not in frontier]
+            if others and len(names) == 1:
+                series.append(Series("other settings", others, quiet=True))
         if series:
             charts.append(_chart(outcome, "seconds of annealing, on the machine of the run", series, log=True))
     return charts
+
+
+def _checkpoint_order(answers: Answers) -> list[str]:
+    """The names of the checkpoints by the tokens that they have seen, then those without an outcome that is shown."""
+    return list(dict.fromkeys([s.checkpoint for s in answers.checkpoints] + [s.checkpoint for s in answers.settings]))
 
 
 def by_axis(runs: pd.DataFrame, varying: Sequence[Axis], outcome: str, noise: Noise | None) -> list[Chart]:
@@ -183,6 +204,8 @@ def _lines(answers: Answers, x: str, hues: Sequence[str]) -> list[Chart]:
             [*(h for h in varying if h != CHECKPOINT), x]
         )
         groups = list(means.groupby(varying, sort=False)) if varying else [((), means)]
+        if CHECKPOINT in varying:
+            groups.sort(key=lambda group: _checkpoint_order(answers).index(group[0][varying.index(CHECKPOINT)]))
         series = []
         for labels, group in groups:
             name = ", ".join(_level(hue, label) for hue, label in zip(varying, labels, strict=True))

@@ -26,7 +26,8 @@ class Series:
     name: str
     points: Sequence[Point]
     form: str = "points"
-    """`points`, `line` (points that a line joins), `curve` (a line without markers), `steps`, `band` (a line in its
+    """`points`, `line` (points that a line joins), `curve` (a line without markers), `stairs`,
+    `steps` (stairs without markers), `band` (a line in its
     interval) or `bars` (from 0)."""
     quiet: bool = False
     """Whether it is drawn in grey, as what others are compared with."""

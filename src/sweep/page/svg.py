@@ -15,9 +15,9 @@ from sweep.page.charts import Chart, Picture, Point, Series
 from sweep.page.scales import Scale, category_scale, number_scale, short
 
 WIDTH, HEIGHT, ROW = 460, 300, 22
-RIGHT, BOTTOM, LINE, LETTER = 16, 44, 16, 6.1
+RIGHT, BOTTOM, LINE, LETTER = 16, 44, 16, 6.4
 """Pixels: margins, a line of text, and about the width of a letter."""
-MOST_LABEL = 30
+MOST_LABEL = 28
 """Letters of a category's label."""
 NEAR, APART = 4.0, 7.0
 """Points nearer than the first are drawn as far apart as the second, in pixels."""
@@ -133,12 +133,14 @@ def _axes(frame: Frame) -> Iterator[str]:
         grid, text = f"M0 0H{wide:.0f}", f'x="-6" y="4" text-anchor="end">{_text(_cut(label))}'
         yield _tick("ty", f"{frame.left:.0f},{place:.1f}", grid, text)
     yield f'</g><path class="axis" fill="none" d="M{frame.left:.0f} {frame.top:.0f}v{high:.0f}h{wide:.0f}"/>'
-    bottom, side = (chart.value, chart.at) if chart.horizontal else (chart.at, chart.value)
-    middle, under = frame.left + wide / 2, frame.bottom + 34
-    yield f'<text x="{middle:.0f}" y="{under:.0f}" text-anchor="middle">{_text(bottom)}</text>'
-    if not chart.horizontal:
-        turned = f'transform="translate(11,{frame.top + high / 2:.0f}) rotate(-90)"'
-        yield f'<text {turned} text-anchor="middle">{_text(side)}</text>'
+    under, middle = f"{frame.bottom + 34:.0f}", frame.left + wide / 2
+    if chart.horizontal:
+        yield f'<text x="0" y="{under}">{_text(chart.at)}</text>'
+        yield f'<text x="{frame.right:.0f}" y="{under}" text-anchor="end">{_text(chart.value)}</text>'
+        return
+    yield f'<text x="{middle:.0f}" y="{under}" text-anchor="middle">{_text(chart.at)}</text>'
+    turned = f'transform="translate(11,{frame.top + high / 2:.0f}) rotate(-90)"'
+    yield f'<text {turned} text-anchor="middle">{_text(chart.value)}</text>'
 
 
 def _tick(kind: str, place: str, grid: str, text: str) -> str:
@@ -177,8 +179,8 @@ def _series(frame: Frame) -> Iterator[str]:
         places = [frame.place(p.at, p.value, aside[place, i]) for i, p in enumerate(series.points)]
         if series.form == "band":
             yield _band(frame, series)
-        if series.form in ("line", "curve", "band", "steps") and len(places) > 1:
-            yield f'<polyline class="line" points="{_joined(places, steps=series.form == "steps")}"/>'
+        if series.form in ("line", "curve", "band", "steps", "stairs") and len(places) > 1:
+            yield f'<polyline class="line" points="{_joined(places, steps=series.form in ("steps", "stairs"))}"/>'
         for point, at in zip(series.points, places, strict=True):
             yield _point(frame, series, place, point, at)
         yield "</g>"
