@@ -238,7 +238,7 @@ def _asides(frame: Frame) -> dict[tuple[int, int], float]:
         (frame.at.pixel(point.at), s, i)
         for s, series in enumerate(frame.chart.series)
         for i, point in enumerate(series.points)
-        if forms[s] in ("points", "line")
+        if forms[s] in ("points", "line", "stairs")
     )
     aside = {(s, i): 0.0 for s, series in enumerate(frame.chart.series) for i in range(len(series.points))}
     start = 0
