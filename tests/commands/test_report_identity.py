@@ -76,11 +76,12 @@ def test_another_content_under_the_same_name_is_another_checkpoint_and_no_seed(t
 
 
 def test_an_outcome_that_only_a_control_has_is_no_figure_of_anneals(tmp_path: Path) -> None:
-    """Two anneals scored on held-out text alone, and an untrained run scored on tasks alone."""
+    """Five anneals scored on held-out text alone, and an untrained run scored on tasks alone."""
     from tests import journals
 
     of_all = journals._scores
-    for arm, steps, is_heldout in (("decay", 20, True), ("decay", 40, True), ("none", 0, False)):
+    anneals = [("decay", steps, True) for steps in (10, 20, 40, 80, 160)]
+    for arm, steps, is_heldout in (*anneals, ("none", 0, False)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
                 journals,
@@ -89,7 +90,7 @@ def test_an_outcome_that_only_a_control_has_is_no_figure_of_anneals(tmp_path: Pa
             )
             write_run(tmp_path / "r", gain=0.1, arm=arm, **{"anneal.steps": steps})
     figures = report_figures(answered(tmp_path / "r"), {})
-    assert "gain_by_steps" in figures and "frontier" in figures
+    assert [chart.title for chart in figures["gain_by_steps"].charts] == ["Held-out loss"]
 
 
 def test_one_checkpoint_has_one_name_and_one_place_in_the_order(tmp_path: Path) -> None:
