@@ -19,7 +19,7 @@ CONFIRM ?=
 .PHONY: help install sweep test test-fast lint check format bench ui report mlflow-server clean clean-runs $(STUDIES)
 
 help:
-	@echo "make sweep        anneal the embedded model for $(STEPS) steps, score before and after, show the table"
+	@echo "make sweep        anneal the embedded model for $(STEPS) steps and at a constant rate, score before and after, show the table"
 	@echo "make test         all tests;   make test-fast  those of a few seconds each, which need no Slurm and no browser"
 	@echo "make ui           the MLflow UI with all outcomes"
 	@echo "make report       what the sweep $(SWEEP) says: page, figures, tables (SWEEP=… for another)"
@@ -38,7 +38,7 @@ install: .venv/installed
 	@touch $@
 
 sweep: install
-	@$(PY) -m sweep -m anneal.steps=$(STEPS)
+	@$(PY) -m sweep -m anneal.steps=$(STEPS) 'controls=[constant]'
 
 $(STUDIES): sweep-%: install
 	@$(PY) -m sweep experiment=$*

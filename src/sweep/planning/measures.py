@@ -84,7 +84,8 @@ def leading(parameters: Iterable[int | None]) -> tuple[str, str]:
 
     Bits per byte leads if it has to for one of them.
     """
-    return (MEAN, BITS) if all(number is not None and number >= TELLS_FROM for number in parameters) else (BITS, MEAN)
+    smallest = min((0 if number is None else number for number in parameters), default=0)
+    return (MEAN, BITS) if smallest >= TELLS_FROM else (BITS, MEAN)
 
 
 def why_leading(parameters: Iterable[int | None], tasks: int) -> str:
