@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from sweep.checkpoints import export_folder, import_folder, load_model, read_config
 from sweep.data.tokenizer import trained_tokenizer
@@ -46,34 +46,40 @@ def pack(chains: list[Chain]) -> Pack:
     return assemble(requests, token_trees(chains, [number // 3 for number in range(10)]), token_budget=150)
 
 
-@torch.inference_mode()
-def one_by_one(model: Any, chains: list[Chain]) -> list[float]:
-    """The log-probability of each chain by a forward pass of its own."""
-    sums = []
-    for chain in chains:
-        ids = torch.from_numpy(chain.tokens.astype(np.int64))
-        log_probability = model(ids[None, :-1]).logits[0, -chain.num_scored :].double().log_softmax(-1)
-        sums.append(float(log_probability[range(chain.num_scored), ids[-chain.num_scored :]].sum()))
-    return sums
+def by_lm_eval(model: Any, chains: list[Chain]) -> tuple[list[float], list[bool]]:
+    """Log-probability of each chain, and whether its tokens are the likeliest, by lm-eval's HFLM."""
+    pytest.importorskip("accelerate", reason="lm-eval's HFLM needs accelerate (lm-eval[hf])")
+    from lm_eval.models.huggingface import HFLM
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained_tokenizer(["a text"], vocab_size=300), eos_token="<|endoftext|>"
+    )
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=4, max_length=1024, device="cpu")
+    cut = [len(chain.tokens) - chain.num_scored for chain in chains]
+    pairs = [(chain.tokens[:at].tolist(), chain.tokens[at:].tolist()) for at, chain in zip(cut, chains, strict=True)]
+    requests = [((str(number), ""), *pair) for number, pair in enumerate(pairs)]
+    answers = theirs._loglikelihood_tokens(requests, disable_tqdm=True)
+    return [answer[0] for answer in answers], [answer[1] for answer in answers]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_trees_and_plain_texts_are_scored_as_each_text_alone(family: str, chains: list[Chain], pack: Pack) -> None:
+def test_trees_and_plain_texts_are_scored_as_by_lm_eval(family: str, chains: list[Chain], pack: Pack) -> None:
     model = tiny(family)
-    expected = one_by_one(model, chains)
+    expected, likeliest = by_lm_eval(model, chains)
     decoder = Decoder(model)
     assert decoder.trees
-    assert np.abs(likelihoods(decoder, pack).log_probability - expected).max() < 1e-4
-    decoder.trees = False
-    assert np.abs(likelihoods(decoder, pack).log_probability - expected).max() < 1e-4
+    for decoder.trees in (True, False):
+        answers = likelihoods(decoder, pack)
+        assert np.abs(answers.log_probability - expected).max() < 1e-4
+        assert answers.greedy is not None and answers.greedy.tolist() == likeliest
 
 
 def test_a_model_that_takes_no_trees_is_scored_text_by_text(
     chains: list[Chain], pack: Pack, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    model = tiny("bloom", n_head=4, hidden_size=32, seq_length=1024)  # its positions are biases of its own
-    expected = one_by_one(model, chains)
+    model = tiny("bloom", n_head=4, seq_length=1024)  # its positions are biases of its own
+    expected, _ = by_lm_eval(model, chains)
     answers = likelihoods(model, pack)
     assert np.abs(answers.log_probability - expected).max() < 1e-4
     assert "scoring bloom text by text" in caplog.text

@@ -14,7 +14,7 @@ from olmo.config import TrainConfig
 from tokenizers import Tokenizer
 
 from sweep.checkpoints.examine import check_finite
-from sweep.checkpoints.huggingface import NoEqual, architecture, config_json, from_native, to_native
+from sweep.checkpoints.huggingface import NoEqual, architecture, config_json, from_native, is_hf_olmo, to_native
 from sweep.checkpoints.olmo import load_model, write_position
 from sweep.checkpoints.tensors import read_pt, reading, save_file, write_tensors
 from sweep.domain.errors import Refusal
@@ -41,7 +41,7 @@ def import_folder(snapshot: Path, into: Path, *, training: Mapping[str, Any], st
     weights = _read_weights(snapshot)
     if (own := config_json_of(config)) is not None:
         weights = of_transformers(own).imported(weights)
-    elif "d_model" in hub_config:
+    elif is_hf_olmo(hub_config):
         weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
     else:
         weights = from_native(weights, config.model)

@@ -101,6 +101,11 @@ class NoEqual(Refusal):
     """A config.json of which ai2-olmo makes no model."""
 
 
+def is_hf_olmo(config_json: Mapping[str, Any]) -> bool:
+    """Whether config.json holds the fields of ai2-olmo's `ModelConfig`; some other models have a `d_model`, too."""
+    return "d_model" in config_json and config_json.get("model_type", "hf_olmo") in ("olmo", "hf_olmo")
+
+
 def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of ai2-olmo's `ModelConfig` for a Hub folder's config.json; NoEqual if OLMo has no such architecture.
 
@@ -109,7 +114,7 @@ def architecture(config_json: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(config_json, Mapping):
         raise Refusal("config.json is not a JSON object")
-    if "d_model" in config_json:
+    if is_hf_olmo(config_json):
         names = {field.name for field in fields(ModelConfig)} - {"init_device", "precision"}
         return {name: value for name, value in config_json.items() if name in names}
     kind = config_json.get("model_type", "none")

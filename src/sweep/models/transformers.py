@@ -27,6 +27,8 @@ LEFT_OUT = ("auto_map", "attn_implementation", "_attn_implementation", "dtype", 
 """Keys of config.json that name code, a kernel or a data type: the model is transformers' own, in fp32."""
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 """Keys of config.json that only a mixture of experts has."""
+LENGTHS = ("max_position_embeddings", "seq_length", "max_seq_len", "n_positions")
+"""What config.json calls the longest input, by family."""
 NOWHERE = torch.device("meta")
 
 
@@ -186,7 +188,7 @@ def sizes(config_json: Mapping[str, Any]) -> dict[str, Any]:
         "d_model": "hidden_size",
         "n_heads": "num_attention_heads",
         "n_layers": "num_hidden_layers",
-        "max_sequence_length": "max_position_embeddings",
+        "max_sequence_length": next((name for name in LENGTHS if hasattr(config, name)), LENGTHS[0]),
         "vocab_size": "vocab_size",
     }
     found = {name: getattr(config, theirs, None) for name, theirs in names.items()}
