@@ -33,7 +33,7 @@ def shoot_report(sweep: str) -> None:
     """The report's page as it opens, and some of its pictures."""
     subprocess.run([sys.executable, "-m", "sweep", "report", sweep], check=True)
     page = Path("multirun", sweep, "report", "report.html").absolute()
-    shoot(page.as_uri(), "report-page", 1100, 560)
+    shoot(page.as_uri(), "report-page", 1100, 720)
     text = page.read_text()
     wanted = "settings-0|effects-0|frontier-0|arms-0|peaks-0|laws-0"
     charts = re.findall(rf'<svg class="chart" id="figure-(?:{wanted})".*?</svg>', text, re.DOTALL)

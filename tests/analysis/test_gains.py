@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sweep.analysis.comparisons import matched_controls
+from sweep.analysis.comparisons import _settings, matched_controls
 from sweep.analysis.factors import varying_axes
 from sweep.analysis.gains import Comparison, bootstrap, gain, mcnemar, with_document_test
 from sweep.analysis.gaussian_process import fit_surface, importances
@@ -160,3 +160,10 @@ def test_a_forest_gives_an_inert_axis_little() -> None:
     runs["y"] = 2.0 * runs["a"] + runs["b"] + 0.1 * rng.normal(size=200)
     found = {i.axis: i.total_percent for i in importances(runs, varying_axes(runs, ["a", "b", "c"]), "y", "y")}
     assert found["a"] > found["b"] > 10 > found["c"]
+
+
+def test_runs_without_a_choice_that_others_have_are_a_setting_of_their_own() -> None:
+    """Sweeps of before and after a choice was added are reported together: the older runs have NaN there."""
+    runs = pd.DataFrame({"seed": [0, 1, 0], "anneal.kind": [np.nan, np.nan, "new"], "anneal.steps": [1, 1, 1]})
+    first, repeated, other = _settings(runs, list(runs))
+    assert first == repeated != other

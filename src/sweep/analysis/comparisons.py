@@ -85,7 +85,8 @@ def all_gains(
 def _settings(runs: pd.DataFrame, choices: Sequence[str]) -> pd.Series:
     """The setting of each run: all its choices but the seed."""
     names = [name for name in choices if name != "seed" and runs[name].nunique(dropna=False) > 1]
-    return runs[names].astype(str).agg(" ".join, axis=1) if names else pd.Series("", index=runs.index)
+    rows = runs[names].itertuples(index=False, name=None)  # a choice that some runs lack is NaN, which is no text
+    return pd.Series([repr(row) for row in rows] if names else "", index=runs.index)
 
 
 def _best_first(trained: pd.DataFrame, primary: Sequence[Outcome]) -> pd.DataFrame:

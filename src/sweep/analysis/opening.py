@@ -85,8 +85,8 @@ def _gain(answers: Answers, lead: Outcome, best: SettingGain) -> str:
     ]
     better, worse = (sum(g.verdict == verdict for g in of_outcome) for verdict in (BETTER, WORSE))
     does = ("lowers" if lead.sign < 0 else "raises") if best.gain >= 0 else ("raises" if lead.sign < 0 else "lowers")
-    change = f"{does} the {words(lead)} by {amount(lead, abs(best.gain), half)}{basis}"
-    values = f"from {start} to {end} {level_unit(lead)}".rstrip()
+    change = f"{does} the {words(lead)} by {_by(lead, abs(best.gain), half)}{basis}"
+    values = f"from {start} to {end} {'' if _names_its_unit(lead) else level_unit(lead)}".rstrip()
     where = f"{best.checkpoint}{_setting(best, ' with ')}"
     what = "settings" if any(g.seeds > 1 for g in of_outcome) else "anneals"
     counts = f"{better} of {len(of_outcome)} {what} are better than their checkpoint, and {worse} worse."
@@ -95,6 +95,16 @@ def _gain(answers: Answers, lead: Outcome, best: SettingGain) -> str:
     if worse > better:
         return f"Annealing does harm: even the best anneal, {where}, {change}, {values}. {counts}"
     return f"No anneal is surely better than its checkpoint: the best, {where}, {change}, {values}. {counts}"
+
+
+def _by(outcome: Outcome, change: float, half: float | None) -> str:
+    """The change, with its unit if the outcome's name is not that of its unit."""
+    text = amount(outcome, change, half)
+    return text.removesuffix(f" {unit(outcome)[1]}") if _names_its_unit(outcome) else text
+
+
+def _names_its_unit(outcome: Outcome) -> bool:
+    return bool(unit(outcome)[1]) and unit(outcome)[1] in words(outcome)
 
 
 def _interval(answers: Answers, lead: Outcome, best: SettingGain) -> tuple[float | None, float | None, str]:
