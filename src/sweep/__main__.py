@@ -20,6 +20,7 @@ COMMANDS = {
     "server": "run a shared MLflow server on PostgreSQL",
     "space": "show what the store holds, and free disk space",
     "export": "write an annealed model as a Hugging Face folder",
+    "heldout": "make the held-out text of a model from files of text or tokens",
     "harness": "run lm-eval's own command line on a checkpoint",
 }
 """Module in `sweep.commands` -> its line in `sweep --help`."""

@@ -119,7 +119,7 @@ def test_endings_tell_text_from_memmaps_and_what_is_neither_is_refused():
     assert [is_text(p) for p in ("a.jsonl", "a.json.gz", "a.txt", "a.npy", "a", "https://x/a.npy")] == [True] * 3 + [
         False
     ] * 3
-    for path in ("a.parquet", "a.jsonl.zst", "a.npy.gz", "a.json"):
+    for path in ("a.arrow", "a.jsonl.zst", "a.npy.gz", "a.json"):
         with pytest.raises(ValueError, match="is neither a memmap nor one of"):
             is_text(path)
 

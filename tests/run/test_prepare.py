@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 from olmo.config import InstanceFilterConfig
 from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from sweep.config import RunConfig
+from sweep.data import read_heldout
 from sweep.data.heldout import write_heldout
 from sweep.domain.errors import Refusal
 from sweep.run.checkpoint_folder import CheckpointFolder
@@ -92,6 +96,28 @@ def test_heldout_documents_of_another_tokenizer_are_refused(
     (folder / "heldout_bytes.npy").write_bytes(b"")
     with pytest.raises(Refusal, match=r"data\.heldout=.*heldout_bytes\.npy is cut"):
         prepare(store, configured(source, f"data.heldout={folder}"), "run", ALONE, Memory())
+
+
+def test_files_become_held_out_documents_and_those_that_train_are_told(
+    store: Store, source: CheckpointFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model has 64 tokens, so that a tokenizer of as many words reads its data."""
+    words = [f"w{n}" for n in range(64)]
+    plain = Tokenizer(WordLevel({word: n for n, word in enumerate(words)}, unk_token="w0"))
+    plain.pre_tokenizer = WhitespaceSplit()
+    plain.save(str(tmp_path / "words.json"))
+    trained = np.fromfile(source.config.data.paths[0], dtype=np.uint16)
+    seen, unseen = (" ".join(words[n] for n in tokens) for tokens in (trained[:16], range(63, 40, -1)))
+    for name, texts in {"both": [seen, unseen], "clean": [unseen, "w9 w8"]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    every = ("data.position=fresh", "anneal.steps=100", f"data.tokenizer={tmp_path / 'words.json'}")
+    for name in ("both", "clean"):
+        config = configured(source, *every, f"data.heldout={tmp_path / name[:3]}*.jsonl")
+        scoring = prepare(store, config, "run", ALONE, Memory()).scoring
+        assert scoring.heldout is not None and len(read_heldout(scoring.heldout).bytes) == 2
+        told = "data.heldout: 1 of 2 held-out documents share 13 words in a row with the anneal's data (all instances"
+        assert (told in caplog.text) == (name == "both")
+        caplog.clear()
 
 
 @pytest.mark.parametrize("content", [b"", b"words", b"{}"])

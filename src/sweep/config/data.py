@@ -44,7 +44,8 @@ class Data:
     dtype: Literal["uint16", "uint32"] | None
     """Of the memmaps; None: as the checkpoint's configuration says."""
     heldout: PathText | None
-    """Folder with held-out documents; None: those of the embedded corpus, and none for other checkpoints."""
+    """Held-out documents: a folder, as `sweep heldout` writes it, or files of text or tokens (`*` allowed); None: those
+    of the embedded corpus, and none for other checkpoints."""
     tokenizer: PathText | None
     """A `tokenizer.json`; None: the checkpoint's own."""
 

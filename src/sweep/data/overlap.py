@@ -54,6 +54,29 @@ class Index:
         return _has(words, self._runs), _has(words, self._wholes)
 
 
+class Shared:
+    """Which of some texts share a run of words with others, which are looked at one after another."""
+
+    def __init__(self, texts: Sequence[str], *, run: int, shortest: int) -> None:
+        """`run` words in a row count, and the whole of a text that has `shortest` to `run` - 1 words."""
+        numbers: defaultdict[bytes, int] = defaultdict(itertools.count().__next__)
+        words = _numbered(texts, numbers)
+        self._numbers = dict(numbers)
+        self._known = {run: _hashes(words, run)}
+        for length in range(shortest, run):
+            whole, owners = _hashes(_of_length(words, length), length)
+            self._known[length] = whole, np.flatnonzero(words.lengths == length)[owners]
+        self.texts = np.zeros(len(texts), dtype=bool)
+        """(texts,) whether each shares words with what was looked at so far."""
+
+    def look_at(self, others: Iterable[str]) -> None:
+        """Mark the texts that share words with some of `others`."""
+        words = _numbered(others, _OrUnknown(self._numbers))
+        for length, (known, owners) in self._known.items():
+            if len(known):
+                self.texts[owners[np.isin(known, _hashes(words, length)[0])]] = True
+
+
 class _OrUnknown(dict[bytes, int]):
     """Numbers of words, `_UNKNOWN` for words that have none."""
 

@@ -1,6 +1,7 @@
 """The user's own text as token ids in OLMo's memmap format: documents end to end, each followed by eos.
 
-One document is a line of JSON lines (its field `text`, as Dolma has it) or a whole `.txt` file. Documents that share
+One document is a line of JSON lines (its field `text`, as Dolma has it), a row of Parquet (its column `text`), or a
+whole `.txt` file. Documents that share
 text with an item that a task may score are left out.
 """
 
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from sweep.data.overlap import Index
@@ -24,8 +27,9 @@ from sweep.domain.text_rules import TextRules
 from sweep.system.json_lines import numbered_lines, opened, parsed, unzipping
 
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json.gz")
-TEXT = (*JSON_LINES, ".txt", ".txt.gz")
-UNREAD = (".json", ".gz", ".zst", ".parquet", ".arrow", ".csv", ".tsv", ".bz2", ".xz", ".zip")
+PARQUET = ".parquet"
+TEXT = (*JSON_LINES, ".txt", ".txt.gz", PARQUET)
+UNREAD = (".json", ".gz", ".zst", ".arrow", ".csv", ".tsv", ".bz2", ".xz", ".zip")
 """Endings of files that are neither text that is read nor a memmap."""
 FORMAT = 1
 """To be raised when the same text would be written in another way."""
@@ -54,6 +58,10 @@ def documents(files: Sequence[Path], progress: Callable[[int], None] = lambda si
     `progress` gets the bytes read, compressed as they are on disk.
     """
     for path in files:
+        if path.name.endswith(PARQUET):
+            yield from _parquet_texts(path)
+            progress(path.stat().st_size)
+            continue
         with path.open("rb") as raw:
             file = opened(path, raw)
             if path.name.endswith(JSON_LINES):
@@ -134,6 +142,19 @@ def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _parquet_texts(path: Path) -> Iterator[str]:
+    """The strings of a Parquet file's column `text`; ValueError naming the file if it has none, or is damaged."""
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=["text"]):
+                for text in batch.column("text").to_pylist() if batch.num_columns else [None]:
+                    if not isinstance(text, str):
+                        raise ValueError(f"{path} has no string in each row of a column `text`")
+                    yield text
+    except pa.ArrowException as error:
+        raise ValueError(f"{path} is no whole Parquet file: {error}") from error
 
 
 def _text(path: Path, number: int, line: bytes) -> str:

@@ -21,8 +21,8 @@ from sweep.checkpoints import (
     read_position,
     z_loss,
 )
-from sweep.config import Anneal, Compute, Data, Model, RunConfig, Tasks
-from sweep.data import InstanceFilter, read_heldout
+from sweep.config import Anneal, Compute, Data, Model, RunConfig
+from sweep.data import InstanceFilter
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
 from sweep.domain.errors import Refusal
@@ -36,6 +36,7 @@ from sweep.run.builds import builds
 from sweep.run.checkpoint import open_checkpoint
 from sweep.run.checkpoint_folder import CheckpointChoice, CheckpointFolder, of_first_rank
 from sweep.run.embedded import embedded_checkpoint
+from sweep.run.heldout import check_heldout, heldout_folder, tell_shared
 from sweep.run.memory import Memory
 from sweep.run.prefix import Training, loading_device
 from sweep.run.score import Scoring, check_tasks
@@ -85,7 +86,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks, memory: Me
     _check_model(config, checkpoint)
     plan = make_plan(config, read_position(checkpoint.folder, checkpoint.config))
     tokenizer = _tokenizer(store, config.data, checkpoint)
-    scoring = _scoring(tokenizer, config.tasks, config.data, checkpoint, scoring_numerics(store, compute, device))
+    scoring = _scoring(store, config, tokenizer, checkpoint, scoring_numerics(store, compute, device))
     prepared = functools.partial(
         Prepared, choice=choice, checkpoint=checkpoint, plan=plan, scoring=scoring, device=device
     )
@@ -97,6 +98,8 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks, memory: Me
     ranks.share(plan.batch_size)
     read = functools.partial(read_data, store, config.data, checkpoint, plan, seed=config.seed, tokenizer=tokenizer)
     data = _after_first(ranks, read)
+    if ranks.leads and config.data.heldout and scoring.heldout and config.tasks.heldout:
+        tell_shared(store, scoring.heldout, data, tokenizer.file, updates=len(plan.learning_rates))
     setup = AnnealSetup(
         checkpoint=checkpoint,
         anneal=config.anneal,
@@ -294,43 +297,26 @@ def _tokenizer(store: Store, data: Data, checkpoint: CheckpointFolder) -> ModelT
 
 
 def _scoring(
-    tokenizer: ModelTokenizer, tasks: Tasks, data: Data, checkpoint: CheckpointFolder, numerics: list[str]
+    store: Store, config: RunConfig, tokenizer: ModelTokenizer, checkpoint: CheckpointFolder, numerics: list[str]
 ) -> Scoring:
-    """How checkpoints are scored; Refusal if held-out documents are asked for and missing."""
-    heldout = Path(data.heldout) if data.heldout else tokenizer.file.parent
-    has_heldout = (heldout / "heldout.npy").is_file()
-    if not has_heldout and data.heldout is not None:
-        raise Refusal(f"data.heldout={data.heldout}: there is no heldout.npy in it")
-    if not has_heldout and tasks.heldout and not tasks.metrics:
+    """How checkpoints are scored; Refusal if held-out documents alone are scored, and there are none."""
+    tasks, heldout = config.tasks, heldout_folder(store, config.data, tokenizer, checkpoint.config)
+    if heldout is not None and tasks.heldout:
+        check_heldout(heldout, config.data, checkpoint.config)
+    if heldout is None and tasks.heldout and not tasks.metrics:
         raise Refusal(
             f"tasks={tasks.name} scores held-out documents alone, and data.heldout=null: "
             f"there is no heldout.npy beside {tokenizer.file}"
         )
-    if has_heldout and tasks.heldout:
-        _check_heldout(heldout, data, checkpoint)
     return Scoring(
         tasks=tasks,
         tokenizer=tokenizer.file,
         rules=tokenizer.rules,
         max_length=checkpoint.config.model.max_sequence_length,
-        heldout=heldout if has_heldout else None,
+        heldout=heldout,
         numerics=numerics[0],
         others=tuple(numerics[1:]),
     )
-
-
-def _check_heldout(folder: Path, data: Data, checkpoint: CheckpointFolder) -> None:
-    """Refusal if the held-out documents are damaged, or of another tokenizer."""
-    model = checkpoint.config.model
-    try:
-        tokens = read_heldout(folder).tokens
-    except (OSError, ValueError) as error:
-        raise Refusal(f"data.heldout={data.heldout}: {error}") from error
-    if len(tokens) and int(tokens.max()) >= (rows := model.embedding_size or model.vocab_size):
-        raise Refusal(
-            f"data.heldout={data.heldout}: {folder / 'heldout.npy'} holds token id {tokens.max()} at token "
-            f"{int(tokens.argmax())}, and the model has {rows}: it was made by another tokenizer"
-        )
 
 
 def scoring_numerics(store: Store, compute: Compute, device: torch.device) -> list[str]:

@@ -275,7 +275,7 @@ def task_digests(scoring: Scoring) -> dict[str, str]:
 def _made_of(scoring: Scoring, name: str) -> str:
     if name == evaluate.HELDOUT:
         assert scoring.heldout is not None
-        return digest(*(file_digest(f) for f in sorted(scoring.heldout.glob("heldout*.npy"))), scoring.tasks.limit)
+        return digest(*(file_digest(f) for f in data.heldout_files(scoring.heldout)), scoring.tasks.limit)
     return evaluate.protocol(scoring.tasks.tasks()[name])
 
 

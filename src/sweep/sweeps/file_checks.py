@@ -33,7 +33,7 @@ def _read(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> I
     if tasks.include is not None:
         yield "tasks.include", tasks.include, "folder"
     if data.heldout is not None and tasks.heldout:
-        yield "data.heldout", data.heldout, "folder"
+        yield "data.heldout", data.heldout, "folder" if Path(data.heldout).is_dir() else "some"
     for key, path in patterns(data, anneal):
         yield key, path, "some"
     if anneal.steps and data.root is not None:
