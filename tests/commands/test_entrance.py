@@ -17,7 +17,7 @@ from sweep.commands.main import CONF
 from tests.doors import sweep
 
 HEAVY = {"torch", "olmo", "mlflow", "lm_eval", "transformers"}
-SHARED = {"__init__", "command_line", "harness_model", "main"}
+SHARED = {"__init__", "command_line", "harness_model", "main", "report_table"}
 """Modules of `sweep.commands` that are no command of their own: `main` is Hydra's."""
 OF_SWEEPS = ("status", "report", "sync")
 
