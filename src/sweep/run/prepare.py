@@ -98,8 +98,7 @@ def prepare(store: Store, config: RunConfig, name: str, ranks: Ranks, memory: Me
     ranks.share(plan.batch_size)
     read = functools.partial(read_data, store, config.data, checkpoint, plan, seed=config.seed, tokenizer=tokenizer)
     data = _after_first(ranks, read)
-    if ranks.leads and config.data.heldout and scoring.heldout and config.tasks.heldout:
-        tell_shared(store, scoring.heldout, data, tokenizer.file, updates=len(plan.learning_rates))
+    _tell_shared(store, config, scoring, data, plan, ranks)
     setup = AnnealSetup(
         checkpoint=checkpoint,
         anneal=config.anneal,
@@ -289,6 +288,14 @@ def _check_model(config: RunConfig, checkpoint: CheckpointFolder) -> None:
             f"model.architecture of {chosen.name} makes blocks of {blocks:,} parameters in all, and the "
             f"checkpoint has {actual:,}: it is another model; model.architecture=null asks for none"
         )
+
+
+def _tell_shared(
+    store: Store, config: RunConfig, scoring: Scoring, data: TrainingData, plan: Plan, ranks: Ranks
+) -> None:
+    """Warn if held-out documents of a person's own train."""
+    if ranks.leads and config.data.heldout and scoring.heldout and config.tasks.heldout:
+        tell_shared(store, scoring.heldout, data, scoring.tokenizer, updates=len(plan.learning_rates))
 
 
 def _tokenizer(store: Store, data: Data, checkpoint: CheckpointFolder) -> ModelTokenizer:
