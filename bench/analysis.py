@@ -26,7 +26,7 @@ from tests.journals import params  # noqa: E402
 
 from sweep.commands.report import report_sweeps  # noqa: E402
 from sweep.evaluate.record_files import SCHEMA, write_records  # noqa: E402
-from sweep.sweeps.outcomes import read_outcomes  # noqa: E402
+from sweep.sweeps.outcome_table import read_outcomes  # noqa: E402
 
 DESIGNS = {"1 axis": ((4,), 0), "2 axes": ((4, 3), 0), "2 axes, 2 settings missing": ((4, 3), 2)}
 DESIGNS |= {"3 axes": ((3, 3, 2), 0), "3 axes, 4 settings missing": ((3, 3, 2), 4), "4 axes": ((3, 2, 2, 2), 0)}

@@ -39,7 +39,8 @@ from sweep.planning.names import run_identity, run_key
 from sweep.run.memory import Memory
 from sweep.sweeps.closing import close
 from sweep.sweeps.one_run import do
-from sweep.sweeps.outcomes import frame, read_outcomes, readable
+from sweep.sweeps.outcome_table import read_outcomes
+from sweep.sweeps.outcomes import frame, readable
 from sweep.sweeps.paired_documents import paired_documents, without_records
 from sweep.sweeps.run_folders import expected_folder
 from sweep.tracking import FILE, read

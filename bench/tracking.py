@@ -29,7 +29,7 @@ from sweep.checkpoints import fresh_state
 from sweep.commands.main import CONF
 from sweep.domain.records import to_json
 from sweep.run.embedded import embedded_config
-from sweep.sweeps.outcomes import read_outcomes
+from sweep.sweeps.outcome_table import read_outcomes
 from sweep.sweeps.points import typed
 from sweep.tracking import Journal, mlflow_values, read
 from sweep.tracking.mlflow_server import Address, mlflow_server

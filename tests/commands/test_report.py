@@ -16,7 +16,8 @@ from sweep.analysis.answers import answer
 from sweep.analysis.findings import findings
 from sweep.analysis.opening import Opening
 from sweep.commands.report import main
-from sweep.sweeps.outcomes import frame, read_outcomes
+from sweep.sweeps.outcome_table import read_outcomes
+from sweep.sweeps.outcomes import frame
 from sweep.sweeps.paired_documents import paired_documents
 from sweep.tracking.opening import keep_opening, opening_note
 from tests.browser import chromium

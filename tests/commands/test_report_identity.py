@@ -10,7 +10,8 @@ import pytest
 
 from sweep.analysis.answers import Answers, answer
 from sweep.page.figures import report_figures
-from sweep.sweeps.outcomes import PARAM, digest_axes, frame, read_outcomes
+from sweep.sweeps.outcome_table import PARAM, read_outcomes
+from sweep.sweeps.outcomes import digest_axes, frame
 from sweep.sweeps.paired_documents import paired_documents
 from tests.journals import TASKS, write_run
 

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from sweep.analysis.outcomes import Outcome
-from sweep.sweeps.outcomes import frame, read_outcomes
+from sweep.sweeps.outcome_table import read_outcomes
+from sweep.sweeps.outcomes import frame
 from sweep.sweeps.paired_documents import paired_documents, without_records
 from sweep.sweeps.run_folders import damage_to_mend, is_finished
 from sweep.system.store import Store, verified

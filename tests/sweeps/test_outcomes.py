@@ -9,7 +9,8 @@ import pytest
 
 from sweep.domain.errors import Refusal
 from sweep.sweeps import outcomes
-from sweep.sweeps.outcomes import SUM, TABLE, frame, read_outcomes, readable
+from sweep.sweeps.outcome_table import SUM, TABLE, read_outcomes
+from sweep.sweeps.outcomes import frame, readable
 from sweep.sweeps.run_folders import sweep_folder
 from sweep.system.lease import run_lease
 from tests.damage import flipped

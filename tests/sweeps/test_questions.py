@@ -11,7 +11,8 @@ from sweep.commands.report import main
 from sweep.domain.digests import digest
 from sweep.planning.controls import Point
 from sweep.planning.names import run_key
-from sweep.sweeps.outcomes import PARAM, frame, read_outcomes
+from sweep.sweeps.outcome_table import PARAM, read_outcomes
+from sweep.sweeps.outcomes import frame
 from sweep.sweeps.questions import FOLDER, Question, Questions, parts, recorded_questions
 from tests.composing import composed
 from tests.journals import params, write_run

@@ -27,7 +27,8 @@ from sweep.planning.commands import command, override, words_of
 from sweep.planning.names import run_key
 from sweep.sweeps import points
 from sweep.sweeps.hydra_private import apply_overrides, loader_of
-from sweep.sweeps.outcomes import frame, read_outcomes
+from sweep.sweeps.outcome_table import read_outcomes
+from sweep.sweeps.outcomes import frame
 from sweep.sweeps.paired_documents import paired_documents
 from sweep.sweeps.points import typed
 from sweep.sweeps.repeating import options_of, overrides_of, plain, repeating

@@ -34,7 +34,8 @@ from sweep.page.html import Question, Report, Section, first_picture, page
 from sweep.page.plain import as_json, summary
 from sweep.page.svg import alone
 from sweep.sweeps.listing import listing
-from sweep.sweeps.outcomes import PARAM, digest_axes, frame, frames, read_outcomes, readable
+from sweep.sweeps.outcome_table import PARAM, read_outcomes
+from sweep.sweeps.outcomes import digest_axes, frame, frames, readable
 from sweep.sweeps.paired_documents import paired_documents, without_records
 from sweep.sweeps.questions import Part, parts, recorded_questions
 from sweep.sweeps.run_folders import MULTIRUN, sweep_folder

@@ -12,8 +12,9 @@ import pandas as pd
 from sweep.config.tasks import HELDOUT
 from sweep.domain.digests import digest
 from sweep.planning.names import label, told_apart
+from sweep.sweeps.outcome_table import PARAM
 
-PARAM, DIGESTS = "params/", "task_digests"
+DIGESTS = "task_digests"
 DECIDING = (f"{PARAM}tasks.", f"{PARAM}data.heldout", DIGESTS)
 """How the columns begin that say what a run asked."""
 
