@@ -25,12 +25,13 @@ class SlurmLauncher(PointsLauncher):
         """Submit the runs and wait for them; point -> why it is not done."""
         from sweep.launch.preflight import check_present
         from sweep.planning.job_requests import JobRequest
-        from sweep.sweeps.opening import announce, queued_run
+        from sweep.sweeps.opening import announce, undone
         from sweep.sweeps.slurm import Runs, Submitting
 
         check_present()
-        command = commander(self)
-        runs = Runs([queued_run(number, point, command) for number, point in enumerate(points)])
+        runs = Runs(undone(points, commander(self)))
+        if not runs.runs:
+            return {}
         todo = runs.todo()
         announce({runs.runs[i].folder: runs.runs[i].config for i in todo})
         if todo:
@@ -41,7 +42,7 @@ class SlurmLauncher(PointsLauncher):
             runs.log_detached()
             return {}
         runs.wait(poll_s=self.own["poll_s"], cancel=self.own["on_interrupt"] == "cancel")
-        return {i: SystemExit(failure) for i, failure in runs.failures().items()}
+        return {runs.runs[i].point: SystemExit(failure) for i, failure in runs.failures().items()}
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Any:
         """As any launcher of ours; refused where the sweeper would not wait for what it asks for."""

@@ -21,6 +21,7 @@ from sweep.planning.controls import Point
 from sweep.planning.job_requests import JobRequest
 from sweep.planning.names import run_key
 from sweep.sweeps.opening import queued_run
+from sweep.sweeps.run_folders import folder_of
 from sweep.sweeps.run_states import RunState
 from sweep.sweeps.slurm import Runs, Submitting
 from sweep.tracking import FILE
@@ -56,7 +57,13 @@ class Sweep:
     def launch(self, faults: list[str], updates: int = SHORT, first: int = 0, **changed: Any) -> Runs:
         """A job for each run, or as many as `workers` says."""
         points = [Point((), config := config_of(first + i), run_key(config)) for i in range(len(faults))]
-        runs = Runs([queued_run(number, point, lambda words: "") for number, point in enumerate(points)])
+        folders = [folder_of(point.config, point.key).absolute() for point in points]
+        runs = Runs(
+            [
+                queued_run(i, point, folder, lambda words: "")
+                for i, (point, folder) in enumerate(zip(points, folders, strict=True))
+            ]
+        )
         parameters = self.parameters | {k: v for k, v in changed.items() if k not in self.own}
         own = self.own | {k: v for k, v in changed.items() if k in self.own}
         chosen = JobRequest(

@@ -9,7 +9,6 @@ import pytest
 
 from sweep.planning.names import run_name
 from sweep.sweeps.closing_table import draw, row
-from sweep.tracking import Events
 from tests.composing import composed
 
 
@@ -17,24 +16,26 @@ def score(task: str, metric: str, value: float, stderr: float = 0.01) -> dict[st
     return {"task": task, "metric": metric, "value": value, "stderr": stderr}
 
 
-def read_as(scores: dict[str, list[dict[str, Any]]], outcome: dict[str, Any] | None = None) -> Events:
-    return Events(attempts=(), steps=(), redone=(), scores=scores, artifacts={}, outcome=outcome, damaged=())
+def read_as(scores: dict[str, list[dict[str, Any]]], status: str = "running") -> dict[str, Any]:
+    """A row of the table of outcomes."""
+    columns = {f"{when}/{s['metric']}/{s['task']}": s for when, listed in scores.items() for s in listed}
+    values = {column: s["value"] for column, s in columns.items()}
+    return values | {f"stderr/{column}": s["stderr"] for column, s in columns.items()} | {"status": status}
 
 
-def events(*whens: str) -> Events:
+def outcome(*whens: str) -> dict[str, Any]:
     """A finished run that moved the accuracy by 0.1, the bits per byte by -0.25 and the loss by -0.5."""
     values = {"before": (0.4, 2.0, 5.0), "after": (0.5, 1.75, 4.5), "delta": (0.1, -0.25, -0.5)}
     of = (("core8", "mean"), ("core8", "mean_bits_per_byte"), ("heldout", "loss"))
     scores = {w: [score(*name, value) for name, value in zip(of, values[w], strict=True)] for w in whens}
-    outcome = {"status": "finished", "result": {"cost": {"tokens": 96_000, "seconds": 7.0}}}
-    return read_as(scores, outcome)
+    return read_as(scores, "finished") | {"cost/tokens": 96_000, "cost/seconds": 7.0}
 
 
 def test_an_anneal_shows_what_it_did_beyond_its_constant_control() -> None:
     config = composed("anneal.steps=250")
     beyond = [score("core8", "mean", 0.02), score("core8", "mean_bits_per_byte", -0.125, 0.0025)]
     beyond += [score("heldout", "loss", -0.25)]
-    shown = row(config, run_name(config), events("before", "after", "delta"), beyond)
+    shown = row(config, run_name(config), outcome("before", "after", "delta"), beyond)
     assert {of: figures["vs constant"] for of, figures in shown.figures.items()} == {
         ("core8", "mean"): (0.02, 0.01),
         ("core8", "mean_bits_per_byte"): (-0.125, 0.0025),
@@ -57,20 +58,20 @@ def test_an_anneal_shows_what_it_did_beyond_its_constant_control() -> None:
 )
 def test_the_measure_that_can_tell_at_the_models_size_comes_first(parameters: int | None, first: str, why: str) -> None:
     config = composed("anneal.steps=250")
-    shown = row(config, run_name(config), events("before", "after", "delta"))
+    shown = row(config, run_name(config), outcome("before", "after", "delta"))
     text = draw("main", [replace(shown, parameters=parameters)])
     assert first in text and text.count("before") == 1 and why in text
 
 
 def test_without_a_constant_control_there_is_no_such_column() -> None:
     config = composed("anneal.steps=250")
-    assert "vs constant" not in draw("main", [row(config, run_name(config), events("before", "after", "delta"))])
+    assert "vs constant" not in draw("main", [row(config, run_name(config), outcome("before", "after", "delta"))])
 
 
 @pytest.mark.parametrize(("option", "named"), [("none", "none"), ("merge", "merge uniform last=4")])
 def test_an_arm_without_updates_is_named_by_what_it_is(option: str, named: str) -> None:
     config = composed(f"anneal={option}")
-    shown = row(config, run_name(config), events("before", "after"))
+    shown = row(config, run_name(config), outcome("before", "after"))
     assert (shown.checkpoint, shown.anneal) == ("tiny-s@2000", named)
     assert shown.figures["core8", "mean"]["delta"] is None, "nothing was done, so there is no difference to show"
 
@@ -83,19 +84,16 @@ def test_every_suite_of_a_union_has_its_mean_and_loss_alone_has_none() -> None:
     assert "mmlu accuracy after" in text and "bits per byte" not in text
     assert "held-out loss" not in text
     loss = composed("tasks=loss")
-    text = draw("main", [row(loss, run_name(loss), events("before", "after", "delta"))])
+    text = draw("main", [row(loss, run_name(loss), outcome("before", "after", "delta"))])
     assert "held-out loss before" in text and "bits per byte" not in text and "accuracy" not in text
 
 
-def test_a_run_without_an_outcome_says_whether_a_process_works_on_it() -> None:
+def test_a_run_that_is_not_finished_says_how_far_it_is() -> None:
     config = composed("anneal.steps=250")
-    begun = read_as({})
-    assert row(config, run_name(config), begun).state == "interrupted"
-    assert row(config, run_name(config), begun, is_running=True).state == "running"
     assert row(config, run_name(config), None).state == "not started"
-    assert "(interrupted)" in draw("main", [row(config, run_name(config), begun)])
+    assert "(interrupted)" in draw("main", [row(config, run_name(config), read_as({}, "interrupted"))])
 
 
 def test_a_name_is_plain_text_in_the_table() -> None:
     config = composed("anneal.steps=250")
-    assert "[red]x[/b]:smile:" in draw("[b]main", [row(config, "[red]x[/b]:smile: linear", events("after"))])
+    assert "[red]x[/b]:smile:" in draw("[b]main", [row(config, "[red]x[/b]:smile: linear", outcome("after"))])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweep.domain.errors import Refusal
-from sweep.sweeps import outcomes
+from sweep.sweeps import outcome_table
 from sweep.sweeps.outcome_table import SUM, TABLE, read_outcomes
 from sweep.sweeps.outcomes import frame, readable
 from sweep.sweeps.run_folders import sweep_folder
@@ -37,8 +37,8 @@ def test_a_row_a_run_with_params_scores_and_cost(sweep: Path) -> None:
 def test_journals_that_did_not_change_are_not_read_again(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read_outcomes([sweep])
     read: list[Path] = []
-    true = outcomes.read
-    monkeypatch.setattr(outcomes, "read", lambda folder, **how: read.append(folder) or true(folder, **how))
+    true = outcome_table.read
+    monkeypatch.setattr(outcome_table, "read", lambda folder, **how: read.append(folder) or true(folder, **how))
     assert read_outcomes([sweep]).equals(first) and read == []
     new = write_run(sweep, gain=0.03, **{"anneal.steps": 30})
     assert len(read_outcomes([sweep])) == 3 and read == [new]
@@ -89,7 +89,7 @@ def test_a_run_that_can_not_be_read_is_left_out_and_named(sweep: Path) -> None:
 
 def test_a_table_of_other_columns_is_made_anew(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = read_outcomes([sweep])
-    monkeypatch.setattr(outcomes, "REVISION", b"another")
+    monkeypatch.setattr(outcome_table, "REVISION", b"another")
     assert read_outcomes([sweep]).equals(first)
 
 

@@ -26,10 +26,12 @@ from sweep.planning.plan import planned_peak
 from sweep.planning.run_cost import RANKS, Forecast, forecast
 from sweep.planning.sweep_cost import Bill, bill
 from sweep.planning.sweep_disk import STATE_BYTES, Disk, disk
+from sweep.sweeps.done_runs import finished_runs
 from sweep.sweeps.hydra_settings import check_hydra, words_of
 from sweep.sweeps.override_errors import parsed, reading
 from sweep.sweeps.points import Composer, designed
-from sweep.sweeps.run_folders import folder_of, is_finished
+from sweep.sweeps.run_folders import folder_of
+from sweep.sweeps.text_table import aligned
 from sweep.system.disk import size_text
 
 EXAMPLES = """\
@@ -91,7 +93,9 @@ def lrs(configs: Sequence[RunConfig]) -> str:
 
 def preview(runs: Sequence[Point]) -> str:
     """What these runs will do and cost; those that are done in this folder are marked."""
-    done = {i for i, run in enumerate(runs) if is_finished(run.key, folder_of(run.config, run.key))}
+    folders = [folder_of(run.config, run.key) for run in runs]
+    finished = finished_runs(dict(zip(folders, (run.key for run in runs), strict=True)))
+    done = {i for i, folder in enumerate(folders) if folder in finished}
     return draw([forecast(run.config) for run in runs], done)
 
 
@@ -102,22 +106,9 @@ def draw(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> str:
         (name, *_figures(run), "done" if i in done else "")
         for i, (name, run) in enumerate(zip(names, forecasts, strict=True))
     ]
-    text = "\n".join((_counted(len(forecasts), "run"), *_table([("run", *COLUMNS, ""), *rows]), CAPTION, ""))
+    text = "\n".join((_counted(len(forecasts), "run"), *aligned([("run", *COLUMNS, ""), *rows], left=1), CAPTION, ""))
     left = [run.config for i, run in enumerate(forecasts) if i not in done]
     return text + "".join([*_model_lines(forecasts), *_sums(bill(forecasts, done)), _disk(disk(left))])
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Lines of aligned columns under a head, the first to the left and the others to the right.
-
-    Written out: rich takes a minute to draw 10,000 rows.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for number, (first, *others) in enumerate(rows):
-        cells = (text.rjust(width) for text, width in zip(others, widths[1:], strict=True))
-        yield "  ".join((first.ljust(widths[0]), *cells)).rstrip()
-        if number == 0:
-            yield "  ".join("─" * width for width in widths if width)
 
 
 def _figures(run: Forecast) -> Iterator[str]:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweep.config import RunConfig
+from sweep.config import RunConfig, Tasks
 from sweep.domain.records import to_json
 from sweep.planning.controls import Point, constant_of
-from sweep.planning.names import run_identity, run_names
-from sweep.sweeps.closing_table import draw, row
-from sweep.sweeps.run_folders import MULTIRUN, expected_folder, folder_of
+from sweep.planning.names import label, run_key, run_names
+from sweep.sweeps.closing_table import column, draw, measures, row
+from sweep.sweeps.run_folders import MULTIRUN, folder_of
 from sweep.system import ranks
-from sweep.system.lease import is_alive
 from sweep.system.store import store_at, verified
 from sweep.system.terminal import show
-from sweep.tracking import FILE, lost_lines, read
 from sweep.tracking.background import bring_up_to_date
 from sweep.tracking.place import mlflow_place
 
 log = logging.getLogger(__name__)
+
+Outcome = Mapping[str, Any]
+"""A run's row of the sweep's table of outcomes."""
+AFTER = "after/"
 
 
 def close(runs: Sequence[Point]) -> None:
@@ -32,44 +35,75 @@ def close(runs: Sequence[Point]) -> None:
     if ranks.rank() > 0:
         return
     try:
-        _close(runs)
+        _close({folder_of(run.config, run.key).absolute(): run.config for run in runs})
     except Exception as error:  # whatever it is, the runs are finished or not without it
         log.error("the table can't be shown (%s: %s); the same command shows it again", type(error).__name__, error)
 
 
-def _close(runs: Sequence[Point]) -> None:
+def _close(configs: Mapping[Path, RunConfig]) -> None:
     store_at(MULTIRUN).tidy()
-    multirun = MULTIRUN.absolute()
-    by_folder = {folder_of(run.config, run.key).absolute(): run.config for run in runs}
-    journals = {folder: read(folder, steps=False) for folder in by_folder if (folder / FILE).is_file()}
-    tracked = {folder.parent: by_folder[folder].tracking for folder in journals if by_folder[folder].tracking.enabled}
-    for folder, events in journals.items():
-        if events.lost:
-            log.warning("%s: %s", folder, lost_lines(events))
+    multirun, sweeps = MULTIRUN.absolute(), [*dict.fromkeys(folder.parent for folder in configs)]
+    of_sweeps = {sweep: _outcomes(sweep, _columns(config.tasks for config in configs.values())) for sweep in sweeps}
+    outcomes = {sweep / folder: outcome for sweep, rows in of_sweeps.items() for folder, outcome in rows.items()}
+    for folder in configs.keys() & outcomes.keys():
+        if lost := outcomes[folder]["lost"]:
+            log.warning("%s: %s", folder, lost)
+    tracked = {f.parent: c.tracking for f, c in configs.items() if c.tracking.enabled and f in outcomes}
     # a run may have ended while MLflow was away, or been killed before MLflow had its outcome
     for sweep, tracking in tracked.items():
         if not bring_up_to_date(sweep, mlflow_place(multirun, tracking.uri, tracking.experiment)):
             break  # each more would cost the same wait
-    rows = [
-        row(config, name, journals.get(folder), _beyond_control(config, folder, journals.get(folder)),
-            is_running=is_alive(folder))
-        for name, (folder, config) in zip(run_names(list(by_folder.values())), by_folder.items(), strict=True)
-    ]  # fmt: skip
-    sweeps = dict.fromkeys(run.config.name for run in runs)
-    show(draw(", ".join(sweeps), rows))
-    show("".join(f"runs      {multirun / name}\n" for name in sweeps))
+    constants = {
+        (folder.parent, outcome["run"]): folder for folder, outcome in outcomes.items() if _is_constant(outcome)
+    }
+    beyond = {folder: _beyond_control(folder, config, outcomes, constants) for folder, config in configs.items()}
+    names = zip(run_names([*configs.values()]), configs.items(), strict=True)
+    rows = [row(config, name, outcomes.get(folder), beyond[folder]) for name, (folder, config) in names]
+    show(draw(", ".join(sweep.name for sweep in sweeps), rows))
+    show("".join(f"runs      {sweep}\n" for sweep in sweeps))
     if tracked:
         show("compare   make ui   (or sweep ui)\n")
 
 
-def _beyond_control(config: RunConfig, folder: Path, events: Any) -> list[dict[str, Any]]:
+def _outcomes(sweep: Path, scores: Iterable[str]) -> dict[str, Outcome]:
+    """Name of a run's folder -> its outcome with these columns of scores, for all runs of a sweep that have begun."""
+    from sweep.sweeps.outcome_table import current_outcomes  # imports pyarrow
+
+    wanted = ("folder", "run", "status", "lost", "records", "params/arm", "cost/tokens", "cost/seconds", *scores)
+    table = current_outcomes(sweep)
+    return {row["folder"]: row for row in table.select([n for n in wanted if n in table.column_names]).to_pylist()}
+
+
+def _columns(chosen: Iterable[Tasks]) -> set[str]:
+    """The columns of the scores that the table shows, and of their standard errors."""
+    different = {id(tasks): tasks for tasks in chosen}.values()
+    columns = {
+        column(of, when, tasks.limit)
+        for tasks in different
+        for of in measures(tasks)
+        for when in ("before", "after", "delta")
+    }
+    return columns | {f"stderr/{name}" for name in columns}
+
+
+def _is_constant(outcome: Outcome) -> bool:
+    return outcome.get("params/arm") == '"constant"' and outcome["status"] == "finished"
+
+
+def _beyond_control(
+    folder: Path,
+    config: RunConfig,
+    outcomes: Mapping[Path, Outcome],
+    constants: Mapping[tuple[Path, str], Path],
+) -> list[dict[str, Any]]:
     """Scores of an anneal less those of its matched control, paired; [] if one of the two isn't finished."""
-    if events is None or config.anneal.arm != "decay":
+    outcome = outcomes.get(folder)
+    if not constants or outcome is None or outcome["status"] != "finished" or config.anneal.arm != "decay":
         return []
-    control = expected_folder(run_identity(constant_of(config))).absolute()
-    if not (control / FILE).is_file():
+    control = constants.get((folder.parent, run_key(constant_of(config))))
+    if control is None:
         return []
-    own, of_control = _records(folder, events), _records(control, read(control, steps=False))
+    own, of_control = (_records(f, outcomes[f], config.tasks.limit) for f in (folder, control))
     if not own or own.keys() != of_control.keys():
         return []
     from sweep.run.score import deltas
@@ -77,13 +111,9 @@ def _beyond_control(config: RunConfig, folder: Path, events: Any) -> list[dict[s
     return [to_json(score) for score in deltas(of_control, own, config.tasks)]
 
 
-def _records(folder: Path, events: Any) -> dict[str, Path]:
+def _records(folder: Path, outcome: Outcome, limit: int | None) -> dict[str, Path]:
     """Task -> the file of a finished run's last records, for the tasks whose file the store still has undamaged."""
-    if (events.outcome or {}).get("status") != "finished":
-        return {}
-    after = "records/after/"
-    files = {
-        name.removeprefix(after): folder / path for name, path in events.artifacts.items() if name.startswith(after)
-    }
-    sound = {name.removesuffix(".parquet"): verified(path) for name, path in files.items()}
+    after = {name: path for name, path in json.loads(outcome["records"]).items() if name.startswith(AFTER)}
+    ending = label("", limit)
+    sound = {n.removeprefix(AFTER).removesuffix(ending): verified(folder / path) for n, path in after.items()}
     return {task: file for task, file in sound.items() if file is not None}

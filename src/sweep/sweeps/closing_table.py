@@ -1,20 +1,17 @@
-"""The table at the end of a sweep: first its rows, from configurations and journals, then its text."""
+"""The table at the end of a sweep: first its rows, from configurations and outcomes, then its text."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from sweep.config import RunConfig, Tasks
 from sweep.config.tasks import ACCURACIES
 from sweep.domain.digits import with_error
 from sweep.planning.measures import BITS, MEAN, leading, why_leading
 from sweep.planning.names import label
+from sweep.sweeps.text_table import aligned
 
 LOSS = ("heldout", "loss")
 VERSUS = "vs constant"
@@ -34,7 +31,7 @@ class Row:
     checkpoint: str
     anneal: str
     state: str
-    """finished, failed, interrupted, running or not started."""
+    """finished, failed, interrupted, running, unreadable or not started."""
     parameters: int | None
     """Of the model; None: not known."""
     tasks: Tasks
@@ -44,61 +41,65 @@ class Row:
     seconds: float | None
 
 
-def row(
-    config: RunConfig,
-    name: str,
-    events: Any,
-    beyond: Iterable[Mapping[str, Any]] = (),
-    *,
-    is_running: bool = False,
-) -> Row:
-    """The row of a run under its name, from the events of its journal; None: it has no journal.
+def measures(tasks: Tasks) -> list[Measure]:
+    """What is shown of runs that are scored on these tasks."""
+    return [(suite, metric) for suite in tasks.suites for metric in (MEAN, BITS)] + [LOSS] * tasks.heldout
 
-    `beyond` are the scores of its difference to the matched control; `is_running`: a process works on the run.
+
+def column(of: Measure, when: str, limit: int | None) -> str:
+    """The score's column in the table of outcomes."""
+    return f"{when}/{of[1]}/{label(of[0], limit)}"
+
+
+def row(
+    config: RunConfig, name: str, outcome: Mapping[str, Any] | None, beyond: Iterable[Mapping[str, Any]] = ()
+) -> Row:
+    """The row of a run under its name, from its row in the table of outcomes; None: it has no journal.
+
+    `beyond` are the scores of its difference to the matched control.
     """
-    tasks = config.tasks
-    checkpoint, _, anneal = name.partition(" ")
-    scores = {**(events.scores if events else {}), VERSUS: list(beyond)}
-    outcome = (events.outcome if events else None) or {}
-    cost = (outcome.get("result") or {}).get("cost", {})
-    measures = [(suite, metric) for suite in tasks.suites for metric in (MEAN, BITS)] + [LOSS] * tasks.heldout
-    without_outcome = "running" if is_running else "interrupted" if events else "not started"
+    known, (checkpoint, _, anneal) = dict(outcome or {}), name.partition(" ")
+    for score in beyond:
+        columns = f"{VERSUS}/{score['metric']}/{score['task']}"
+        known |= {columns: score["value"], f"stderr/{columns}": score["stderr"]}
+    limit = config.tasks.limit
     return Row(
         checkpoint=checkpoint,
         anneal=anneal,
-        state=outcome.get("status", without_outcome),
+        state=known.get("status", "not started"),
         parameters=config.model.parameters,
-        tasks=tasks,
-        figures={
-            (of, metric): {when: _find(scores.get(when, ()), label(of, tasks.limit), metric) for when in WHENS}
-            for of, metric in measures
-        },
-        tokens=cost.get("tokens"),
-        seconds=cost.get("seconds"),
+        tasks=config.tasks,
+        figures={of: {when: _pair(known, column(of, when, limit)) for when in WHENS} for of in measures(config.tasks)},
+        tokens=known.get("cost/tokens"),
+        seconds=known.get("cost/seconds"),
     )
+
+
+def _pair(known: Mapping[str, Any], name: str) -> Pair | None:
+    return None if known.get(name) is None else (known[name], known[f"stderr/{name}"])
 
 
 def draw(title: str, rows: Sequence[Row]) -> str:
     """The table as text, as wide as its columns need."""
     compared = any(figures[VERSUS] for r in rows for figures in r.figures.values())
-    measures = _measures(rows)
-    table = Table(title=f"sweep {title}", title_justify="left", caption_justify="left")
-    table.add_column("checkpoint")
-    table.add_column("anneal")
-    columns = [column for of in measures for column in _columns(of, is_first=of == measures[0], compared=compared)]
-    for (of, when), heading in columns:
-        table.add_column(f"{_title(of, rows)} {when}" if heading else when, justify="right")
-    for name in ("tokens", "seconds"):
-        table.add_column(name, justify="right")
-    for r in rows:
-        cells = [_cell(r.figures.get(of, {}).get(when), of, rows, signed=when in SIGNED) for (of, when), _ in columns]
-        anneal = r.anneal if r.state == "finished" else f"{r.anneal} ({r.state})"
-        tokens = "–" if r.tokens is None else f"{r.tokens / 1e6:.2f}M" if r.tokens else "0"
-        table.add_row(r.checkpoint, anneal, *cells, tokens, "–" if r.seconds is None else f"{r.seconds:.0f}")
-    table.caption = "\n".join([*_explained(measures, rows), *([VERSUS_NOTE] if compared else [])])
-    text = io.StringIO()
-    Console(file=text, width=240, markup=False, emoji=False).print(table)  # names are plain text
-    return text.getvalue()
+    shown = _measures(rows)
+    columns = [column for of in shown for column in _columns(of, is_first=of == shown[0], compared=compared)]
+    headings = [f"{_title(of, rows)} {when}" if heading else when for (of, when), heading in columns]
+    scales = {of: _scale(of, rows) for of in shown}
+    lines = [("checkpoint", "anneal", *headings, "tokens", "seconds")]
+    lines += [tuple(_cells(r, [place for place, _ in columns], scales)) for r in rows]
+    explained = [*_explained(shown, rows), *([VERSUS_NOTE] if compared else [])]
+    return "\n".join((f"sweep {title}", *aligned(lines, left=2), *explained, ""))
+
+
+def _cells(r: Row, places: Iterable[tuple[Measure, str]], scales: Mapping[Measure, int]) -> Iterator[str]:
+    """The row's text for each column."""
+    yield r.checkpoint
+    yield r.anneal if r.state == "finished" else f"{r.anneal} ({r.state})"
+    for of, when in places:
+        yield _cell(r.figures.get(of, {}).get(when), scales[of], signed=when in SIGNED)
+    yield "–" if r.tokens is None else f"{r.tokens / 1e6:.2f}M" if r.tokens else "0"
+    yield "–" if r.seconds is None else f"{r.seconds:.0f}"
 
 
 def _measures(rows: Sequence[Row]) -> list[Measure]:
@@ -129,11 +130,12 @@ def _is_accuracy(suite: str, rows: Sequence[Row]) -> bool:
     return all(metric in ACCURACIES for metrics in chosen for metric in metrics)
 
 
-def _cell(pair: Pair | None, of: Measure, rows: Sequence[Row], *, signed: bool) -> str:
-    if pair is None:
-        return "–"
-    scale = 100 if of[1] == MEAN and _is_accuracy(of[0], rows) else 1
-    return with_error(scale * pair[0], scale * pair[1], signed=signed)
+def _scale(of: Measure, rows: Sequence[Row]) -> int:
+    return 100 if of[1] == MEAN and _is_accuracy(of[0], rows) else 1
+
+
+def _cell(pair: Pair | None, scale: int, *, signed: bool) -> str:
+    return "–" if pair is None else with_error(scale * pair[0], scale * pair[1], signed=signed)
 
 
 def _explained(measures: Sequence[Measure], rows: Sequence[Row]) -> list[str]:
@@ -148,10 +150,3 @@ def _explained(measures: Sequence[Measure], rows: Sequence[Row]) -> list[str]:
     if {BITS, MEAN} <= metrics:
         lines.append(why_leading([r.parameters for r in rows], max(len(r.tasks.metrics) for r in rows)))
     return lines
-
-
-def _find(scores: Iterable[Mapping[str, Any]], task: str, metric: str) -> Pair | None:
-    for score in scores:
-        if score["task"] == task and score["metric"] == metric:
-            return score["value"], score["stderr"]
-    return None

@@ -16,8 +16,9 @@ from sweep.planning.plan import preparation_s
 from sweep.planning.pretraining_schedule import pretraining_rates
 from sweep.planning.queue import taking_order
 from sweep.planning.sweep_disk import disk
+from sweep.sweeps.done_runs import finished_runs
 from sweep.sweeps.queue import Queue, QueuedRun
-from sweep.sweeps.run_folders import MULTIRUN, folder_of, is_finished
+from sweep.sweeps.run_folders import MULTIRUN, folder_of
 from sweep.system.builds import recorded
 from sweep.system.disk import check_room, check_writable
 from sweep.system.store import Store, store_at
@@ -31,19 +32,31 @@ log = logging.getLogger(__name__)
 def queued(points: Sequence[Point], command: Callable[[Sequence[str]], str]) -> Queue:
     """The queue of those of these points that are not done; `command` gives the command that repeats one."""
     began = time.time()
-    runs = [queued_run(number, point, command) for number, point in enumerate(points)]
-    todo = [run for run in runs if not is_finished(run.key, run.folder)]
+    todo = undone(points, command)
     return Queue(runs=tuple(todo[i] for i in taking_order([run.config for run in todo])), began=began)
 
 
-def queued_run(number: int, point: Point, command: Callable[[Sequence[str]], str]) -> QueuedRun:
+def undone(points: Sequence[Point], command: Callable[[Sequence[str]], str]) -> list[QueuedRun]:
+    """Those of these points that are not done, as workers get them; a line in the log counts the others."""
+    folders = [folder_of(point.config, point.key).absolute() for point in points]
+    done = finished_runs({folder: point.key for folder, point in zip(folders, points, strict=True)})
+    if done:
+        log.info("%s of %s runs are done already", f"{len(done):,}", f"{len(points):,}")
+    return [
+        queued_run(number, point, folder, command)
+        for number, (folder, point) in enumerate(zip(folders, points, strict=True))
+        if folder not in done
+    ]
+
+
+def queued_run(number: int, point: Point, folder: Path, command: Callable[[Sequence[str]], str]) -> QueuedRun:
     """A point as workers get it."""
     config = point.config
     return QueuedRun(
         point=number,
         config=config,
         key=point.key,
-        folder=folder_of(config, point.key).absolute(),
+        folder=folder,
         overrides=point.overrides,
         command=command(point.overrides),
     )

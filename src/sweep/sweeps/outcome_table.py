@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 TABLE, SUM = "outcomes.parquet", ".outcomes.json"
 """The table, and the file that holds its digest and its revision: a damaged table is never read."""
-REVISION = b"6"
+REVISION = b"7"
 """The version of the columns; a table with another one is made again."""
 CHUNK = 256
 """Journals that are held as Python objects at a time."""
@@ -91,10 +91,10 @@ def read_outcomes(sweeps: Sequence[Path]) -> pa.Table:
     """
     tables = []
     for sweep in sweeps:
-        table = _current(sweep)
+        table = current_outcomes(sweep)
         if not len(table):
             raise Refusal(f"{sweep} holds no run: a sweep's folder has RUN/{FILE} in it")
-        tables.append(_with_interrupted(sweep, table).append_column("sweep", pa.array([str(sweep)] * len(table))))
+        tables.append(table.append_column("sweep", pa.array([str(sweep)] * len(table))))
     return pa.concat_tables(tables, promote_options="default")
 
 
@@ -108,8 +108,12 @@ def _with_interrupted(sweep: Path, table: pa.Table) -> pa.Table:
     return table.set_column(table.schema.names.index("status"), "status", pa.array(true))
 
 
+def current_outcomes(sweep: Path) -> pa.Table:
+    """`read_outcomes` of one sweep without the column `sweep`, which may be empty; brings the file up to date."""
+    return _with_interrupted(sweep, _current(sweep)) if sweep.is_dir() else _table([])
+
+
 def _current(sweep: Path) -> pa.Table:
-    """The table of one sweep as its journals are now, with the file brought up to date."""
     stored = _stored(sweep / TABLE)
     versions = dict(_journals(sweep))
     rows = zip(*(stored[name].to_pylist() for name in ("folder", "size", "mtime_ns")), strict=True)
@@ -177,7 +181,7 @@ def _rows(sweep: Path, versions: Mapping[str, tuple[int, int]]) -> Iterator[dict
 def _row(events: Events) -> dict[str, Any]:
     """The columns of one run, with what was recorded before a failure."""
     if not events.attempts:
-        return {"status": UNREADABLE}
+        return {"status": UNREADABLE, "lost": lost_lines(events) if events.lost else None}
     last, outcome = events.attempts[-1], events.outcome
     params = params_of(last)
     row: dict[str, Any] = {"run": last["key"], "name": last["name"], "command": last["command"]}
