@@ -65,9 +65,9 @@ class PlannedSweeper(Sweeper):
         Each batch is validated before it is launched.
         """
         from sweep.planning.controls import expanded
+        from sweep.sweeps.asking import Questions
         from sweep.sweeps.override_errors import parsed
         from sweep.sweeps.points import designed
-        from sweep.sweeps.questions import Questions
 
         words = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
         overrides = parsed(self.hydra_context.config_loader, words)

@@ -11,9 +11,10 @@ from sweep.commands.report import main
 from sweep.domain.digests import digest
 from sweep.planning.controls import Point
 from sweep.planning.names import run_key
+from sweep.sweeps.asking import FOLDER, Questions
 from sweep.sweeps.outcome_table import PARAM, read_outcomes
 from sweep.sweeps.outcomes import frame
-from sweep.sweeps.questions import FOLDER, Question, Questions, parts, recorded_questions
+from sweep.sweeps.questions import Question, parts, recorded_questions
 from tests.composing import composed
 from tests.journals import params, write_run
 

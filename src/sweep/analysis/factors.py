@@ -12,12 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sweep.planning.designs import log_by_rule
+from sweep.planning.names import NOT_AXES
 
 Floats = NDArray[np.float64]
 MAX_LEVELS, FEW_LEVELS = 8, 3
 """A numeric axis with more levels than the first is continuous; one with no more than the second never is."""
-NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
-"""Choices that are noise, decide no number of a run, or name the arm itself (`keys.run_key` leaves the same out)."""
 SIZE = "model.parameters"
 """Named beside the axis `model`: what is said of the model may be an effect of its size."""
 OPTIONS = ("model", "data")

@@ -94,14 +94,14 @@ def lrs(configs: Sequence[RunConfig]) -> str:
 def preview(runs: Sequence[Point]) -> str:
     """What these runs will do and cost; those that are done in this folder are marked."""
     folders = [folder_of(run.config, run.key) for run in runs]
-    finished = finished_runs(dict(zip(folders, (run.key for run in runs), strict=True)))
+    finished = finished_runs(dict(zip(folders, (run.key for run in runs), strict=True)), renew=False)
     done = {i for i, folder in enumerate(folders) if folder in finished}
-    return draw([forecast(run.config) for run in runs], done)
+    return draw([forecast(run.config) for run in runs], done, [run.key for run in runs])
 
 
-def draw(forecasts: Sequence[Forecast], done: Collection[int] = ()) -> str:
+def draw(forecasts: Sequence[Forecast], done: Collection[int] = (), keys: Sequence[str] | None = None) -> str:
     """The runs as a table, then their models' sizes, then the sums; `done` has the indices of finished runs."""
-    names = run_names([run.config for run in forecasts])
+    names = run_names([run.config for run in forecasts], keys)
     rows = [
         (name, *_figures(run), "done" if i in done else "")
         for i, (name, run) in enumerate(zip(names, forecasts, strict=True))

@@ -16,6 +16,8 @@ FOLDER_CHARS = 20
 """Characters of a local checkpoint's folder name that a run's name shows: `step556000-unsharded` fits."""
 
 
+NOT_AXES = ("seed", "arm", "anneal", "anneal.save_interval", "anneal.keep", "compute.activation_checkpointing")
+"""Params that are noise, decide no number of a run, or name the arm itself; no axis is one of them."""
 KEY_CHARS = 8
 """Characters of a key, at least, that stand for it in a name."""
 
@@ -163,12 +165,12 @@ def _anneal_words(config: RunConfig) -> list[str]:
     return words
 
 
-def run_names(configs: Sequence[RunConfig]) -> list[str]:
-    """The names of these runs for people, each different from the others."""
+def run_names(configs: Sequence[RunConfig], keys: Sequence[str] | None = None) -> list[str]:
+    """The names of these runs for people, each different from the others; `keys` are their run keys, if known."""
     names = [run_name(config) for config in configs]
     if len(set(names)) == len(names):
         return names
-    keys = [run_key(config) for config in configs]
+    keys = keys or [run_key(config) for config in configs]
     return told_apart(names, [params(config) for config in configs], keys)
 
 

@@ -35,13 +35,14 @@ def close(runs: Sequence[Point]) -> None:
     if ranks.rank() > 0:
         return
     try:
-        _close({folder_of(run.config, run.key).absolute(): run.config for run in runs})
+        _close({folder_of(run.config, run.key).absolute(): run for run in runs})
     except Exception as error:  # whatever it is, the runs are finished or not without it
         log.error("the table can't be shown (%s: %s); the same command shows it again", type(error).__name__, error)
 
 
-def _close(configs: Mapping[Path, RunConfig]) -> None:
+def _close(runs: Mapping[Path, Point]) -> None:
     store_at(MULTIRUN).tidy()
+    configs = {folder: run.config for folder, run in runs.items()}
     multirun, sweeps = MULTIRUN.absolute(), [*dict.fromkeys(folder.parent for folder in configs)]
     of_sweeps = {sweep: _outcomes(sweep, _columns(config.tasks for config in configs.values())) for sweep in sweeps}
     outcomes = {sweep / folder: outcome for sweep, rows in of_sweeps.items() for folder, outcome in rows.items()}
@@ -57,7 +58,7 @@ def _close(configs: Mapping[Path, RunConfig]) -> None:
         (folder.parent, outcome["run"]): folder for folder, outcome in outcomes.items() if _is_constant(outcome)
     }
     beyond = {folder: _beyond_control(folder, config, outcomes, constants) for folder, config in configs.items()}
-    names = zip(run_names([*configs.values()]), configs.items(), strict=True)
+    names = zip(run_names([*configs.values()], [run.key for run in runs.values()]), configs.items(), strict=True)
     rows = [row(config, name, outcomes.get(folder), beyond[folder]) for name, (folder, config) in names]
     show(draw(", ".join(sweep.name for sweep in sweeps), rows))
     show("".join(f"runs      {sweep}\n" for sweep in sweeps))

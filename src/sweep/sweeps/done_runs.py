@@ -13,23 +13,24 @@ FEW = 50
 """So many journals are read sooner than the table."""
 
 
-def finished_runs(keys: Mapping[Path, str]) -> set[Path]:
+def finished_runs(keys: Mapping[Path, str], *, renew: bool) -> set[Path]:
     """Of these folders of runs, with their run keys, those whose run is finished, as `is_finished` says of each.
 
-    A journal that hasn't changed since it was read for the table, and was whole then, isn't read again.
+    A journal that hasn't changed since it was read for the table, and was whole then, isn't read again. The table is
+    brought up to date first if `renew`, and else nothing is written.
     """
-    known = {*_known(keys)} if len(keys) > FEW else set()
+    known = {*_known(keys, renew=renew)} if len(keys) > FEW else set()
     return {folder for folder, key in keys.items() if folder in known or is_finished(key, folder)}
 
 
-def _known(keys: Mapping[Path, str]) -> Iterator[Path]:
+def _known(keys: Mapping[Path, str], *, renew: bool) -> Iterator[Path]:
     """The folders whose run the tables know as finished, and of whose state and records nothing is damaged."""
     from sweep.sweeps.outcome_table import finished_journals  # its import takes longer than a few journals
 
     damaged = functools.cache(_damaged)
     for sweep in dict.fromkeys(folder.parent for folder in keys):
         states = store_at(sweep.absolute().parent).root / STATES
-        for known in finished_journals(sweep):
+        for known in finished_journals(sweep, renew=renew):
             folder = sweep / known.folder
             if keys.get(folder) != known.key or known.state in damaged(str(states)):
                 continue

@@ -66,15 +66,19 @@ class FinishedJournal:
     """Paths of the files of records, from the run's folder."""
 
 
-def finished_journals(sweep: Path) -> Iterator[FinishedJournal]:
-    """The finished runs of a sweep's table, as far as their journals haven't changed since; nothing is written."""
-    if not (sweep / TABLE).is_file():
+def finished_journals(sweep: Path, *, renew: bool) -> Iterator[FinishedJournal]:
+    """The finished runs of a sweep's table, as far as their journals haven't changed since.
+
+    The table is brought up to date first if `renew`, and else nothing is written.
+    """
+    if not (sweep.is_dir() if renew else (sweep / TABLE).is_file()):
         return
     names = ("folder", "run", "size", "mtime_ns", "damaged", "status", "final_state", "records")
-    stored, versions = _stored(sweep / TABLE), dict(_journals(sweep))
+    stored = _current(sweep) if renew else _stored(sweep / TABLE)
+    versions = None if renew else dict(_journals(sweep))
     rows = zip(*(stored[name].to_pylist() for name in names), strict=True)
     for folder, key, size, mtime_ns, damaged, status, state, records in rows:
-        if status == "finished" and damaged == 0 and versions.get(folder) == (size, mtime_ns):
+        if status == "finished" and damaged == 0 and (versions is None or versions.get(folder) == (size, mtime_ns)):
             paths = tuple(json.loads(records).values())
             yield FinishedJournal(folder=folder, key=key, state=state, records=paths)
 
@@ -141,7 +145,7 @@ def _stored(path: Path) -> pa.Table:
         return _table([])
     made_of = read_sealed(path.with_name(SUM), remedy="the table is made again from the journals")
     if made_of == {"sha256": hashlib.sha256(content).hexdigest(), "revision": REVISION.decode()}:
-        return pq.read_table(io.BytesIO(content))
+        return pq.ParquetFile(io.BytesIO(content)).read()
     log.info("%s is damaged, or of another version: made again from the journals", path)
     return _table([])
 
@@ -167,7 +171,7 @@ def _journals(sweep: Path) -> Iterator[tuple[str, tuple[int, int]]]:
         for entry in entries:
             if entry.is_dir():
                 with contextlib.suppress(FileNotFoundError):
-                    yield entry.name, files.version(Path(entry.path, FILE))
+                    yield entry.name, files.version(Path(f"{entry.path}/{FILE}"))
 
 
 def _rows(sweep: Path, versions: Mapping[str, tuple[int, int]]) -> Iterator[dict[str, Any]]:

@@ -9,27 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from sweep.analysis.comparisons import NOT_SHARED, WARMED
-from sweep.analysis.factors import NOT_AXES
-from sweep.config import params
 from sweep.domain.digests import digest
 from sweep.planning.commands import key_of
-from sweep.planning.controls import Point
-from sweep.sweeps.run_folders import MULTIRUN
-from sweep.system.files import write_durably
+from sweep.sweeps.asking import FOLDER, asks, is_below, varied
 
 log = logging.getLogger(__name__)
 
-FOLDER = ".questions"
-NO_QUESTION = ("name", "controls", "tracking", "hydra", "tasks", "experiment")
-"""Keys, and groups of keys, that no question asks about; NOT_AXES are others."""
 CONTROL_OPTIONS = ("anneal=none", "anneal=constant", "anneal=merge")
 
 
@@ -49,77 +41,6 @@ class Part:
 
     title: str
     rows: pd.DataFrame
-
-
-class Questions:
-    """What one command asks, in the folder of each sweep that its runs belong to."""
-
-    def __init__(self) -> None:
-        self._asked: dict[str, _Asked] = {}
-        """By the sweep's name."""
-
-    def record(self, batch: Sequence[Point]) -> None:
-        """Record what the command asks with these runs and those before; the record of those before is replaced."""
-        for name in dict.fromkeys(point.config.name for point in batch):
-            asked = self._asked.setdefault(name, _Asked(MULTIRUN / name / FOLDER))
-            asked.add([point for point in batch if point.config.name == name])
-
-
-class _Asked:
-    """What one command asks in one sweep."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._runs = folder, set[str]()
-        self._of_arms: dict[bool, _Varied] = {True: _Varied(), False: _Varied()}
-        """What the anneals vary, and what the other runs do, which counts if there is no anneal."""
-        self._own: Path | None = None
-        """The file that this command wrote."""
-
-    def add(self, batch: Iterable[Point]) -> None:
-        """Record these runs with those before."""
-        for point in batch:
-            self._runs.add(point.key)
-            self._of_arms[point.config.anneal.arm == "decay"].add(params(point.config))
-        varied = self._of_arms[self._of_arms[True].runs > 0]
-        if varied.runs < 2:
-            return
-        content = {"axes": list(varied.axes), "runs": sorted(self._runs)}
-        path = self._folder / f"{digest(content)}.json"
-        if path == self._own:
-            return
-        before, self._own = self._own, None
-        if not path.is_file():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_durably(path, json.dumps(content))
-            self._own = path
-        if before is not None:
-            before.unlink(missing_ok=True)
-
-
-class _Varied:
-    """Which params differ between runs that come one after another."""
-
-    def __init__(self) -> None:
-        self.runs = 0
-        self._first: Mapping[str, Any] = {}
-        self._names: dict[str, bool] = {}
-        """Param -> whether a run has another value than the first one."""
-
-    def add(self, chosen: Mapping[str, Any]) -> None:
-        """One more run."""
-        if not self.runs:
-            self._first = chosen
-        self.runs += 1
-        for name, value in chosen.items():
-            if not self._names.setdefault(name, False) and repr(value) != repr(self._first.get(name)):
-                self._names[name] = True
-        for name in self._first.keys() - chosen.keys():
-            self._names[name] = self._names[name] or self._first[name] is not None
-
-    @property
-    def axes(self) -> list[str]:
-        """Those that differ, without those that ask nothing."""
-        return [name for name, differs in self._names.items() if differs and _asks(name)]
 
 
 def recorded_questions(sweep: Path) -> list[Question]:
@@ -175,7 +96,7 @@ def _from_commands(runs: pd.DataFrame) -> list[Question]:
     for keys, group in anneals.groupby(anneals["command"].map(_keys), sort=False):
         axes = tuple(key for key in sorted(keys) if key in group and group[key].nunique(dropna=False) > 1)
         if axes:
-            follow = _varied(group[[name for name in group if _is_below(str(name), axes)]].to_dict("records"))
+            follow = varied(group[[name for name in group if is_below(str(name), axes)]].to_dict("records"))
             questions.append(Question(tuple(dict.fromkeys((*axes, *follow))), frozenset(group["run"])))
     return questions
 
@@ -187,7 +108,7 @@ def _keys(command: str | None) -> frozenset[str]:
     except ValueError:  # recorded before quotes were right
         words = (command or "").split()
     set_keys = (key_of(word) for word in words if "=" in word and word not in CONTROL_OPTIONS)
-    return frozenset(key for key in set_keys if _asks(key))
+    return frozenset(key for key in set_keys if asks(key))
 
 
 def _listed(runs: pd.DataFrame, question: Question) -> pd.Series:
@@ -200,12 +121,12 @@ def _members(runs: pd.DataFrame, names: Sequence[str], question: Question) -> pd
     if "arm" not in runs:
         return listed
     own = runs[listed & (runs["arm"] == "decay")]
-    fixed = [name for name in names if name in runs and _asks(name) and not _is_below(name, question.axes)]
+    fixed = [name for name in names if name in runs and asks(name) and not is_below(name, question.axes)]
     same = [name for name in fixed if runs[name].nunique(dropna=False) > 1]
     fits = {name: runs[name].map(repr).isin(set(own[name].map(repr))) for name in same}
     trained = _all(runs, [fits[name] for name in same])
     control = _all(runs, [fits[name] for name in same if name not in (*NOT_SHARED, *WARMED)])
-    untrained = _all(runs, [fits[name] for name in same if not _is_below(name, ("anneal", "data", "compute"))])
+    untrained = _all(runs, [fits[name] for name in same if not is_below(name, ("anneal", "data", "compute"))])
     for axis in (axis for axis in question.axes if axis in runs):
         if own[axis].map(_is_number).all():  # null among the levels would make them words
             trained &= runs[axis].map(_is_number)
@@ -214,24 +135,6 @@ def _members(runs: pd.DataFrame, names: Sequence[str], question: Question) -> pd
     for arm, fit in by_arm.items():
         fitting |= fit & (runs["arm"] == arm)
     return listed | (fitting if len(own) else False)
-
-
-def _varied(choices: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The params that differ between these runs, without those that ask nothing."""
-    varied = _Varied()
-    for chosen in choices:
-        varied.add(chosen)
-    return tuple(varied.axes)
-
-
-def _asks(name: str) -> bool:
-    """Whether the values of this param, or of this key, may be what a question is about."""
-    return name not in NOT_AXES and not _is_below(name, NO_QUESTION)
-
-
-def _is_below(name: str, groups: Sequence[str]) -> bool:
-    """Whether the name is one of the groups, or lies in one."""
-    return f"{name}.".startswith(tuple(f"{group}." for group in groups))
 
 
 def _is_number(value: object) -> bool:

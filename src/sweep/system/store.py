@@ -102,7 +102,7 @@ class Store:
         except FileNotFoundError:
             return set()
         set_aside = {name[1:].partition(".")[0] for name in names if name[:1] == "." and name.endswith(DAMAGED)}
-        lacking = {n for n in names if n[:1] != "." and not self.has(kind, n)}
+        lacking = {n for n in names if n[:1] != "." and not os.access(f"{folder}/{n}/{MANIFEST}", os.F_OK)}
         return lacking | {key for key in set_aside if not self.has(kind, key)}
 
     def digests(self, kind: str, key: str) -> dict[str, str]:
