@@ -23,6 +23,7 @@ from sweep.planning.controls import Point, expanded
 from sweep.planning.gpu_memory import FP32
 from sweep.planning.names import run_names
 from sweep.planning.plan import planned_peak
+from sweep.planning.queue import Turn, turns
 from sweep.planning.run_cost import RANKS, Forecast, forecast
 from sweep.planning.sweep_cost import Bill, bill
 from sweep.planning.sweep_disk import STATE_BYTES, Disk, disk
@@ -43,7 +44,10 @@ sweep preview model=olmo-7b anneal=olmo1 --lrs > rates.txt
 """
 UNKNOWN = "–"
 COLUMNS = ("steps", "current LR", "peak LR", "last LR", "tokens", "of seen", "FLOPs")
-CAPTION = "last LR: of the last step; of seen: share of the tokens that the checkpoint has seen; FLOPs: the anneal's"
+CAPTION = (
+    "last LR: of the last step; of seen: share of the tokens that the checkpoint has seen; FLOPs: the anneal's;\n"
+    "turn: the order in which workers take the runs; shares: the first run before it with the same anneal or trunk"
+)
 
 
 @refusals(explain)
@@ -102,13 +106,21 @@ def preview(runs: Sequence[Point]) -> str:
 def draw(forecasts: Sequence[Forecast], done: Collection[int] = (), keys: Sequence[str] | None = None) -> str:
     """The runs as a table, then their models' sizes, then the sums; `done` has the indices of finished runs."""
     names = run_names([run.config for run in forecasts], keys)
+    queue = turns([run.config for run in forecasts], done)
     rows = [
-        (name, *_figures(run), "done" if i in done else "")
+        (name, *_figures(run), *(_turn(queue[i]) if i in queue else ("done", "")))
         for i, (name, run) in enumerate(zip(names, forecasts, strict=True))
     ]
-    text = "\n".join((_counted(len(forecasts), "run"), *aligned([("run", *COLUMNS, ""), *rows], left=1), CAPTION, ""))
+    text = "\n".join(
+        (_counted(len(forecasts), "run"), *aligned([("run", *COLUMNS, "turn", "shares"), *rows], left=1), CAPTION, "")
+    )
     left = [run.config for i, run in enumerate(forecasts) if i not in done]
     return text + "".join([*_model_lines(forecasts), *_sums(bill(forecasts, done)), _disk(disk(left))])
+
+
+def _turn(turn: Turn) -> tuple[str, str]:
+    """When workers take the run, and with which run before it shares its work."""
+    return f"{turn.number:,}", "" if turn.shares is None else f"with {turn.shares:,}"
 
 
 def _figures(run: Forecast) -> Iterator[str]:

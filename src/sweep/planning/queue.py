@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from sweep.config import RunConfig
 from sweep.planning.plan import launch_order
-from sweep.planning.work_keys import SCHEDULE
+from sweep.planning.work_keys import SCHEDULE, WorkKeys
 
 
 def taking_order(configs: Sequence[RunConfig]) -> list[int]:
@@ -16,6 +17,28 @@ def taking_order(configs: Sequence[RunConfig]) -> list[int]:
     Runs of one checkpoint are neighbours, and runs that differ in their tasks alone follow each other.
     """
     return sorted(range(len(configs)), key=lambda i: (launch_order(configs[i]), _same_work(configs[i])))
+
+
+class Turn(NamedTuple):
+    """A run's place in the queue."""
+
+    number: int
+    """From 1."""
+    shares: int | None
+    """The first turn before it whose run makes an anneal, a trunk or an average that this one needs too."""
+
+
+def turns(configs: Sequence[RunConfig], done: Collection[int] = ()) -> dict[int, Turn]:
+    """Index -> turn of each run that is not done; `done` has the indices of the others."""
+    keys, left = WorkKeys(), [i for i in range(len(configs)) if i not in done]
+    first: dict[str, int] = {}
+    queue = {}
+    for number, place in enumerate(taking_order([configs[i] for i in left]), 1):
+        work = keys.shared(configs[left[place]])
+        queue[left[place]] = Turn(number, min((first[name] for name in work if name in first), default=None))
+        for name in work:
+            first.setdefault(name, number)
+    return queue
 
 
 def _same_work(config: RunConfig) -> tuple[str, str, int, int, str, str]:
