@@ -20,15 +20,16 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def test_what_fails_takes_nothing_with_it_and_the_same_command_does_the_rest(sweep: Sweep) -> None:
-    runs = sweep.launch(["", "raise", "kill", "exit", ""])
+    runs = sweep.launch(["", "raise", "kill", "exit", ""], workers=2)
     found = finish(runs)
     assert [run.state for run in found] == ["finished", "failed", "interrupted", "interrupted", "finished"]
     assert "this run's own fault" in found[1].detail
+    assert len({run.job for run in found}) == 2, "the other worker has done what the killed one left"
     assert set(runs.failures()) == {1, 2, 3}
     states = last_states([run.job for run in found[1:4] if run.job])
     assert set(states.values()) == {"FAILED"}, "Slurm says FAILED of what failed"
     sweep.flag.unlink()
-    again = sweep.launch(["", "raise", "kill", "exit", ""])
+    again = sweep.launch(["", "raise", "kill", "exit", ""], workers=2)
     assert [run.state for run in finish(again)] == ["finished"] * 5
     assert [len(starts(folder)) for folder in (run.folder for run in again.runs)] == [1, 2, 2, 2, 1], (
         "what was done is not done again"

@@ -17,7 +17,7 @@ from hydra.plugins.completion_plugin import CompletionPlugin
 from hydra.types import RunMode
 
 from sweep.commands.main import CONF
-from sweep.sweeps.hydra_private import apply_overrides
+from sweep.sweeps.hydra_private import apply_overrides, with_number
 
 OTHER_APP = """
 import hydra
@@ -36,6 +36,15 @@ def test_overrides_applied_later_give_what_hydra_composes(override: str) -> None
         apply_overrides(OverridesParser.create(config_loader=loader).parse_overrides([override]), tree)
     for group in ("anneal", "data", "model"):
         assert tree[group] == composed[group]
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "+4", "12.50", "1e-3", "-2.5E+07", "1_0", "007", "1.", "nan", "x", ""])
+def test_a_number_is_what_hydras_parser_makes_of_it(value: str) -> None:
+    parser = OverridesParser.create()
+    before, parsed = parser.parse_overrides(["anneal.steps=text", f"anneal.steps={value}"])
+    made = with_number(before, f"anneal.steps={value}")
+    assert made in (None, parsed) and (made is None) == (value in ("1_0", "007", "1.", "nan", "x", ""))
+    assert made is None or repr(made) == repr(parsed), "an int is no float"
 
 
 def test_hydras_completion_asks_what_we_extend() -> None:

@@ -1,11 +1,14 @@
 """The private parts of Hydra that we use; `tests/sweeps/test_hydra_private.py` fails if they change.
 
 Hydra has no public way to apply overrides to a composed configuration, to compose one while another is in use, to
-extend its completion by one key, or to look at a configuration before its folders and logs are made.
+extend its completion by one key, to look at a configuration before its folders and logs are made, or to make an
+override without its parser.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,10 +17,12 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.plugins.completion_plugin import CompletionPlugin
 from omegaconf import DictConfig
 
+NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+"""Numbers that Hydra's grammar and Python read alike."""
 COMPOSE = Hydra.compose_config
 """Hydra's own."""
 
@@ -30,6 +35,18 @@ def apply_overrides(overrides: Sequence[Override], tree: DictConfig) -> None:
 def group_exists(loader: Any, name: str) -> bool:
     """Whether there is a group of this name: quickly, where `get_group_options` copies all that Hydra has read."""
     return bool(loader.repository.group_exists(name))
+
+
+def with_number(override: Override, word: str) -> Override | None:
+    """What Hydra's parser makes of `word`, which sets the key of this override to a plain number; None: it is none.
+
+    The parser takes milliseconds for each word, and a sweep may have thousands of numbers.
+    """
+    text = word.partition("=")[2]
+    if (match := NUMBER.fullmatch(text)) is None:
+        return None
+    number = float(text) if match.lastindex else int(text)
+    return dataclasses.replace(override, value_type=ValueType.ELEMENT, _value=number, input_line=word)
 
 
 def loader_of(conf: Path) -> ConfigLoaderImpl:

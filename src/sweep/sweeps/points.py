@@ -28,7 +28,7 @@ from sweep.planning.names import run_folder
 from sweep.planning.pretraining_schedule import check_lr_is_known
 from sweep.sweeps.file_checks import check_files, patterns
 from sweep.sweeps.gpus import gpus_for, trained_in
-from sweep.sweeps.hydra_private import apply_overrides, group_exists
+from sweep.sweeps.hydra_private import apply_overrides, group_exists, with_number
 from sweep.sweeps.hydra_settings import check_key
 from sweep.sweeps.override_errors import composing, parsed
 from sweep.sweeps.repeating import options_of, plain, repeating
@@ -200,6 +200,8 @@ class Composer:
         self._parser = OverridesParser.create(config_loader=loader)
         self._composed: dict[tuple[str, ...], Composed] = {}
         self._parsed: dict[str, tuple[Override, bool]] = {}
+        self._leaves: dict[str, Override] = {}
+        """An override of each key that is no group."""
         self._repeating: dict[tuple[str, ...], list[str]] = {}
 
     def __call__(self, words: Sequence[str]) -> RunConfig:
@@ -245,10 +247,17 @@ class Composer:
         return self._parse(word)[1]
 
     def _parse(self, word: str) -> tuple[Override, bool]:
-        if word not in self._parsed:
+        if word in self._parsed:
+            return self._parsed[word]
+        key = word.partition("=")[0]
+        if key in self._leaves and (alike := with_number(self._leaves[key], word)) is not None:
+            self._parsed[word] = alike, False
+        else:
             (override,) = parsed(self._loader, [word], self._parser)
             is_group = group_exists(self._loader, override.key_or_group)
             self._parsed[word] = override, is_group and not isinstance(override.value(), dict)
+            if not is_group:
+                self._leaves[key] = override
         return self._parsed[word]
 
 
