@@ -178,7 +178,7 @@ def theirs_of_point(home: Path, point: dict[str, str]) -> None:
     def scored() -> float:
         state.model.eval()
         theirs_of(hflm(native(state.model), tokenizer, batch_size=HFLM_BATCH, max_length=scoring.max_length), requests)
-        loss = heldout_loss(state.model, texts, scoring.eos_token_id, scoring.max_length)
+        loss = heldout_loss(state.model, texts, scoring.rules.eos_token_id, scoring.max_length)
         state.model.train()
         return loss
 
