@@ -253,7 +253,7 @@ def _compared(answers: Answers, outcome: Outcome, gains: Sequence[Gain]) -> str:
     detectable = amount(outcome, float(pd.Series([g.detectable for g in gains]).median()))
     return (
         f"{better} of {len(gains)} {what} are better and {worse} worse (by chance alone about"
-        f" {CHANCE * len(gains):.1f} each). {shows} a difference of {detectable} or more."
+        f" {CHANCE * len(gains):.2g} each). {shows} a difference of {detectable} or more."
         f"{note if compared < finished else ''}"
     )
 
