@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+sys.path.append(sys.path.pop(0))  # this folder comes last: sweep.py in it has the name of the package
+
 import numpy as np
 import torch
 import torch.nn.functional as F

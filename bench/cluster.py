@@ -17,6 +17,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+sys.path.append(sys.path.pop(0))  # this folder comes last: sweep.py in it has the name of the package
+
 from sweep.launch.cluster import FINAL, described, last_states
 from sweep.launch.job_log import submissions
 from sweep.tracking import read

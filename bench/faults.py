@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.append(sys.path.pop(0))  # this folder comes last: sweep.py in it has the name of the package
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch

@@ -29,6 +29,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+sys.path.append(sys.path.pop(0))  # this folder comes last: sweep.py in it has the name of the package
+
 import numpy as np
 import torch
 from hflm import hflm, native, theirs_of

@@ -20,6 +20,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+sys.path.append(sys.path.pop(0))  # this folder comes last: sweep.py in it has the name of the package
+
 import numpy as np
 import sqlalchemy
 import torch
