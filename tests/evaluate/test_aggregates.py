@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from sweep.analysis.outcomes import sign_of
 from sweep.domain.records import Score
 from sweep.evaluate import aggregate_deltas, aggregates
 
@@ -54,6 +55,14 @@ def test_bits_per_byte_of_the_answers_are_averaged_whatever_enters_the_mean() ->
     paired = found | scores(a=("bits_per_byte", -0.2, 0.003), b=("bits_per_byte", -0.1, 0.004))
     gained = by_metric(aggregate_deltas("core", TWO, found, found, paired, CHANCES))["core", "mean_bits_per_byte"]
     assert (gained.value, gained.stderr) == pytest.approx((-0.15, 0.0025)), "the error is the paired one"
+
+
+def test_chosen_bits_per_byte_have_one_mean_of_which_less_is_better() -> None:
+    found = scores(a=("bits_per_byte_corr", 1.2, 0.03), b=("bits_per_byte", 0.8, 0.04))
+    both = found | scores(a=("bits_per_byte", 9.0, 1.0))
+    (made,) = aggregates("code", {"a": "bits_per_byte_corr", "b": "bits_per_byte"}, both, {})
+    assert (made.metric, made.value, made.stderr) == ("mean_bits_per_byte", pytest.approx(1), pytest.approx(0.025))
+    assert sign_of(made.metric) == -1
 
 
 FORMATS = {"a-olmes-mc": "acc", "a-olmes-rc": "acc_uncond", "b": "acc"}

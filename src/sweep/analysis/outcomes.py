@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from sweep.planning.measures import BITS, LOWER_IS_BETTER, MEAN, OF_TASK, bits_tasks
+from sweep.planning.measures import BITS, LOWER_IS_BETTER, MEAN, OF_TASK, bits_keys
 
 WHENS = ("before", "after", "delta")
 LIKELIHOODS = ("correct_prob", "norm_correct_prob", "margin", "bits_per_byte")
@@ -88,7 +88,8 @@ def reported_outcomes(runs: pd.DataFrame) -> tuple[Outcome, ...]:
     `leading.in_order` puts those means first that can tell.
     """
     measured = _measured(runs)
-    suites = [Outcome(m, o.task) for o in measured if o.metric == MEAN for m in (MEAN, BITS, "mean_above_chance")]
+    means = [o.task for o in measured if o.metric in (MEAN, BITS)]
+    suites = [Outcome(metric, suite) for suite in means for metric in (MEAN, BITS, "mean_above_chance")]
     suites = [o for o in suites if o in measured]
     held_out = [o for o in measured if o.plain_task == HELDOUT and o.metric in ("loss", "bits_per_byte")]
     over_tasks = [o for o in measured if o.task == ALL_TASKS]
@@ -123,7 +124,7 @@ def suite_members(runs: pd.DataFrame, outcomes: Sequence[Outcome]) -> dict[Outco
         chosen = {str(c).removeprefix(prefix): runs[c].dropna() for c in runs if str(c).startswith(prefix)}
         metrics = {task: str(values.iloc[0]) for task, values in chosen.items() if len(values)}
         if mean.metric == BITS:
-            metrics = dict.fromkeys(bits_tasks(metrics), OF_TASK)
+            metrics = dict(bits_keys(metrics))
         tasks = [Outcome(metric, f"{task}:{limit}" if limit else task) for task, metric in metrics.items()]
         if tasks and set(tasks) <= known:
             members[mean] = tuple(tasks)

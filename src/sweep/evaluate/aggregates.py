@@ -13,19 +13,19 @@ from sweep.domain.records import Score
 from sweep.evaluate.metrics import chance, choices
 from sweep.evaluate.record_files import columns_of, own_metrics
 from sweep.evaluate.scores import has_choices
-from sweep.planning.measures import BITS, MEAN, OF_TASK, bits_tasks, mean_score, without_format
+from sweep.planning.measures import BITS, MEAN, bits_keys, mean_score, means_of, without_format
 
 Scores = Mapping[tuple[str, str], Score]
 """(task, metric) -> score."""
 
 
 def aggregates(suite: str, metrics: Mapping[str, str], scores: Scores, chances: Mapping[str, float]) -> list[Score]:
-    """A suite's `mean`, its `mean_bits_per_byte`, and its `mean_above_chance`; the last two where its tasks have them.
+    """A suite's `mean`, its `mean_bits_per_byte`, and its `mean_above_chance`, where its tasks have them.
 
-    Tasks count as independent. `mean_bits_per_byte` is over the tasks of `measures.bits_tasks`. Of two tasks that
-    differ in their format alone (OLMES's `-mc` and `-rc`) the better one counts, and it is reported as metric `best` of
-    the task without the format. `mean_above_chance` is the mean of (accuracy - chance) / (1 - chance). ValueError if a
-    score is missing.
+    Tasks count as independent. `mean_bits_per_byte` is over `measures.bits_keys`, and stands for a `mean` of these. Of
+    two tasks that differ in their format alone (OLMES's `-mc` and `-rc`) the better one counts, and it is reported as
+    metric `best` of the task without the format. `mean_above_chance` is the mean of (accuracy - chance) / (1 - chance).
+    ValueError if a score is missing.
     """
     best = best_formats(metrics, scores)
     of_task = {name: scores[key] for name, key in best.items()}
@@ -79,7 +79,7 @@ def chance_of(table: pa.Table) -> float | None:
 def _means_and_formats(
     suite: str, metrics: Mapping[str, str], of_task: Mapping[str, Score], above_chance: Sequence[Score] | None
 ) -> list[Score]:
-    means = [mean_score(suite, MEAN, list(of_task.values()))]
+    means = [mean_score(suite, MEAN, list(of_task.values()))] if MEAN in means_of(metrics) else []
     if above_chance is not None:
         means.append(mean_score(suite, "mean_above_chance", above_chance))
     return means + [replace(score, task=name, metric="best") for name, score in of_task.items() if name not in metrics]
@@ -91,7 +91,7 @@ def _are_accuracies(best: Mapping[str, tuple[str, str]], chances: Mapping[str, f
 
 def _bits_mean(suite: str, metrics: Mapping[str, str], scores: Scores) -> list[Score]:
     """The mean bits per byte of the right answers; none if a task lacks it."""
-    keys = [(task, OF_TASK) for task in bits_tasks(metrics)]
+    keys = bits_keys(metrics)
     return [mean_score(suite, BITS, [scores[key] for key in keys])] if all(key in scores for key in keys) else []
 
 

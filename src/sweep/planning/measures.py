@@ -14,7 +14,9 @@ from sweep.domain.records import Score
 from sweep.planning.names import label
 
 MEAN, BITS = "mean", "mean_bits_per_byte"
-"""Metrics of a suite: the mean of the chosen metric of each task, and of the bits per byte of the right answers."""
+"""Metrics of a suite: the mean of the chosen metric of each task, and of the bits per byte of the right answers.
+
+If bits per byte are chosen for all tasks, their mean is the second alone: less of it is better."""
 OF_TASK = "bits_per_byte"
 TELLS_FROM = 10**9
 """Number of parameters from which accuracy leads.
@@ -23,7 +25,9 @@ Ai2 judges its small models by bits per byte (OlmoBaseEval Easy: Olmo 3 report, 
 anneals (allenai/OLMo, branch ladder-1xC) show why: with 370M parameters, annealing takes MMLU from 1.312 to 1.240 bits
 per byte, while its accuracy falls from .292 to .288; with 1B parameters both improve.
 """
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", OF_TASK, "bits_per_byte_corr", "brier_score", BITS})
+IN_BITS = frozenset({OF_TASK, "bits_per_byte_corr"})
+"""Metrics of a task that are bits per byte of its right answers."""
+LOWER_IS_BETTER = IN_BITS | {"loss", "perplexity", "brier_score", BITS}
 """Metrics of which less is better."""
 LIMIT, SUITES = "tasks.limit", "tasks.suites."
 
@@ -45,6 +49,17 @@ def bits_tasks(tasks: Iterable[str]) -> tuple[str, ...]:
         if name not in of_name or task.endswith("-rc"):
             of_name[name] = task
     return tuple(of_name.values())
+
+
+def means_of(metrics: Mapping[str, str]) -> tuple[str, ...]:
+    """The measures that a suite has by the metric chosen for each task: one, if all of these are bits per byte."""
+    return (BITS,) if metrics and IN_BITS.issuperset(metrics.values()) else (MEAN, BITS)
+
+
+def bits_keys(metrics: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The task and metric of each number that enters a suite's mean bits per byte."""
+    chosen = means_of(metrics) == (BITS,)
+    return [(task, metrics[task] if chosen else OF_TASK) for task in bits_tasks(metrics)]
 
 
 def mean_score(suite: str, metric: str, scores: Sequence[Score]) -> Score:
@@ -73,7 +88,7 @@ def with_bits_means(scores: Sequence[dict[str, Any]], params: Mapping[str, Any])
     limit, known = params.get(LIMIT), {(score["task"], score["metric"]): score for score in scores}
     added = []
     for suite, metrics in suites_of(params).items():
-        name, keys = label(suite, limit), [(label(task, limit), OF_TASK) for task in bits_tasks(metrics)]
+        name, keys = label(suite, limit), [(label(task, limit), metric) for task, metric in bits_keys(metrics)]
         if (name, BITS) not in known and (name, MEAN) in known and all(key in known for key in keys):
             added.append(vars(mean_score(name, BITS, [Score(**known[key]) for key in keys])))
     return [*scores, *added]

@@ -9,7 +9,7 @@ from typing import Any
 from sweep.config import RunConfig, Tasks
 from sweep.config.tasks import ACCURACIES
 from sweep.domain.digits import with_error
-from sweep.planning.measures import BITS, MEAN, leading, why_leading
+from sweep.planning.measures import BITS, MEAN, leading, means_of, why_leading
 from sweep.planning.names import label
 from sweep.sweeps.text_table import aligned
 
@@ -43,7 +43,8 @@ class Row:
 
 def measures(tasks: Tasks) -> list[Measure]:
     """What is shown of runs that are scored on these tasks."""
-    return [(suite, metric) for suite in tasks.suites for metric in (MEAN, BITS)] + [LOSS] * tasks.heldout
+    means = [(name, metric) for name, suite in tasks.suites.items() for metric in means_of(suite.metrics)]
+    return means + [LOSS] * tasks.heldout
 
 
 def column(of: Measure, when: str, limit: int | None) -> str:
