@@ -44,6 +44,12 @@ def test_an_older_journal_gets_the_mean_from_its_tasks() -> None:
     assert with_bits_means([*OLD, made], PARAMS) == [*OLD, made], "a journal that has it keeps its own"
 
 
+def test_an_old_mean_of_bits_per_byte_is_read_as_one_of_which_less_is_better() -> None:
+    chosen = PARAMS | {name: "bits_per_byte" for name in PARAMS if "metrics" in name}
+    *same, made = with_bits_means(OLD, chosen)
+    assert (same, made["metric"], made["value"]) == (OLD[:2], BITS, 1.0)
+
+
 def test_a_mean_over_fewer_tasks_is_none() -> None:
     assert with_bits_means(OLD[1:], PARAMS) == OLD[1:]
 

@@ -84,14 +84,15 @@ def suites_of(params: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def with_bits_means(scores: Sequence[dict[str, Any]], params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The scores of a run with the mean bits per byte of each suite, which older journals lack."""
+    """The scores of a run with the means of each suite that it should have; older journals lack bits per byte."""
     limit, known = params.get(LIMIT), {(score["task"], score["metric"]): score for score in scores}
-    added = []
+    added, replaced = [], set()
     for suite, metrics in suites_of(params).items():
         name, keys = label(suite, limit), [(label(task, limit), metric) for task, metric in bits_keys(metrics)]
         if (name, BITS) not in known and (name, MEAN) in known and all(key in known for key in keys):
             added.append(vars(mean_score(name, BITS, [Score(**known[key]) for key in keys])))
-    return [*scores, *added]
+            replaced |= {(name, MEAN)} - {(name, metric) for metric in means_of(metrics)}
+    return [*(score for score in scores if (score["task"], score["metric"]) not in replaced), *added]
 
 
 def leading(parameters: Iterable[int | None]) -> tuple[str, str]:
