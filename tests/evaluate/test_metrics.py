@@ -27,7 +27,8 @@ def records(*rows: tuple[Any, ...], unconditional: list[float] | None = None) ->
 
 def test_the_configuration_names_these_metrics() -> None:
     of_text_alone = {"perplexity"}
-    assert set(config.METRICS) == set(metrics.METRICS) | of_text_alone
+    assert set(config.CHOICE_METRICS) == set(metrics.METRICS)
+    assert set(config.CONTINUATION_METRICS) <= set(metrics.METRICS) | of_text_alone
     assert set(config.UNCONDITIONAL) == metrics.UNCONDITIONAL
 
 
@@ -40,6 +41,7 @@ TWO = records(
 """Gold has probability 1/256, the other 1/64."""
 PER_TOKEN = (2**-2, 2**-4)
 PER_CHAR = (2**-2, 2**-1)  # 6/3 and 8/8 bits, the space counted
+PER_CHARACTER = (2**-3, 2 ** (-8 / 7))  # 6/2 and 8/7 bits, without the space
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,10 @@ PER_CHAR = (2**-2, 2**-1)  # 6/3 and 8/8 bits, the space counted
         "norm_correct_prob": 1 / 5,  # 1/256 of 1/64 + 1/256
         "norm_correct_prob_per_token": PER_TOKEN[1] / sum(PER_TOKEN),
         "norm_correct_prob_per_char": PER_CHAR[1] / sum(PER_CHAR),
+        "soft_norm": PER_CHARACTER[1] / sum(PER_CHARACTER),
+        "soft_log": math.log(1 / 5),
+        "soft_log_norm": math.log(PER_CHARACTER[1] / sum(PER_CHARACTER)),
+        "soft_log_per_char": math.log(PER_CHAR[1] / sum(PER_CHAR)),
         "margin": 2**-8 - 2**-6,
         "margin_per_token": PER_TOKEN[1] - PER_TOKEN[0],
         "margin_per_char": PER_CHAR[1] - PER_CHAR[0],
