@@ -82,7 +82,7 @@ def measured(what: str, *words: str) -> None:
 
 def make(number: int, point: Point, steps: int) -> None:
     """The journal and the entries of the store that this run leaves when it is finished."""
-    folder, state = folder_of(point.config, point.key), f"{number:032x}"
+    folder, state = folder_of(point.place), f"{number:032x}"
     folder.mkdir(parents=True)
     store = Store(Path("multirun", "store"))
     scored = {when: [*_scores()] for when in ("before", "after", "delta")}

@@ -105,7 +105,7 @@ class PointsLauncher(Launcher):
         return [
             job_return(failures[i], JobStatus.FAILED)
             if i in failures
-            else job_return(objective(folder_of(point.config, point.key)), JobStatus.COMPLETED)
+            else job_return(objective(folder_of(point.place)), JobStatus.COMPLETED)
             for i, point in enumerate(points)
         ]
 

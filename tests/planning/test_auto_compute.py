@@ -79,14 +79,15 @@ def test_an_explicit_choice_wins_and_what_never_fits_is_refused() -> None:
 
 
 def test_the_gpus_are_this_machines_or_those_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = composed("model=olmo-7b")
-    assert gpus_for(config, None) is None
-    assert gpus_for(config, {"gpus_per_node": None, "nodes": None}) == Gpus(memory=80 * GB, ranks=8)
-    assert gpus_for(config, {"gpus_per_node": 4, "nodes": 2}) == Gpus(memory=80 * GB, ranks=8)
-    assert gpus_for(composed(ANNEAL), {"gpus_per_node": None}) is None
+    large, small = composed("model=olmo-7b").model.resources, composed().model.resources
+    monkeypatch.setattr(of_machine, "gpu_memories", tuple)
+    assert gpus_for("auto", large, None) is None
+    assert gpus_for("auto", large, {"gpus_per_node": None, "nodes": None}) == Gpus(memory=80 * GB, ranks=8)
+    assert gpus_for("auto", large, {"gpus_per_node": 4, "nodes": 2}) == Gpus(memory=80 * GB, ranks=8)
+    assert gpus_for("auto", small, {"gpus_per_node": None}) is None
     monkeypatch.setattr(of_machine, "gpu_memories", lambda: (48 * GB, 24 * GB))
-    assert gpus_for(composed(ANNEAL), None) == Gpus(memory=24 * GB, ranks=1)
-    assert gpus_for(composed(ANNEAL, "compute.device=cpu"), None) is None
+    assert gpus_for("auto", small, None) == Gpus(memory=24 * GB, ranks=1)
+    assert gpus_for("cpu", large, None) is None
     assert composed("model=olmo-1b", "anneal=olmo1").compute.micro_batch_size == 2, (
         "composed for the smaller of the two"
     )

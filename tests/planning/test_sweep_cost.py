@@ -71,7 +71,7 @@ def test_the_share_of_pretraining_is_of_the_furthest_checkpoint() -> None:
 def test_the_preview_marks_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first, second = planned(["anneal.steps=10,20"])
-    with Journal(folder_of(first.config, first.key)) as journal:
+    with Journal(folder_of(first.place)) as journal:
         journal.write(
             "outcome",
             status="finished",

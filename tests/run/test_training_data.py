@@ -113,7 +113,8 @@ def test_own_data_that_are_not_here_are_named_with_the_way_out(store: Store, sou
         ("[s3://mine/x.npy]", r"s3://mine/x\.npy has no known public address; give data\.root"),
         ("[https://127.0.0.1:1/a.jsonl]", "text is read from local files alone: download"),
         ("[a.npy,b.jsonl]", r"a\.npy is a memmap among text"),
-        ("[a.parquet]", "is neither a memmap nor one of"),
+        ("[a.arrow]", "is neither a memmap nor one of"),
+        ("[a.parquet]", r"a\.parquet"),
         ("[c.jsonl]", r"data\.paths=c\.jsonl: there is no file c\.jsonl"),
     ],
 )
@@ -121,7 +122,7 @@ def test_files_that_can_not_be_read_are_refused(
     store: Store, source: CheckpointFolder, paths: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("a.npy", "a.parquet", "b.jsonl"):
+    for name in ("a.npy", "a.arrow", "a.parquet", "b.jsonl"):
         (tmp_path / name).touch()
     with pytest.raises(Refusal, match=complaint):
         reading(store, source, "data=local", f"data.paths={paths}")

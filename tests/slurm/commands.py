@@ -57,7 +57,7 @@ class Sweep:
     def launch(self, faults: list[str], updates: int = SHORT, first: int = 0, **changed: Any) -> Runs:
         """A job for each run, or as many as `workers` says."""
         points = [Point((), config := config_of(first + i), run_key(config)) for i in range(len(faults))]
-        folders = [folder_of(point.config, point.key).absolute() for point in points]
+        folders = [folder_of(point.place).absolute() for point in points]
         runs = Runs(
             [
                 queued_run(i, point, folder, lambda words: "")

@@ -168,7 +168,7 @@ def anneal_and_export(root: Path, tokenizer: Path, *words: str, **environment: s
     scored = ("tasks.limit=2", "tasks.heldout=false", "tracking=none", f"data.tokenizer={tokenizer}")
     read_from = ("data=local", f"data.paths=[{data}]", "data.dtype=uint32")
     run_sweep(home, *words, *SIZES, *read_from, *scored, "anneal.steps=4", **environment)
-    [run] = (home / "multirun" / "main").iterdir()
+    [run] = [journal.parent for journal in (home / "multirun" / "main").glob("*/journal.jsonl")]
     events: Any = read(run)
     assert [s["update"] for s in events.steps] == [1, 2, 3, 4] and events.steps[-1]["lr"] == 0
 

@@ -97,7 +97,7 @@ def lrs(configs: Sequence[RunConfig]) -> str:
 
 def preview(runs: Sequence[Point]) -> str:
     """What these runs will do and cost; those that are done in this folder are marked."""
-    folders = [folder_of(run.config, run.key) for run in runs]
+    folders = [folder_of(run.place) for run in runs]
     finished = finished_runs(dict(zip(folders, (run.key for run in runs), strict=True)), renew=False)
     done = {i for i, folder in enumerate(folders) if folder in finished}
     return draw([forecast(run.config) for run in runs], done, [run.key for run in runs])

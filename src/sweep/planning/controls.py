@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from sweep.config import Anneal, RunConfig
 from sweep.domain.errors import Refusal
 from sweep.planning.commands import replaced
-from sweep.planning.names import run_key, run_name
+from sweep.planning.names import folder_name, run_key, run_name
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,11 @@ class Point(NamedTuple):
     config: RunConfig
     key: str
     """Its run key."""
+
+    @property
+    def place(self) -> str:
+        """Its sweep's folder, and its own in that."""
+        return f"{self.config.name}/{folder_name(run_name(self.config), self.key)}"
 
 
 def constant_of(config: RunConfig) -> RunConfig:

@@ -35,7 +35,7 @@ def close(runs: Sequence[Point]) -> None:
     if ranks.rank() > 0:
         return
     try:
-        _close({folder_of(run.config, run.key).absolute(): run for run in runs})
+        _close({folder_of(run.place).absolute(): run for run in runs})
     except Exception as error:  # whatever it is, the runs are finished or not without it
         log.error("the table can't be shown (%s: %s); the same command shows it again", type(error).__name__, error)
 
@@ -59,7 +59,10 @@ def _close(runs: Mapping[Path, Point]) -> None:
     }
     beyond = {folder: _beyond_control(folder, config, outcomes, constants) for folder, config in configs.items()}
     names = zip(run_names([*configs.values()], [run.key for run in runs.values()]), configs.items(), strict=True)
-    rows = [row(config, name, outcomes.get(folder), beyond[folder]) for name, (folder, config) in names]
+    rows = [
+        row(config.tasks, config.model.parameters, name, outcomes.get(folder), beyond[folder])
+        for name, (folder, config) in names
+    ]
     show(draw(", ".join(sweep.name for sweep in sweeps), rows))
     show("".join(f"runs      {sweep}\n" for sweep in sweeps))
     if tracked:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.config import RunConfig, Tasks
+from sweep.config import Tasks
 from sweep.config.tasks import ACCURACIES
 from sweep.domain.digits import with_error
 from sweep.planning.measures import BITS, MEAN, leading, means_of, why_leading
@@ -53,24 +53,29 @@ def column(of: Measure, when: str, limit: int | None) -> str:
 
 
 def row(
-    config: RunConfig, name: str, outcome: Mapping[str, Any] | None, beyond: Iterable[Mapping[str, Any]] = ()
+    tasks: Tasks,
+    parameters: int | None,
+    name: str,
+    outcome: Mapping[str, Any] | None,
+    beyond: Iterable[Mapping[str, Any]] = (),
 ) -> Row:
     """The row of a run under its name, from its row in the table of outcomes; None: it has no journal.
 
-    `beyond` are the scores of its difference to the matched control.
+    `parameters` are those of its model, None where nobody states them. `beyond` are the scores of its difference to the
+    matched control.
     """
     known, (checkpoint, _, anneal) = dict(outcome or {}), name.partition(" ")
     for score in beyond:
         columns = f"{VERSUS}/{score['metric']}/{score['task']}"
         known |= {columns: score["value"], f"stderr/{columns}": score["stderr"]}
-    limit = config.tasks.limit
+    limit = tasks.limit
     return Row(
         checkpoint=checkpoint,
         anneal=anneal,
         state=known.get("status", "not started"),
-        parameters=config.model.parameters,
-        tasks=config.tasks,
-        figures={of: {when: _pair(known, column(of, when, limit)) for when in WHENS} for of in measures(config.tasks)},
+        parameters=parameters,
+        tasks=tasks,
+        figures={of: {when: _pair(known, column(of, when, limit)) for when in WHENS} for of in measures(tasks)},
         tokens=known.get("cost/tokens"),
         seconds=known.get("cost/seconds"),
     )

@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweep.config import Checkpoint, Model, RunConfig
-from sweep.config.machine import Precision
+from sweep.config import Checkpoint, Model
+from sweep.config.machine import Precision, Resources
 from sweep.planning.auto_compute import CLUSTER_GPU_BYTES, Gpus
 from sweep.system.files import read_bytes
 from sweep.system.hardware import gpu_memories
 from sweep.system.ranks import world_size
 
 
-def gpus_for(config: RunConfig, jobs: Mapping[str, Any] | None) -> Gpus | None:
-    """The GPUs of one run; None if it runs on a CPU. `jobs` are the settings of the cluster's jobs, if there is one."""
-    if config.compute.device == "cpu":
+def gpus_for(device: str, resources: Resources | None, jobs: Mapping[str, Any] | None) -> Gpus | None:
+    """The GPUs of one run; None if it runs on a CPU. `jobs` are the settings of a cluster's jobs, if it runs in one."""
+    if device == "cpu":
         return None
     if jobs is None:
         memories = gpu_memories()
         return Gpus(memory=min(memories), ranks=world_size()) if memories else None
-    asked, resources = jobs.get("gpus_per_node"), config.model.resources
+    asked = jobs.get("gpus_per_node")
     gpus = asked if asked is not None else resources.gpus_per_node if resources is not None else 0
     nodes = jobs.get("nodes") or (resources.nodes if resources is not None else 1)
     return Gpus(memory=CLUSTER_GPU_BYTES, ranks=gpus * nodes) if gpus else None

@@ -38,7 +38,7 @@ def queued(points: Sequence[Point], command: Callable[[Sequence[str]], str]) -> 
 
 def undone(points: Sequence[Point], command: Callable[[Sequence[str]], str]) -> list[QueuedRun]:
     """Those of these points that are not done, as workers get them; a line in the log counts the others."""
-    folders = [folder_of(point.config, point.key).absolute() for point in points]
+    folders = [folder_of(point.place).absolute() for point in points]
     done = finished_runs({folder: point.key for folder, point in zip(folders, points, strict=True)}, renew=True)
     if done:
         log.info("%s of %s runs are done already", f"{len(done):,}", f"{len(points):,}")

@@ -108,7 +108,11 @@ def checked(config: RunConfig, autos: frozenset[str], jobs: Mapping[str, Any] | 
         )
     versions = named_files(*read)
     config = dataclasses.replace(cast(Any, config), files=versions) if versions else config
-    if not autos or not config.anneal.steps or (gpus := gpus_for(config, jobs)) is None:
+    if (
+        not autos
+        or not config.anneal.steps
+        or (gpus := gpus_for(config.compute.device, config.model.resources, jobs)) is None
+    ):
         return config
     compute = settled(config, autos, trained_in(config.model, config.checkpoint), gpus)
     return dataclasses.replace(cast(Any, config), compute=compute)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sweep.config import RunConfig
 from sweep.domain.errors import Refusal, unknown
 from sweep.launch import job_log
-from sweep.planning.names import Identity, folder_name, run_name
+from sweep.planning.names import Identity
 from sweep.system.store import Store, store_at
 from sweep.tracking import FILE, outcome
 from sweep.tracking.journal import damage, last_records
@@ -22,9 +21,9 @@ def expected_folder(identity: Identity) -> Path:
     return MULTIRUN / identity.sweep / identity.folder
 
 
-def folder_of(config: RunConfig, key: str) -> Path:
-    """The folder of the run of this configuration, whose run key is known."""
-    return MULTIRUN / config.name / folder_name(run_name(config), key)
+def folder_of(place: str) -> Path:
+    """The folder of the run at this place among all runs."""
+    return MULTIRUN / place
 
 
 def sweep_names(multirun: Path = MULTIRUN) -> list[str]:
