@@ -14,6 +14,7 @@ import select
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -121,7 +122,9 @@ class Background:
         assert self._process and self._process.stdin and self._process.stdout
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process, self.queue = None, []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of a process that still runs: it is meant to
+            self._process, self.queue = None, []
 
     def _start(self) -> subprocess.Popen[bytes]:
         """The process, out of the terminal's reach: Ctrl-C ends the run, and its outcome is still sent."""
