@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-ROOT = Path(__file__).parents[1]
 # the made-up sweeps are the tests', which are not installed: what follows is imported from the tree
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks, seeded_coverage  # noqa: E402
-from tests.journals import params  # noqa: E402
+from tests.analysis.simulated import aliased, bent, coverage, false_alarms, leaks, seeded_coverage
+from tests.journals import params
 
-from sweep.commands.report import report_sweeps  # noqa: E402
-from sweep.evaluate.record_files import SCHEMA, write_records  # noqa: E402
-from sweep.sweeps.outcome_table import read_outcomes  # noqa: E402
+from sweep.commands.report import report_sweeps
+from sweep.evaluate.record_files import SCHEMA, write_records
+from sweep.sweeps.outcome_table import read_outcomes
 
 DESIGNS = {"1 axis": ((4,), 0), "2 axes": ((4, 3), 0), "2 axes, 2 settings missing": ((4, 3), 2)}
 DESIGNS |= {"3 axes": ((3, 3, 2), 0), "3 axes, 4 settings missing": ((3, 3, 2), 4), "4 axes": ((3, 2, 2, 2), 0)}

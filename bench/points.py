@@ -15,20 +15,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.journals import MACHINE
+
+from sweep.commands.preview import planned
+from sweep.config import params
+from sweep.planning.controls import Point
+from sweep.planning.names import run_name
+from sweep.sweeps.run_folders import folder_of
+from sweep.system.sealed import sealed
+from sweep.system.store import Store
+from sweep.tracking import FILE
+
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "src")]
-
-from tests.journals import MACHINE  # noqa: E402
-
-from sweep.commands.preview import planned  # noqa: E402
-from sweep.config import params  # noqa: E402
-from sweep.planning.controls import Point  # noqa: E402
-from sweep.planning.names import run_name  # noqa: E402
-from sweep.sweeps.run_folders import folder_of  # noqa: E402
-from sweep.system.sealed import sealed  # noqa: E402
-from sweep.system.store import Store  # noqa: E402
-from sweep.tracking import FILE  # noqa: E402
-
 TASKS = ("arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "sciq", "winogrande")
 METRICS = (
     "acc",

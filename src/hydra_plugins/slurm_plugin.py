@@ -22,7 +22,7 @@ class SlurmLauncher(PointsLauncher):
         self.own = {name: self.params.pop(name) for name in OWN}
 
     def launch_points(self, points: Sequence[Any]) -> dict[int, BaseException]:
-        """Submit the runs and wait for them; point -> why it is not done."""
+        """Submit the runs and wait for them; returns, for each point that is not done, the exception that says why."""
         from sweep.launch.preflight import check_present
         from sweep.planning.job_requests import JobRequest
         from sweep.sweeps.opening import announce, undone

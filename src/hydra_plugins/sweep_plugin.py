@@ -110,7 +110,7 @@ class PointsLauncher(Launcher):
         ]
 
     def launch_points(self, points: Sequence[Any]) -> dict[int, BaseException]:
-        """Do all runs; point -> why it is not done."""
+        """Do all runs; returns, for the number of each point that is not done, the exception that says why."""
         raise NotImplementedError
 
 
@@ -123,7 +123,7 @@ class WorkersLauncher(PointsLauncher):
         self.workers = settings(Workers, plain(params)).workers
 
     def launch_points(self, points: Sequence[Any]) -> dict[int, BaseException]:
-        """Do all runs; point -> why it is not done."""
+        """Do all runs; returns, for the number of each point that is not done, the exception that says why."""
         from sweep.domain.errors import Refusal
         from sweep.sweeps.local import do_all
         from sweep.sweeps.opening import announce, queued

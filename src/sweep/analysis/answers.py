@@ -58,9 +58,9 @@ class Answers:
     leads: tuple[Lead, ...]
     """Which measure of each suite can tell, and why."""
     gains: tuple[Gain, ...]
-    """Of each run."""
+    """What each run gained."""
     helped: tuple[Gain, ...]
-    """Of each setting, over its seeds and documents together."""
+    """What each setting gained, over its seeds and documents together."""
     effects: tuple[Effect, ...]
     levels: tuple[Level, ...]
     noise: tuple[Noise, ...]

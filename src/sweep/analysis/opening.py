@@ -16,7 +16,7 @@ from sweep.analysis.settings import SettingGain, settings_text
 from sweep.analysis.wording import amount, count, duration, level_unit, listed, number, unit, words
 
 LEAST_SHARE = 1.0
-"""Percentage of the variance from which an effect is named after the largest one."""
+"""An effect other than the largest is named if it explains at least so many percent of the variance."""
 MUCH_LESS = 0.95
 """A setting is cheaper if it needs less than this part of the tokens."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,8 @@ class _MetadataUnpickler(pickle.Unpickler):
 def read_metadata(folder: Path) -> metadata.Metadata:
     """What `.metadata` says of the tensors and where they are; raises Unreadable if it is damaged or hostile."""
     file = folder / "model_and_optim" / ".metadata"
-    try:
-        with file.open("rb") as stream:
-            found = _MetadataUnpickler(stream).load()
-    except FileNotFoundError:
-        raise Unreadable(f"{file} is not there; a copy without hidden files loses it") from None
-    except (MemoryError, OSError):
-        raise
-    except Exception as error:  # a damaged pickle raises anything
-        raise Unreadable(f"{file} can't be read: {_words(error)}") from None
+    with _reading(file, "", absent="is not there; a copy without hidden files loses it"), file.open("rb") as stream:
+        found = _MetadataUnpickler(stream).load()
     if not _is_sound(found):
         raise Unreadable(f"{file} is no metadata of a checkpoint")
     if any(Path(place.relative_path).name != place.relative_path for place in found.storage_data.values()):
@@ -129,18 +123,12 @@ def _value(folder: Path, key: str, entry: Any, places: list[Place]) -> Any:
 def _part(folder: Path, place: Any) -> Any:
     """One stream of a `.distcp` file."""
     file = folder / "model_and_optim" / place.relative_path
-    try:
+    with _reading(file, f" at byte {place.offset}"):
         with file.open("rb") as stream:
             stream.seek(place.offset)
             data = stream.read(place.length)
         _check_sums(data)
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise Unreadable(f"{file} is not there") from None
-    except (MemoryError, OSError):
-        raise
-    except Exception as error:
-        raise Unreadable(f"{file} can't be read at byte {place.offset}: {_words(error)}") from None
 
 
 def _check_sums(data: bytes) -> None:
@@ -149,6 +137,22 @@ def _check_sums(data: bytes) -> None:
         with zipfile.ZipFile(stream) as parts:
             if damaged := parts.testzip():
                 raise ValueError(f"{damaged} in it is damaged")
+
+
+@contextmanager
+def _reading(file: Path, how: str, *, absent: str = "is not there") -> Iterator[None]:
+    """Whatever the block raises says that `file` can't be read, and `how`: a damaged pickle raises anything.
+
+    What the machine raises, and not the file, is raised as it is.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise Unreadable(f"{file} {absent}") from None
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise Unreadable(f"{file} can't be read{how}: {_words(error)}") from None
 
 
 def _words(error: Exception) -> str:
@@ -218,16 +222,9 @@ def read_train_state(folder: Path) -> dict[str, Any]:
     file = folder / "train" / "rank0.pt"
     rebuild = np.ndarray(0).__reduce__()[0]  # numpy's own function, under the name that either version writes
     names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("_core", "core")]
-    try:
-        safe: list[Any] = [np.ndarray, np.dtype, type(np.dtype(np.uint32)), *names]
-        with torch.serialization.safe_globals(safe):
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise Unreadable(f"{file} is not there") from None
-    except (MemoryError, OSError):
-        raise
-    except Exception as error:
-        raise Unreadable(f"{file} can't be read without running code in it: {_words(error)}") from None
+    safe: list[Any] = [np.ndarray, np.dtype, type(np.dtype(np.uint32)), *names]
+    with _reading(file, " without running code in it"), torch.serialization.safe_globals(safe):
+        state = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):
         raise Unreadable(f"{file} is no state of a trainer")
     state = {**state, "data_loader": _place_in_data(state)}

@@ -50,7 +50,7 @@ class Written(NamedTuple):
 
 
 def write_heldout(folder: Path, texts: Sequence[str], tokenizer: Tokenizer) -> int:
-    """Write documents of an embedded model's tokenizer into `folder`; returns the number of their tokens."""
+    """Turn documents into tokens of an embedded model, and write these into `folder`; returns how many there are."""
     return _write(folder, texts, list(chain.from_iterable(ids for _, ids in encoded(tokenizer, texts))), "uint16")
 
 

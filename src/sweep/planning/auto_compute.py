@@ -14,8 +14,8 @@ from typing import Any
 from sweep.config import Compute, RunConfig
 from sweep.config.machine import Precision
 from sweep.domain.errors import Refusal
-from sweep.planning.gpu_memory import Pass, memory_bytes
-from sweep.planning.model_sizes import Sizes, stated_sizes
+from sweep.planning.gpu_memory import memory_bytes, pass_of
+from sweep.planning.model_sizes import stated_sizes
 
 AUTO = "auto"
 ON_CPU: dict[str, Any] = {"precision": "fp32", "micro_batch_size": None, "activation_checkpointing": False}
@@ -59,13 +59,16 @@ def settled(config: RunConfig, autos: Collection[str], trained_in: Precision, gp
     if not passes or sizes is None or batch is None or length is None:
         return compute
     share = batch // gpus.ranks or 1
+    needed = 0
     for chosen in _candidates(compute, passes, share):
-        if _bytes(chosen, sizes, length, share, gpus.ranks) <= USABLE * gpus.memory:
+        work = pass_of(chosen, sequence_length=length, share=share)
+        needed = memory_bytes(sizes, work, ranks=gpus.ranks).total
+        if needed <= USABLE * gpus.memory:
             return chosen
     raise Refusal(
-        f"compute.micro_batch_size=auto: an update of {config.model.name} takes "
-        f"{_bytes(chosen, sizes, length, share, gpus.ranks) / 1e9:.0f} GB even with one instance a pass, and "
-        f"{gpus.ranks} GPUs of {gpus.memory / 1e9:.0f} GB have less each: it needs more GPUs, which share the state"
+        f"compute.micro_batch_size=auto: an update of {config.model.name} takes {needed / 1e9:.0f} GB even with one "
+        f"instance a pass, and {gpus.ranks} GPUs of {gpus.memory / 1e9:.0f} GB have less each: it needs more GPUs, "
+        "which share the state"
     )
 
 
@@ -78,13 +81,3 @@ def _candidates(compute: Compute, passes: Collection[str], share: int) -> Iterat
     for checkpointing in again:
         for size in sizes:
             yield dataclasses.replace(compute, micro_batch_size=size, activation_checkpointing=checkpointing)
-
-
-def _bytes(compute: Compute, sizes: Sizes, length: int, share: int, ranks: int) -> int:
-    work = Pass(
-        sequence_length=length,
-        micro_batch_size=min(share, compute.micro_batch_size or share),
-        bf16=compute.precision == "bf16",
-        activation_checkpointing=compute.activation_checkpointing,
-    )
-    return memory_bytes(sizes, work, ranks=ranks).total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sweep.config import Compute
 from sweep.planning.model_sizes import Sizes
 
 FP32, BF16 = 4, 2
@@ -20,6 +21,16 @@ class Pass:
     bf16: bool
     """Whether autocast computes in bf16; otherwise in fp32."""
     activation_checkpointing: bool
+
+
+def pass_of(compute: Compute, *, sequence_length: int, share: int) -> Pass:
+    """The passes of an anneal with these choices, where each rank has `share` instances of the batch."""
+    return Pass(
+        sequence_length=sequence_length,
+        micro_batch_size=min(share, compute.micro_batch_size or share),
+        bf16=compute.precision == "bf16",
+        activation_checkpointing=compute.activation_checkpointing,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

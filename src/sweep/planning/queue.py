@@ -48,7 +48,7 @@ def _same_work(config: RunConfig) -> tuple[str, str, int, int, str, str]:
 
 
 def workers_that_fit(configs: Sequence[RunConfig], *, cores: int, memory_gb: float, gpus: int) -> int:
-    """How many of these runs this machine does at a time, whichever of them they are; at least one.
+    """How many runs this machine can do side by side, even if they are the largest of these; at least one.
 
     On GPUs one on each; else as many as the cores have threads for, and the memory room for as `model.resources` say.
     """

@@ -8,7 +8,7 @@ import numpy as np
 
 from sweep.config import Anneal, Compute, Model, RunConfig
 from sweep.domain.errors import Refusal
-from sweep.planning.gpu_memory import Pass, memory_bytes
+from sweep.planning.gpu_memory import memory_bytes, pass_of
 from sweep.planning.model_sizes import Sizes, stated_sizes
 from sweep.planning.plan import Plan, make_plan, planned_rates, training_flops
 from sweep.planning.pretraining_schedule import expected_position, known_lr
@@ -90,11 +90,5 @@ def _flops(sizes: Sizes | None, sequence_length: int, tokens: int) -> float | No
 def _memory(compute: Compute, plan: Plan, sizes: Sizes, ranks: int) -> int | None:
     if plan.batch_size % ranks:
         return None
-    share = plan.batch_size // ranks
-    work = Pass(
-        sequence_length=plan.sequence_length,
-        micro_batch_size=min(share, compute.micro_batch_size or share),
-        bf16=compute.precision == "bf16",
-        activation_checkpointing=compute.activation_checkpointing,
-    )
+    work = pass_of(compute, sequence_length=plan.sequence_length, share=plan.batch_size // ranks)
     return memory_bytes(sizes, work, ranks=ranks).total
